@@ -1,1 +1,49 @@
+"""Semi-supervised learning with normalizing flows.
 
+The names below are imported when first used (PEP 562), so that `import flowgmm` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowgmm.methods.flow_gmm import FlowGMMClassifier
+    from flowgmm.methods.label_spreading import KNNLabelSpreading, RBFLabelSpreading
+    from flowgmm.methods.mlp import DropoutMLPClassifier
+    from flowgmm.methods.pi_model import PiModelClassifier
+
+    __version__: str
+
+__all__ = [
+    "DropoutMLPClassifier",
+    "FlowGMMClassifier",
+    "KNNLabelSpreading",
+    "PiModelClassifier",
+    "RBFLabelSpreading",
+    "__version__",
+]
+
+_MODULES = {
+    "DropoutMLPClassifier": "flowgmm.methods.mlp",
+    "FlowGMMClassifier": "flowgmm.methods.flow_gmm",
+    "KNNLabelSpreading": "flowgmm.methods.label_spreading",
+    "PiModelClassifier": "flowgmm.methods.pi_model",
+    "RBFLabelSpreading": "flowgmm.methods.label_spreading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("flowgmm")
+    elif name in _MODULES:
+        value = getattr(importlib.import_module(_MODULES[name]), name)
+    else:
+        raise AttributeError(f"module 'flowgmm' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
