@@ -1,0 +1,494 @@
+"""The files of `config/`, validated, and what they resolve to: one spec for every job."""
+
+import ast
+import copy
+import difflib
+import functools
+import importlib.util
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flowgmm.errors import UserError
+from flowgmm.provenance import code_hash
+from flowgmm.seeds import derive
+
+__all__ = ["Config", "Job", "Run", "load", "merge", "parameters_of", "read_yaml"]
+
+NAME = re.compile(r"[A-Za-z0-9_.]+")
+FILES = ("datasets", "methods", "tables", "figures", "paper_results")
+PREPROCESS = {True: ("none", "standardise", "pca"), False: ("none", "unit_norm", "standardise")}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without repeated keys, of which the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(
+                    problem=f"line {line}: key {key_node.value!r} is there twice; remove one"
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file with plain values only.
+
+    Raises:
+        UserError: If it is absent, is not YAML, or has a key twice.
+    """
+    try:
+        # _Loader is a SafeLoader: it makes no objects.
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there; restore it or run from the repository") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def merge(base: Any, extra: Any) -> Any:
+    """`extra` laid over `base`: mappings key by key, anything else replaced."""
+    if not (isinstance(base, Mapping) and isinstance(extra, Mapping)):
+        return copy.deepcopy(extra)
+    merged = dict(base)
+    for key, value in extra.items():
+        merged[key] = merge(base[key], value) if key in base else copy.deepcopy(value)
+    return merged
+
+
+def _unknown(value: str, known: Iterable[str], what: str, where: str) -> UserError:
+    """The error for a name that is not there, with the nearest one that is."""
+    names = [str(name) for name in known]
+    close = difflib.get_close_matches(value, names, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(names)}"
+    return UserError(f"{where}: unknown {what} {value!r}; {hint}")
+
+
+def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
+    """Validate against a JSON Schema.
+
+    Raises:
+        UserError: One line with the file, the path of the key, the value and the remedy.
+    """
+    import jsonschema
+
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(value)
+    error = jsonschema.exceptions.best_match(errors)
+    if error is None:
+        return
+    place = ".".join(str(part) for part in error.absolute_path)
+    where = f"{where}: {place}" if place else where
+    if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
+        known = error.schema.get("properties", {})
+        for key in error.instance:
+            if key not in known:
+                raise _unknown(str(key), known, "key", where)
+    if error.validator == "enum":
+        raise _unknown(str(error.instance), map(str, error.validator_value), "value", where)
+    raise UserError(f"{where}: {' '.join(error.message.split())}; see config/README.md")
+
+
+@functools.cache
+def parameters_of(estimator: str) -> tuple[str, ...] | None:
+    """Names that a class's constructor, or a function, takes; read from the source, not imported.
+
+    Arguments:
+        estimator: Import path.
+
+    Returns:
+        The names, or None if there is no such class or function.
+    """
+    module, _, name = estimator.rpartition(".")
+    source = _source(module)
+    if source is None:
+        return None
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return _arguments(node)
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for member in node.body:
+                if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+                    return _arguments(member)[1:]
+            bases = [b.id for b in node.bases if isinstance(b, ast.Name)]
+            found = (parameters_of(f"{module}.{base}") for base in bases)
+            return next((names for names in found if names is not None), ())
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    package = module if source.stem == "__init__" else module.rpartition(".")[0]
+                    for _ in range(node.level - 1):
+                        package = package.rpartition(".")[0]
+                    origin = f"{package}.{node.module}" if node.level else node.module
+                    return parameters_of(f"{origin}.{alias.name}")
+    return None
+
+
+def _arguments(function: ast.FunctionDef) -> tuple[str, ...]:
+    arguments = function.args
+    return tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs))
+
+
+def _source(module: str) -> Path | None:
+    """Source file of a module; only its top-level package is looked up, nothing is imported."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top) if top else None
+    if spec is None or spec.origin is None:
+        return None
+    base = Path(spec.origin).parent.joinpath(*rest)
+    candidates = (base.with_suffix(".py"), base / "__init__.py")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell of the design: a dataset, a label set and a method, over all its seeds."""
+
+    dataset: str
+    labels: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """The seeds `first` to `last` of a run: one training job."""
+
+    run: Run
+    first: int
+    last: int
+
+    @property
+    def folder(self) -> str:
+        """Folder below ``runs/``."""
+        run = self.run
+        return f"{run.dataset}/{run.labels}/{run.method}/seeds-{self.first}-{self.last}"
+
+
+@dataclass(frozen=True)
+class Config:
+    """All config files, validated.
+
+    Attributes:
+        root: Folder that holds `config/` and `workflow/`.
+        settings: `config/config.yaml` with the command line's changes.
+        datasets, methods, tables, figures, paper_results: The files of these names.
+        recipes: The recipe and what it extends, the oldest first.
+    """
+
+    root: Path
+    settings: dict[str, Any]
+    datasets: dict[str, Any]
+    methods: dict[str, Any]
+    tables: dict[str, Any]
+    figures: dict[str, Any]
+    paper_results: dict[str, Any]
+    recipes: list[dict[str, Any]]
+    _resolved: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def results(self) -> str:
+        """Folder of the recipe's results."""
+        return f"results/{self.settings['recipe']}"
+
+    @property
+    def mirror(self) -> Path | None:
+        """Folder that replaces the network."""
+        return None if self.settings["mirror"] is None else Path(self.settings["mirror"])
+
+    # Recipes
+
+    def resolve(self, dataset: str, labels: str) -> dict[str, Any]:
+        """The recipe's settings for a dataset and label set.
+
+        Within a recipe `all` is overlaid by kind, dataset and label set; what a recipe says at any
+        level is overlaid by the recipe that extends it.
+        """
+        if (dataset, labels) not in self._resolved:
+            kind = self.dataset(dataset)["kind"]
+            settings: dict[str, Any] = {}
+            for recipe in self.recipes:
+                for level in (
+                    recipe.get("all", {}),
+                    recipe.get("kinds", {}).get(kind, {}),
+                    recipe.get("datasets", {}).get(dataset, {}),
+                    recipe.get("label_sets", {}).get(f"{dataset}/{labels}", {}),
+                ):
+                    settings = merge(settings, level)
+            self._resolved[dataset, labels] = settings
+        return self._resolved[dataset, labels]
+
+    def dataset(self, name: str) -> dict[str, Any]:
+        """Entry of a dataset."""
+        if name not in self.datasets:
+            raise _unknown(name, self.datasets, "dataset", "config/datasets.yaml")
+        entry: dict[str, Any] = self.datasets[name]
+        return entry
+
+    def label_set(self, dataset: str, labels: str) -> dict[str, Any]:
+        """How labelled, unlabelled and validation points are chosen."""
+        known = self.dataset(dataset)["labels"]
+        if labels not in known:
+            raise _unknown(labels, known, "label set", f"config/datasets.yaml: {dataset}.labels")
+        merged: dict[str, Any] = merge(
+            known[labels], self.resolve(dataset, labels).get("split", {})
+        )
+        return merged
+
+    def is_surrogate(self, dataset: str) -> bool:
+        """Whether the recipe replaces the dataset by generated data."""
+        named = [r["surrogate"] for r in self.recipes if "surrogate" in r]
+        return bool(named) and bool({dataset, self.dataset(dataset)["kind"]} & set(named[-1]))
+
+    # Data
+
+    def features_id(self, dataset: str) -> str:
+        """Name of the dataset's features file."""
+        if self.is_surrogate(dataset):
+            return f"{dataset}-surrogate"
+        if self.dataset(dataset)["kind"] == "text":
+            return f"{dataset}-{self.settings['encoder']}"
+        return dataset
+
+    def features_path(self, dataset: str) -> str:
+        """The dataset's features file."""
+        return f"results/features/{self.features_id(dataset)}.safetensors"
+
+    def features_spec(self, dataset: str) -> dict[str, Any]:
+        """What determines the dataset's features."""
+        from flowgmm.datasets import LOADERS, dataset_spec
+
+        surrogate = self.is_surrogate(dataset)
+        spec = dataset_spec(dataset, self.dataset(dataset), self.mirror, surrogate)
+        modules = ["flowgmm.datasets", LOADERS[spec["loader"]].split(":")[0]]
+        if self.features_id(dataset) != dataset and not surrogate:
+            spec["encoder"] = self.settings["encoder"]
+            modules.append("flowgmm.embed")
+        return spec | {"code": code_hash(*modules)}
+
+    def raw_files(self, dataset: str) -> dict[str, dict[str, Any]]:
+        """The dataset's files as `flowgmm.datasets.fetch.fetch` takes them, by path."""
+        files: dict[str, Any] = self.features_spec(dataset)["files"]
+        return {f"results/raw/{dataset}/{name}": file for name, file in files.items()}
+
+    # Splits
+
+    def split_index(self, dataset: str, labels: str, seed: int) -> int:
+        """Number of the split that a seed uses."""
+        vary = self.resolve(dataset, labels)["vary"]
+        return seed if vary["split"] or vary["labels"] else 0
+
+    def split_path(self, dataset: str, labels: str, split: int) -> str:
+        """A split's file."""
+        return f"{self.results}/splits/{dataset}/{labels}/split-{split}.safetensors"
+
+    def split_spec(self, dataset: str, labels: str, split: int) -> dict[str, Any]:
+        """What determines a split, beside the features."""
+        vary = self.resolve(dataset, labels)["vary"]
+        seeds = {
+            purpose: derive(f"{dataset}/{labels}", split if vary[purpose] else 0, purpose)
+            for purpose in ("split", "labels")
+        }
+        return {
+            "dataset": dataset,
+            "labels": labels,
+            "split": split,
+            "seeds": seeds,
+            "label_set": self.label_set(dataset, labels),
+            "code": code_hash("flowgmm.splits"),
+        }
+
+    # Runs
+
+    def method_settings(self, run: Run) -> dict[str, Any]:
+        """Preprocessing, parameters and tuning of a method on a dataset."""
+        entry = self.method(run.method)
+        methods = self.resolve(run.dataset, run.labels).get("methods", {})
+        settings: dict[str, Any] = {"preprocess": "none", "params": {}, "tune": None}
+        settings["tune_with"] = {}
+        for name in (entry.get("base"), run.method):
+            settings = merge(settings, methods.get(name, {}))
+        return settings
+
+    def method(self, name: str) -> dict[str, Any]:
+        """Entry of a method."""
+        if name not in self.methods:
+            raise _unknown(name, self.methods, "method", "config/methods.yaml")
+        entry: dict[str, Any] = self.methods[name]
+        return entry
+
+    def n_seeds(self, run: Run) -> int:
+        """Number of runs: one per split where the split alone decides the result."""
+        settings = self.resolve(run.dataset, run.labels)
+        if self.method(run.method)["deterministic"]:
+            vary = settings["vary"]
+            return int(settings["n_seeds"]) if vary["split"] or vary["labels"] else 1
+        return int(settings["n_seeds"])
+
+    def jobs(self, run: Run) -> list[Job]:
+        """The run's seeds in blocks."""
+        n, size = self.n_seeds(run), self.settings["seeds_per_job"]
+        return [Job(run, first, min(first + size, n) - 1) for first in range(0, n, size)]
+
+    def train_spec(self, job: Job) -> dict[str, Any]:
+        """What determines a training job, beside features and splits."""
+        run = job.run
+        entry, settings = self.method(run.method), self.method_settings(run)
+        resolved = self.resolve(run.dataset, run.labels)
+        seeds = list(range(job.first, job.last + 1))
+        experiment = f"{run.dataset}/{run.labels}/{run.method}"
+        varies = resolved["vary"]["initialisation"]
+        return {
+            "dataset": run.dataset,
+            "labels": run.labels,
+            "method": run.method,
+            "recipe": self.settings["recipe"],
+            "estimator": entry["estimator"],
+            "neural": entry["neural"],
+            "labelled_only": entry["labelled_only"],
+            **settings,
+            "evaluate": resolved["evaluate"],
+            "vary": resolved["vary"],
+            "scaled_down": resolved.get("scaled_down", []),
+            "seeds": seeds,
+            "splits": [self.split_index(run.dataset, run.labels, seed) for seed in seeds],
+            "random_states": [
+                derive(experiment, seed if varies else 0, "initialisation") for seed in seeds
+            ],
+            "code": code_hash("flowgmm.runs", entry["estimator"].rpartition(".")[0])
+            if entry["estimator"].startswith("flowgmm.")
+            else code_hash("flowgmm.runs"),
+        }
+
+    def not_run(self, dataset: str, method: str | None = None) -> str | None:
+        """Why a dataset, or a method on it, is not run; None if it is."""
+        from flowgmm.datasets.fetch import absent
+
+        skipped = {dataset, method, f"{dataset}/{method}"} & set(self.settings["skip"])
+        if skipped:
+            return f"left out by `skip: [{sorted(skipped)[0]}]`"
+        if self.is_surrogate(dataset):
+            return None
+        return absent(self.dataset(dataset), self.mirror)
+
+
+def load(root: Path, settings: Mapping[str, Any] | None = None) -> Config:
+    """Read and validate everything in `root/config`.
+
+    Arguments:
+        root: Folder that holds `config/` and `workflow/schemas/`.
+        settings: `config/config.yaml` as changed on the command line; None: as in the file.
+
+    Raises:
+        UserError: If anything is unknown, missing or of the wrong kind.
+    """
+    folder = root / "config"
+    values = dict(read_yaml(folder / "config.yaml") if settings is None else settings)
+    _check(values, _schema(root, "config"), "config/config.yaml")
+    files = {}
+    for name in FILES:
+        files[name] = read_yaml(folder / f"{name}.yaml")
+        _check(files[name], _schema(root, name), f"config/{name}.yaml")
+    config = Config(root, values, **files, recipes=_recipes(root, values["recipe"]))
+    _check_names(config)
+    _check_recipes(config)
+    return config
+
+
+def _schema(root: Path, name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = read_yaml(root / "workflow" / "schemas" / f"{name}.schema.yaml")
+    return schema
+
+
+def _recipes(root: Path, name: str) -> list[dict[str, Any]]:
+    """A recipe and those it extends, the oldest first."""
+    folder, schema = root / "config" / "recipes", _schema(root, "recipe")
+    chain: list[dict[str, Any]] = []
+    where, seen = "config/config.yaml: recipe", []
+    current: str | None = name
+    while current is not None:
+        path = folder / f"{current}.yaml"
+        if not NAME.fullmatch(current) or not path.is_file():
+            known = sorted(p.stem for p in folder.glob("*.yaml"))
+            raise _unknown(current, known, "recipe", where)
+        where = f"config/recipes/{current}.yaml"
+        if current in seen:
+            raise UserError(f"{where}: extends itself by way of {', '.join(seen)}; break the ring")
+        seen.append(current)
+        recipe = read_yaml(path)
+        _check(recipe, schema, where)
+        chain.insert(0, recipe | {"name": current})
+        current = recipe.get("extends")
+        where += ": extends"
+    return chain
+
+
+def _check_names(config: Config) -> None:
+    """Names are parts of paths; those that refer to another entry must find it."""
+    for file, entries in (("datasets", config.datasets), ("methods", config.methods)):
+        for name in entries:
+            if not NAME.fullmatch(str(name)):
+                raise UserError(
+                    f"config/{file}.yaml: name {name!r} has other characters than letters, "
+                    "digits, _ and .; rename it"
+                )
+    for name, entry in config.methods.items():
+        where = f"config/methods.yaml: {name}"
+        if parameters_of(entry["estimator"]) is None:
+            raise UserError(
+                f"{where}.estimator: {entry['estimator']!r} does not exist; correct the import path"
+            )
+        if "base" in entry and entry["base"] not in config.methods:
+            raise _unknown(entry["base"], config.methods, "method", f"{where}.base")
+    for name in config.settings["skip"]:
+        known = {*config.datasets, *config.methods}
+        for part in name.split("/"):
+            if part not in known:
+                raise _unknown(part, known, "dataset or method", "config/config.yaml: skip")
+
+
+def _check_recipes(config: Config) -> None:
+    """Every name and parameter in the recipes exists."""
+    kinds = {entry["kind"] for entry in config.datasets.values()}
+    label_sets = {f"{d}/{ls}" for d, entry in config.datasets.items() for ls in entry["labels"]}
+    for recipe in config.recipes:
+        where = f"config/recipes/{recipe['name']}.yaml"
+        for name in recipe.get("surrogate", []):
+            if name not in kinds | set(config.datasets):
+                raise _unknown(name, [*kinds, *config.datasets], "dataset", f"{where}: surrogate")
+        levels = {"all": recipe.get("all", {})}
+        for group, known in (
+            ("kinds", kinds),
+            ("datasets", set(config.datasets)),
+            ("label_sets", label_sets),
+        ):
+            for name, settings in recipe.get(group, {}).items():
+                if name not in known:
+                    raise _unknown(name, sorted(known), group[:-1], f"{where}: {group}")
+                levels[f"{group}.{name}"] = settings
+        for place, settings in levels.items():
+            for name, method in settings.get("methods", {}).items():
+                _check_method(config, name, method, f"{where}: {place}.methods")
+
+
+def _check_method(config: Config, name: str, settings: Mapping[str, Any], where: str) -> None:
+    if name not in config.methods:
+        raise _unknown(name, config.methods, "method", where)
+    entry = config.methods[name]
+    known = parameters_of(entry["estimator"]) or ()
+    for group in ("params", "tune", "tune_with"):
+        for key in settings.get(group) or {}:
+            if key not in known:
+                what = f"parameter of {entry['estimator'].rpartition('.')[2]}"
+                raise _unknown(key, known, what, f"{where}.{name}.{group}")
+            if key in ("random_state", "device", "preprocess"):
+                raise UserError(f"{where}.{name}.{group}.{key} is not set here; remove it")
+    allowed = PREPROCESS[entry["neural"]]
+    if settings.get("preprocess", "none") not in allowed:
+        raise _unknown(settings["preprocess"], allowed, "value", f"{where}.{name}.preprocess")

@@ -1,0 +1,302 @@
+"""One training job: spec, features and splits in; predictions, a record and a model out."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowgmm import metrics
+from flowgmm.errors import DivergedError, UserError
+from flowgmm.files import content_hash, read_meta, read_tensors, sha256, write_json, write_tensors
+from flowgmm.methods import build
+from flowgmm.provenance import environment, git_state
+
+__all__ = ["Progress", "run"]
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What one seed learns from: rows of the training part and their labels, -1 where hidden."""
+
+    rows: np.ndarray
+    y: np.ndarray
+    split: dict[str, np.ndarray]
+
+
+def run(
+    spec: Mapping[str, Any],
+    features: Path,
+    splits: Mapping[int, Path],
+    out: Path,
+    checkpoints: Path,
+    device: str = "auto",
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Fit one method on all seeds of a job, evaluate, and write what came out.
+
+    Neither fitting nor tuning can see the labels of test points: they are read after the
+    predictions are made.
+
+    Arguments:
+        spec: From `flowgmm.config.Config.train_spec`.
+        features: Features file.
+        splits: Split file by its number.
+        out: Folder for ``record.json``, ``predictions.safetensors`` and, of neural methods,
+            ``model.safetensors``.
+        checkpoints: Folder for unfinished trainings, each under the hash of everything that
+            determines it; emptied on success.
+        device: Where neural methods train.
+        threads: Threads on a CPU.
+        progress: Called with (step, n_steps, text).
+
+    Returns:
+        The record.
+
+    Raises:
+        UserError: If an input is missing or does not fit the spec.
+    """
+    start = time.monotonic()
+    inputs = {
+        "features": sha256(features),
+        "splits": {str(number): sha256(path) for number, path in sorted(splits.items())},
+    }
+    data, meta = read_tensors(features, ["X_train", "y_train", "X_test"])
+    tasks = [_task(spec, data["y_train"], splits[number]) for number in spec["splits"]]
+
+    fitting = time.monotonic()
+    if spec["neural"]:
+        checkpoint = checkpoints / content_hash({"spec": spec, "inputs": inputs})
+        fitted = _fit_stack(spec, data["X_train"], tasks, checkpoint, device, threads, progress)
+    else:
+        fitted = _fit_each(spec, data, tasks, progress)
+    fit_s = time.monotonic() - fitting
+
+    predictions, outcomes = _predict(spec, data, tasks, fitted, len(meta["classes"]))
+    y_test = read_tensors(features, ["y_test"])[0]["y_test"]
+    entries = [
+        _entry(spec, i, estimator, notes, outcomes[i], _truth(tasks[i], data["y_train"], y_test))
+        for i, (estimator, notes) in enumerate(fitted)
+    ]
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_tensors(out / "predictions.safetensors", predictions, {"spec": dict(spec)})
+    if spec["neural"]:
+        estimators = [estimator for estimator, _ in fitted]
+        type(estimators[0]).save_stack(out / "model.safetensors", estimators)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    first = tasks[0].split
+    record = {
+        "spec": dict(spec),
+        "inputs": inputs,
+        "n_features": int(data["X_train"].shape[1]),
+        "n_train": len(data["X_train"]),
+        "n_test": len(y_test),
+        "n_labelled": len(first["labelled"]),
+        "n_unlabelled": 0 if spec["labelled_only"] else len(first["unlabelled"]),
+        "n_val": len(first["val"]),
+        "classes": meta["classes"],
+        "notes": meta["notes"],
+        "not_comparable": meta["not_comparable"],
+        "sources": meta["sources"],
+        "split_seeds": {str(n): read_meta(path)["seeds"] for n, path in sorted(splits.items())},
+        "seeds": entries,
+        "device": _device_name(spec, device),
+        "threads": threads,
+        "fit_s": round(fit_s, 3),
+        "wall_s": round(time.monotonic() - start, 3),
+        "environment": environment(),
+        "git": git_state(),
+    }
+    write_json(out / "record.json", record)
+    return record
+
+
+def _task(spec: Mapping[str, Any], y_train: np.ndarray, path: Path) -> _Task:
+    """Rows and labels of one split; labels other than those of labelled points are hidden."""
+    split, _ = read_tensors(path, ["labelled", "unlabelled", "val"])
+    rows = split["labelled"]
+    if not spec["labelled_only"]:
+        rows = np.union1d(rows, split["unlabelled"])
+    known = np.isin(rows, split["labelled"])
+    return _Task(rows, np.where(known, y_train[rows], -1), split)
+
+
+def _fit_stack(
+    spec: Mapping[str, Any],
+    X: np.ndarray,
+    tasks: Sequence[_Task],
+    checkpoint: Path,
+    device: str,
+    threads: int,
+    progress: Progress | None,
+) -> list[tuple[Any, dict[str, Any]]]:
+    """All seeds in one stacked training."""
+    import torch
+
+    torch.set_num_threads(threads)
+    params = {**spec["params"], "device": device, "preprocess": spec["preprocess"]}
+    if params.get("unlabelled_batch") == "n_labels":
+        params["unlabelled_batch"] = len(tasks[0].split["labelled"])
+    estimators = [
+        build(spec["estimator"], params, random_state=state) for state in spec["random_states"]
+    ]
+    sizes = {len(task.rows) for task in tasks}
+    if len(sizes) > 1:
+        raise UserError(
+            f"{spec['dataset']}/{spec['labels']}: seeds with {sorted(sizes)} points cannot share "
+            "a stack; set seeds_per_job: 1 in config/config.yaml"
+        )
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    type(estimators[0]).fit_stack(
+        estimators,
+        X,
+        np.stack([task.y for task in tasks]),
+        rows=np.stack([task.rows for task in tasks]),
+        checkpoint=checkpoint / "state",
+        progress=progress,
+    )
+    return [(estimator, {}) for estimator in estimators]
+
+
+def _fit_each(
+    spec: Mapping[str, Any],
+    data: Mapping[str, np.ndarray],
+    tasks: Sequence[_Task],
+    progress: Progress | None,
+) -> list[tuple[Any, dict[str, Any]]]:
+    """Seeds one by one; hyper-parameters with a grid are chosen on the seed's validation points."""
+    from flowgmm.methods.tuning import choose_on_validation
+
+    X, y_train = data["X_train"], data["y_train"]
+    fitted = []
+    for i, (task, state) in enumerate(zip(tasks, spec["random_states"], strict=True)):
+        if progress is not None:
+            progress(i, len(tasks), f"fitting seed {spec['seeds'][i]}")
+
+        def make(extra: Mapping[str, Any], state: int = state) -> Any:
+            params = {**spec["params"], **extra}
+            return build(spec["estimator"], params, spec["preprocess"], state)
+
+        notes: dict[str, Any] = {}
+        chosen: dict[str, Any] = {}
+        if spec["tune"]:
+            val = task.split["val"]
+            choice = choose_on_validation(
+                lambda make=make, **candidate: make({**spec["tune_with"], **candidate}),
+                spec["tune"],
+                X[task.rows],
+                task.y,
+                X[val],
+                y_train[val],
+            )
+            chosen = dict(choice.params)
+            notes["tuning"] = {"chosen": chosen, "curve": list(choice.curve)}
+        fitted.append((make(chosen).fit(X[task.rows], task.y), notes))
+    if progress is not None:
+        progress(len(tasks), len(tasks), "fitted")
+    return fitted
+
+
+def _points(task: _Task, data: Mapping[str, np.ndarray], part: str) -> np.ndarray:
+    """Points of a part to evaluate."""
+    return data["X_test"] if part == "test" else data["X_train"][_part_rows(task, part)]
+
+
+def _part_rows(task: _Task, part: str) -> np.ndarray:
+    """Training rows of ``val`` or ``unlabelled``; labelled points never count as unlabelled."""
+    if part == "val":
+        return task.split["val"]
+    return np.setdiff1d(task.split["unlabelled"], task.split["labelled"])
+
+
+def _truth(task: _Task, y_train: np.ndarray, y_test: np.ndarray) -> dict[str, np.ndarray]:
+    """True classes of each part."""
+    return {
+        "test": y_test,
+        "val": y_train[_part_rows(task, "val")],
+        "unlabelled": y_train[_part_rows(task, "unlabelled")],
+    }
+
+
+def _predict(
+    spec: Mapping[str, Any],
+    data: Mapping[str, np.ndarray],
+    tasks: Sequence[_Task],
+    fitted: Sequence[tuple[Any, Any]],
+    n_classes: int,
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Predicted classes, (S, n) per part, -1 for a failed seed; and what metrics need, per seed."""
+    predictions: dict[str, list[np.ndarray]] = {part: [] for part in spec["evaluate"]}
+    outcomes = []
+    for task, (estimator, _) in zip(tasks, fitted, strict=True):
+        outcome = {}
+        for part in spec["evaluate"]:
+            X = _points(task, data, part)
+            if getattr(estimator, "failure_", None) is not None:
+                predictions[part].append(np.full(len(X), -1, np.int16))
+                continue
+            log_proba = _log_proba(estimator, X, n_classes)
+            predicted = log_proba.argmax(axis=1).astype(np.int16)
+            density = estimator.score_samples(X) if hasattr(estimator, "score_samples") else None
+            predictions[part].append(predicted)
+            outcome[part] = (predicted, log_proba, density)
+        outcomes.append(outcome)
+    return {part: np.stack(rows) for part, rows in predictions.items()}, outcomes
+
+
+def _log_proba(estimator: Any, X: np.ndarray, n_classes: int) -> np.ndarray:
+    """Log probabilities, shape (N, K); -infinity for a class without labelled points."""
+    if hasattr(estimator, "predict_log_proba"):
+        found = estimator.predict_log_proba(X)
+    else:
+        with np.errstate(divide="ignore"):
+            found = np.log(estimator.predict_proba(X))
+    full = np.full((len(X), n_classes), -np.inf)
+    full[:, estimator.classes_] = found
+    return full
+
+
+def _entry(
+    spec: Mapping[str, Any],
+    i: int,
+    estimator: Any,
+    notes: Mapping[str, Any],
+    outcome: Mapping[str, Any],
+    truth: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    """One seed's part of the record."""
+    entry: dict[str, Any] = {
+        "seed": spec["seeds"][i],
+        "split": spec["splits"][i],
+        "random_state": spec["random_states"][i],
+        **notes,
+    }
+    for key, attribute in (("n_iter", "n_iter_"), ("named_seeds", "seeds_"), ("history", "history_")):
+        value = getattr(estimator, attribute, None)
+        if value is not None:
+            entry[key] = np.asarray(value).tolist() if key == "n_iter" else value
+    failure = getattr(estimator, "failure_", None)
+    try:
+        found = {part: metrics.evaluate(truth[part], *values) for part, values in outcome.items()}
+    except DivergedError as error:
+        failure, found = str(error), {}
+    if failure is not None:
+        return entry | {"status": "failed", "reason": failure, "metrics": {}}
+    return entry | {"status": "ok", "metrics": found}
+
+
+def _device_name(spec: Mapping[str, Any], device: str) -> str:
+    """The device as its vendor calls it."""
+    if spec["neural"]:
+        import torch
+
+        if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
+            return torch.cuda.get_device_name(None if device == "auto" else device)
+    return "cpu"

@@ -1,0 +1,52 @@
+"""What the scripts of the rules share: options, errors of one line, progress of a line at a time."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+from flowgmm.errors import UserError
+
+__all__ = ["Progress", "run_script"]
+
+INTERVAL_S = 3.0
+
+
+class Progress:
+    """Write a line to standard error every few seconds, and the last one always.
+
+    Arguments:
+        name: What is worked on; the lines of jobs side by side are told apart by it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._written = time.monotonic() - INTERVAL_S
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        """Report that `done` of `total` units of work are done."""
+        now = time.monotonic()
+        if done >= total > 0 or now - self._written >= INTERVAL_S:
+            self._written = now
+            share = f"{done}/{total} " if total else ""
+            print(f"{self._name}: {share}{text}", file=sys.stderr, flush=True)
+
+
+def run_script(main: Callable[[argparse.Namespace], None], *options: str) -> None:
+    """Parse options, call `main`; a user's mistake ends as one line and exit status 2.
+
+    Arguments:
+        main: Called with the options' values.
+        options: Names of required options; one that ends in ``*`` takes any number of values.
+    """
+    parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
+    for option in options:
+        if option.endswith("*"):
+            parser.add_argument(f"--{option[:-1]}", nargs="*", required=True)
+        else:
+            parser.add_argument(f"--{option}", required=True)
+    try:
+        main(parser.parse_args())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
