@@ -1,0 +1,316 @@
+"""Datasets as configuration: the registry of loaders, and the contract that loaded data meet.
+
+A loader is one function `load_x(raw, **options)` that reads files from the folder `raw` (or
+generates) and returns `Arrays`, or `Texts` where an encoder has to come first.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowgmm.errors import UserError
+from flowgmm.files import sha256
+
+__all__ = [
+    "LOADERS",
+    "Arrays",
+    "Texts",
+    "check",
+    "dataset_spec",
+    "drop_constant_columns",
+    "finish",
+    "load",
+    "prepare",
+]
+
+LOADERS = {
+    "moons": "flowgmm.datasets.toy:load_moons",
+    "circles": "flowgmm.datasets.toy:load_circles",
+    "eight_gaussians": "flowgmm.datasets.toy:load_eight_gaussians",
+    "pinwheel": "flowgmm.datasets.toy:load_pinwheel",
+    "packaged": "flowgmm.datasets.packaged:load_packaged",
+    "text": "flowgmm.datasets.text:load_text",
+    "hepmass": "flowgmm.datasets.uci:load_hepmass",
+    "miniboone": "flowgmm.datasets.uci:load_miniboone",
+    "table": "flowgmm.datasets.table:load_table",
+    "surrogate": "flowgmm.datasets.surrogate:load_surrogate",
+}
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A dataset as numbers.
+
+    Attributes:
+        X_train: Training part, shape (N, D).
+        y_train: Classes 0..K-1, shape (N,); -1 where the truth is unknown.
+        X_test: Test part, shape (N_test, D).
+        y_test: Classes 0..K-1, shape (N_test,).
+        classes: Names of the K classes.
+        notes: Sentences that describe how the data were made.
+        columns: Names of the D features, for messages; empty: their numbers.
+    """
+
+    X_train: np.ndarray
+    y_train: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+    classes: list[str]
+    notes: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A dataset as texts; the fields mean what they mean in `Arrays`."""
+
+    train: list[str]
+    y_train: np.ndarray
+    test: list[str]
+    y_test: np.ndarray
+    classes: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def dataset_spec(
+    name: str, entry: Mapping[str, Any], mirror: Path | None, surrogate: bool = False
+) -> dict[str, Any]:
+    """What determines a dataset's features: its entry of `config/datasets.yaml`, resolved.
+
+    Titles, licences and label sets are left out, so that editing them reruns nothing; a file's
+    alternative takes the file's place where the mirror has only the alternative.
+
+    Arguments:
+        name: Name of the entry.
+        entry: The entry.
+        mirror: Folder that replaces the network; None: download.
+        surrogate: Replace the data by generated ones, as the entry's `surrogate` says.
+
+    Raises:
+        UserError: If the entry has no surrogate, or the mirror is not there.
+    """
+    from flowgmm.datasets.fetch import resolve
+
+    keys = ("kind", "loader", "options", "rows", "columns", "drop_constant")
+    spec: dict[str, Any] = {"dataset": name, **{k: entry[k] for k in keys if k in entry}}
+    if surrogate:
+        if "surrogate" not in entry:
+            raise UserError(
+                f"dataset {name!r} has no `surrogate` in config/datasets.yaml; add one, "
+                f"or take {name!r} out of the recipe's surrogates"
+            )
+        for key in ("rows", "columns"):
+            spec.pop(key, None)
+        reason = f"surrogate data, generated in place of {entry['title']}"
+        return spec | {
+            "loader": "surrogate",
+            "options": dict(entry["surrogate"]),
+            "files": {},
+            "notes": [],
+            "not_comparable": [reason],
+        }
+    files, notes, reasons = resolve(entry, mirror)
+    for file in files.values():
+        if "rows" in file:
+            spec["rows"] = {**spec.get("rows", {}), **file.pop("rows")}
+    return spec | {
+        "files": files,
+        "notes": [*entry.get("notes", []), *notes],
+        "not_comparable": [*entry.get("not_comparable", []), *reasons],
+    }
+
+
+def load(spec: Mapping[str, Any], raw: Path) -> Arrays | Texts:
+    """Call the dataset's loader.
+
+    Arguments:
+        spec: From `dataset_spec`.
+        raw: Folder with the dataset's fetched files.
+
+    Raises:
+        UserError: If loader or option are unknown, or the files are not what they should be.
+    """
+    name, loader = spec["dataset"], spec["loader"]
+    if loader not in LOADERS:
+        raise UserError(
+            f"dataset {name!r}: unknown loader {loader!r}; expected one of {', '.join(LOADERS)}"
+        )
+    module, function = LOADERS[loader].split(":")
+    call: Callable[..., Arrays | Texts] = getattr(importlib.import_module(module), function)
+    options = spec.get("options", {})
+    try:
+        inspect.signature(call).bind(raw, **options)
+    except TypeError as error:
+        known = ", ".join(list(inspect.signature(call).parameters)[1:])
+        raise UserError(
+            f"dataset {name!r}: {error} (loader {loader!r} takes the options: {known})"
+        ) from error
+    try:
+        return call(raw, **options)
+    except UserError as error:
+        raise UserError(f"dataset {name!r}: {error}") from error
+
+
+def prepare(
+    spec: Mapping[str, Any], raw: Path
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Load, check and describe a dataset that needs no encoder.
+
+    Arguments:
+        spec: From `dataset_spec`.
+        raw: Folder with the dataset's fetched files.
+
+    Returns:
+        Arrays and header of a features file, as docs/architecture.md describes it.
+
+    Raises:
+        UserError: If the data do not meet the contract.
+    """
+    data = load(spec, raw)
+    if isinstance(data, Texts):
+        raise UserError(
+            f"dataset {spec['dataset']!r} is text; make its features with the rule embed_text"
+        )
+    return finish(spec, data, raw)
+
+
+def finish(
+    spec: Mapping[str, Any], data: Arrays, raw: Path, not_comparable: list[str] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Drop constant columns if told to, check the contract, and give the features file's parts."""
+    if spec.get("drop_constant", False):
+        data = drop_constant_columns(data)
+    check(data, spec["dataset"], rows=spec.get("rows"), columns=spec.get("columns"))
+    arrays = {
+        "X_train": np.asarray(data.X_train, np.float32),
+        "y_train": np.asarray(data.y_train, np.int64),
+        "X_test": np.asarray(data.X_test, np.float32),
+        "y_test": np.asarray(data.y_test, np.int64),
+    }
+    meta = {
+        "dataset": spec["dataset"],
+        "kind": spec["kind"],
+        "classes": data.classes,
+        "notes": [*spec.get("notes", []), *data.notes],
+        "not_comparable": [*spec.get("not_comparable", []), *(not_comparable or [])],
+        "sources": {name: sha256(raw / name) for name in spec.get("files", {})},
+        "spec": dict(spec),
+    }
+    return arrays, meta
+
+
+def drop_constant_columns(data: Arrays) -> Arrays:
+    """Leave out the features that have one value over the whole training part.
+
+    A flow's density is unbounded along such a feature.
+    """
+    keep = np.ptp(data.X_train, axis=0) > 0
+    if keep.all():
+        return data
+    names = [name for name, kept in zip(_names(data), keep, strict=True) if not kept]
+    return replace(
+        data,
+        X_train=data.X_train[:, keep],
+        X_test=data.X_test[:, keep],
+        columns=[name for name in _names(data) if name not in set(names)],
+        notes=[*data.notes, f"{len(names)} constant columns dropped: {_some(names)}"],
+    )
+
+
+def check(
+    data: Arrays,
+    dataset: str,
+    rows: Mapping[str, int] | None = None,
+    columns: int | None = None,
+) -> None:
+    """The contract of every dataset, whatever its source.
+
+    Arguments:
+        data: What the loader returned.
+        dataset: Name, for messages.
+        rows: Expected rows of ``train`` and ``test``; None: any.
+        columns: Expected number of features; None: any.
+
+    Raises:
+        UserError: If rows or columns are miscounted, a value is not finite, a column is constant,
+            a label lies outside the classes, or a class is missing from the training part.
+    """
+    where = f"dataset {dataset!r}"
+    n_classes, width = len(data.classes), data.X_train.shape[1]
+    if n_classes < 2:
+        raise UserError(f"{where}: {n_classes} class ({_some(data.classes)}); at least 2 are needed")
+    if columns is not None and width != columns:
+        raise UserError(
+            f"{where}: expected {columns} feature columns, got {width}; did the raw file change, "
+            "or an option of the loader?"
+        )
+    parts = {"train": (data.X_train, data.y_train), "test": (data.X_test, data.y_test)}
+    for part, (X, y) in parts.items():
+        expected = (rows or {}).get(part)
+        if expected is not None and len(X) != expected:
+            raise UserError(
+                f"{where}: expected {expected} rows in the {part} part, got {len(X)}; did the raw "
+                "file change? Otherwise correct `rows` in config/datasets.yaml"
+            )
+        if not len(X) == len(y) > 0 or X.shape[1] != width:
+            raise UserError(
+                f"{where}: {part} part has shape {X.shape} with {len(y)} labels; expected "
+                f"at least one row of {width} columns and one label a row"
+            )
+        _check_values(X, y, _names(data), n_classes, f"{where}, {part} part", part == "train")
+    missing = sorted(set(range(n_classes)) - set(data.y_train.tolist()))
+    if missing:
+        raise UserError(
+            f"{where}: no training point of class {_some([data.classes[k] for k in missing])}; "
+            "take the class out of `classes` or correct the file"
+        )
+
+
+def _check_values(
+    X: np.ndarray, y: np.ndarray, names: list[str], n_classes: int, where: str, train: bool
+) -> None:
+    """Finite features, none constant in training, and labels inside the classes."""
+    import pandas as pd
+    import pandera.pandas as pa
+
+    finite = pa.Check(lambda column: bool(np.isfinite(column).all()), name="finite")
+    varied = pa.Check(lambda column: bool(np.ptp(column) > 0), name="varied")
+    feature = pa.Column(None, [finite, varied] if train else [finite], nullable=True)
+    lowest = -1 if train else 0
+    label = pa.Column(None, pa.Check.in_range(lowest, n_classes - 1), nullable=False)
+    frame = pd.DataFrame(X, columns=names, copy=False)
+    try:
+        pa.DataFrameSchema(dict.fromkeys(names, feature)).validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        found = error.failure_cases
+        # NaN makes a column's range NaN as well: report the cause, not both.
+        for test, text, remedy in (
+            ("finite", "NaN or infinite values", "clean the file or drop them with `drop`"),
+            ("varied", "one value only", "set `drop_constant: true` in the dataset's entry"),
+        ):
+            if len(bad := found.loc[found["check"] == test, "column"].tolist()):
+                raise UserError(f"{where}: column {_some(bad)}: {text}; {remedy}") from None
+        raise
+    try:
+        pa.DataFrameSchema({"label": label}).validate(pd.DataFrame({"label": y}))
+    except pa.errors.SchemaError:
+        outside = sorted(set(np.asarray(y).tolist()) - set(range(lowest, n_classes)))
+        raise UserError(
+            f"{where}: label {_some(outside)} outside the classes 0..{n_classes - 1}; "
+            "correct the file or the list `classes`"
+        ) from None
+
+
+def _names(data: Arrays) -> list[str]:
+    return data.columns or [str(i) for i in range(data.X_train.shape[1])]
+
+
+def _some(values: list[Any], most: int = 5) -> str:
+    """The first few values, for a message of one line."""
+    shown = ", ".join(str(value) for value in values[:most])
+    return shown if len(values) <= most else f"{shown} and {len(values) - most} more"

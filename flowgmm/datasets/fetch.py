@@ -1,0 +1,189 @@
+"""Raw files: downloaded through pooch, or copied from a mirror folder; verified either way."""
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flowgmm.errors import UserError
+from flowgmm.files import atomic_path, sha256
+
+__all__ = ["absent", "fetch", "resolve"]
+
+Progress = Callable[[int, int, str], None]
+
+
+def resolve(
+    entry: Mapping[str, Any], mirror: Path | None
+) -> tuple[dict[str, dict[str, Any]], list[str], list[str]]:
+    """The files that a dataset is made of, given the mirror.
+
+    Where the mirror lacks a file but has one of its `alternatives`, that one takes the file's
+    place, under the file's name.
+
+    Arguments:
+        entry: Entry of `config/datasets.yaml`.
+        mirror: Folder that replaces the network; None: download.
+
+    Returns:
+        The files, as `fetch` takes them; notes of the alternatives taken; their reasons why
+        results are not comparable with the paper's.
+
+    Raises:
+        UserError: If the mirror is not a folder.
+    """
+    _check_mirror(mirror)
+    files, notes, reasons = {}, [], []
+    for name, declared in entry.get("files", {}).items():
+        file = {key: value for key, value in declared.items() if key != "alternatives"}
+        if mirror is not None and not _mirrored(file, mirror):
+            for alternative in declared.get("alternatives", []):
+                if _mirrored(alternative, mirror):
+                    file = dict(alternative)
+                    notes.append(file.pop("note"))
+                    reasons.append(file.pop("not_comparable"))
+                    break
+        files[name] = file
+    return files, notes, reasons
+
+
+def absent(entry: Mapping[str, Any], mirror: Path | None) -> str | None:
+    """Why a dataset's raw files cannot be had; None if they can, or none are needed.
+
+    Raises:
+        UserError: If the mirror is not a folder.
+    """
+    for name, file in resolve(entry, mirror)[0].items():
+        if mirror is None and not file.get("url"):
+            return f"{name} has no URL; set `mirror` to a folder that has {file['mirror']}"
+        if mirror is not None and not _mirrored(file, mirror):
+            return f"data absent: the mirror lacks {file['mirror']}"
+    return None
+
+
+def fetch(
+    file: Mapping[str, Any],
+    destination: Path,
+    mirror: Path | None,
+    progress: Progress | None = None,
+    retries: int = 3,
+) -> str:
+    """Bring one file, verified, to `destination`; after any failure nothing is there.
+
+    Arguments:
+        file: One of the files from `resolve`: `url` (a list, tried in order), `sha256` or `md5`
+            where the official checksum is known, `mirror` (path inside the mirror).
+        destination: Where the file goes.
+        mirror: Folder that replaces the network; None: download.
+        progress: Called at most every few seconds with (bytes, bytes in all or 0, line of text).
+        retries: How often a failed download is tried again, a few seconds apart.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        UserError: If the file cannot be had, or is not the one that was expected.
+    """
+    _check_mirror(mirror)
+    destination.unlink(missing_ok=True)
+    with atomic_path(destination) as part:
+        if mirror is None:
+            _download(file, destination, part, progress, retries)
+        else:
+            source = mirror / file["mirror"]
+            if not source.is_file():
+                raise UserError(f"{source} is not there; add it to the mirror or unset `mirror`")
+            shutil.copyfile(source, part)
+            _verify(file, part, str(source), "replace it with the official file or unset `mirror`")
+        return sha256(part)
+
+
+def _check_mirror(mirror: Path | None) -> None:
+    if mirror is not None and not mirror.is_dir():
+        raise UserError(
+            f"mirror {str(mirror)!r} is not a folder; correct `mirror` in the config, "
+            "or unset it to download"
+        )
+
+
+def _mirrored(file: Mapping[str, Any], mirror: Path) -> bool:
+    return "mirror" in file and (mirror / file["mirror"]).is_file()
+
+
+def _known_hash(file: Mapping[str, Any]) -> str | None:
+    """The checksum in pooch's notation; None where the source publishes none."""
+    return next((f"{kind}:{file[kind]}" for kind in ("sha256", "md5") if kind in file), None)
+
+
+def _verify(file: Mapping[str, Any], path: Path, name: str, remedy: str) -> None:
+    import pooch
+
+    expected = _known_hash(file)
+    if expected is None:
+        return
+    kind = expected.split(":")[0]
+    got = f"{kind}:{pooch.file_hash(str(path), alg=kind)}"
+    if got != expected:
+        size = path.stat().st_size
+        raise UserError(f"{name} ({size} bytes) has {got}, expected {expected}; {remedy}")
+
+
+def _download(
+    file: Mapping[str, Any], destination: Path, part: Path, progress: Progress | None, retries: int
+) -> None:
+    """Try the URLs in order; pooch downloads to a folder of its own and checks there."""
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    name, failures = destination.name, []
+    for url in file.get("url", []):
+        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{name}.") as folder:
+            getter = pooch.create(
+                folder,
+                base_url="",
+                registry={name: _known_hash(file)},
+                urls={name: url},
+                retry_if_failed=retries,
+            )
+            downloader = pooch.HTTPDownloader(
+                progressbar=_Progress(name, progress), chunk_size=2**20, timeout=60
+            )
+            try:
+                Path(getter.fetch(name, downloader=downloader)).replace(part)
+                return
+            except (requests.exceptions.RequestException, OSError, ValueError) as error:
+                failures.append(f"{url}: {' '.join(str(error).split())}")
+    remedy = "check the network and the URL"
+    if "mirror" in file:
+        remedy += f", or set `mirror` to a folder that has {file['mirror']}"
+    reason = "; ".join(failures) or "no URL is known"
+    raise UserError(f"cannot download {name} ({reason}); {remedy}")
+
+
+class _Progress:
+    """What pooch calls a progress bar, for a log: a line every few seconds."""
+
+    def __init__(self, name: str, progress: Progress | None) -> None:
+        self.total = 0
+        self._name, self._progress = name, progress
+        self._done, self._reported, self._start = 0, 0.0, time.monotonic()
+
+    def update(self, count: int) -> None:
+        """Count `count` further bytes."""
+        self._done += count
+        elapsed = time.monotonic() - self._start
+        if self._progress and (elapsed - self._reported > 3 or self._done == self.total):
+            self._reported = elapsed
+            rate = self._done / 1e6 / max(elapsed, 1e-9)
+            self._progress(self._done, self.total, f"{self._name}: {rate:.1f} MB/s")
+
+    def reset(self) -> None:
+        """Start anew; pooch calls it once at the end, to draw a full bar."""
+        self._done = 0
+
+    def close(self) -> None:
+        """Nothing to close."""

