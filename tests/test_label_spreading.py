@@ -137,6 +137,15 @@ def test_small_scores_are_exact():
     assert model.predict(X).tolist() == [0, 0, 0, 1, 1, 1]
 
 
+def test_a_point_far_from_all_others_gets_the_nearest_class():
+    """exp(-gamma (1 - cos)) is 0 in float64 for all its neighbours; their ratios are not."""
+    graph, new = (np.radians(angles) for angles in ([0, 1, 40, 41], [200, -160 + 41]))
+    X, X_new = (np.column_stack([np.cos(a), np.sin(a)]) for a in (graph, new))
+    model = RBFLabelSpreading(gamma=500.0).fit(X, np.array([0, -1, 1, -1]))
+    assert model.predict(X_new).tolist() == [1, 0]
+    assert not model.unreached(X_new).any()
+
+
 def test_knn_equals_scikit_learn(problem):
     X, partial, X_new, _ = problem
     model = KNNLabelSpreading(n_neighbors=16, alpha=0.3).fit(X, partial)

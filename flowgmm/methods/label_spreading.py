@@ -16,8 +16,8 @@ from flowgmm.methods.labels import encode_labels
 
 __all__ = ["KNNLabelSpreading", "RBFLabelSpreading"]
 
-# Cholesky is exact even for tiny scores but O(n^3): 18 s for a fit of 10,000 points on 2 cores, where
-# conjugate gradients, O(n^2), take 5 s. Above this many points of the graph the latter take over.
+# Cholesky is exact even for tiny scores but O(n^3): 18 s for a fit of 10,000 points on 2 cores,
+# where conjugate gradients, O(n^2), take 5 s. Above this many points the latter take over.
 LARGEST_CHOLESKY = 12_000
 # Entries of one block of the kernel between new points and the graph: 128 MB in float64.
 BLOCK_ENTRIES = 2**24
