@@ -85,7 +85,12 @@ def embed_dataset(
     name, encoder, options = spec["dataset"], spec["encoder"], spec.get("embedding", {})
     vectors = {
         part: embed(
-            texts, encoder, cache, progress=progress, where=f"dataset {name!r}, {part} part", **options
+            texts,
+            encoder,
+            cache,
+            progress=progress,
+            where=f"dataset {name!r}, {part} part",
+            **options,
         )
         for part, texts in (("train", data.train), ("test", data.test))
     }
@@ -151,7 +156,9 @@ def embed(
     )
     for row, text in enumerate(texts):
         if not (normalise(text) if normaliser else text.strip()):
-            raise UserError(f"{where}: the text of row {row} is empty; take the row out of the file")
+            raise UserError(
+                f"{where}: the text of row {row} is empty; take the row out of the file"
+            )
     folder = encoder_folder(encoder, cache)
     key = content_hash([_texts_hash(texts), _folder_hash(folder), asdict(options)])
     done_path = cache / f"{key}.npy"
@@ -164,9 +171,7 @@ def embed(
     return vectors
 
 
-def _fill(
-    texts: Sequence[str], model: "_Encoder", stem: Path, progress: Progress | None
-) -> None:
+def _fill(texts: Sequence[str], model: "_Encoder", stem: Path, progress: Progress | None) -> None:
     """Embed what is still missing of `{stem}.part.npy`, long texts first."""
     order = np.argsort([-len(text) for text in texts], kind="stable")
     chunks = [order[i : i + _CHUNK] for i in range(0, len(order), _CHUNK)]
@@ -296,9 +301,7 @@ def _texts_hash(texts: Sequence[str]) -> str:
 
 def _folder_hash(folder: Path) -> dict[str, str]:
     return {
-        path.name: sha256(path)
-        for pattern in _MODEL_FILES
-        for path in sorted(folder.glob(pattern))
+        path.name: sha256(path) for pattern in _MODEL_FILES for path in sorted(folder.glob(pattern))
     }
 
 
@@ -320,7 +323,9 @@ def encoder_folder(encoder: str, cache: Path) -> Path:
     if (folder := Path(encoder)).is_dir():
         return folder
     if folder.is_absolute() or encoder.startswith("."):
-        raise UserError(f"encoder {encoder!r}: there is no such folder; correct the recipe's `encoder`")
+        raise UserError(
+            f"encoder {encoder!r}: there is no such folder; correct the recipe's `encoder`"
+        )
     return _hub_folder(encoder)
 
 

@@ -156,9 +156,7 @@ def load(spec: Mapping[str, Any], raw: Path) -> Arrays | Texts:
         raise UserError(f"dataset {name!r}: {error}") from error
 
 
-def prepare(
-    spec: Mapping[str, Any], raw: Path
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def prepare(spec: Mapping[str, Any], raw: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Load, check and describe a dataset that needs no encoder.
 
     Arguments:
@@ -243,7 +241,9 @@ def check(
     where = f"dataset {dataset!r}"
     n_classes, width = len(data.classes), data.X_train.shape[1]
     if n_classes < 2:
-        raise UserError(f"{where}: {n_classes} class ({_some(data.classes)}); at least 2 are needed")
+        raise UserError(
+            f"{where}: {n_classes} class ({_some(data.classes)}); at least 2 are needed"
+        )
     if columns is not None and width != columns:
         raise UserError(
             f"{where}: expected {columns} feature columns, got {width}; did the raw file change, "

@@ -102,21 +102,25 @@ def _open(raw: Path, name: str, archive: str | None, encoding: str) -> Iterator[
                 binary = stack.enter_context(path.open("rb"))
             if binary.read(2) == b"\x1f\x8b":
                 binary.seek(0)
-                binary = stack.enter_context(gzip.GzipFile(fileobj=binary))
+                binary = stack.enter_context(gzip.open(binary))
             else:
                 binary.seek(0)
             yield stack.enter_context(io.TextIOWrapper(binary, encoding=encoding, newline=""))
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; run the rule fetch_raw") from error
     except KeyError as error:
-        raise UserError(f"{path} has no member {name}; correct the option `train` or `test`") from error
+        raise UserError(
+            f"{path} has no member {name}; correct the option `train` or `test`"
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not {encoding} (byte {error.object[error.start]:#04x}); "
             "set the option `encoding`, e.g. latin-1"
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
-        raise UserError(f"{path} is cut off or damaged ({error}); delete it and fetch it again") from error
+        raise UserError(
+            f"{path} is cut off or damaged ({error}); delete it and fetch it again"
+        ) from error
 
 
 def _read(
