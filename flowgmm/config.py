@@ -21,6 +21,8 @@ __all__ = ["Config", "Job", "Run", "load", "merge", "parameters_of", "read_yaml"
 
 NAME = re.compile(r"[A-Za-z0-9_.]+")
 FILES = ("datasets", "methods", "tables", "figures", "paper_results")
+# Parameters of `draw_split` that the config does not set.
+FIXED = ("y_train", "split_seed", "labels_seed")
 PREPROCESS = {True: ("none", "standardise", "pca"), False: ("none", "unit_norm", "standardise")}
 
 
@@ -252,9 +254,13 @@ class Config:
         """Name of the dataset's features file."""
         if self.is_surrogate(dataset):
             return f"{dataset}-surrogate"
-        if self.dataset(dataset)["kind"] == "text":
-            return f"{dataset}-{self.settings['encoder']}"
+        if self.is_embedded(dataset):
+            return f"{dataset}-{Path(self.settings['encoder']).name}"
         return dataset
+
+    def is_embedded(self, dataset: str) -> bool:
+        """Whether the dataset's features come from the encoder."""
+        return self.dataset(dataset)["kind"] == "text" and not self.is_surrogate(dataset)
 
     def features_path(self, dataset: str) -> str:
         """The dataset's features file."""
@@ -267,10 +273,18 @@ class Config:
         surrogate = self.is_surrogate(dataset)
         spec = dataset_spec(dataset, self.dataset(dataset), self.mirror, surrogate)
         modules = ["flowgmm.datasets", LOADERS[spec["loader"]].split(":")[0]]
-        if self.features_id(dataset) != dataset and not surrogate:
+        if self.is_embedded(dataset):
             spec["encoder"] = self.settings["encoder"]
             modules.append("flowgmm.embed")
         return spec | {"code": code_hash(*modules)}
+
+    def absent(self, dataset: str) -> str | None:
+        """Why a dataset's raw files cannot be had; None if they can, or none are needed."""
+        from flowgmm.datasets.fetch import absent
+
+        if self.is_surrogate(dataset):
+            return None
+        return absent(self.dataset(dataset), self.mirror)
 
     def raw_files(self, dataset: str) -> dict[str, dict[str, Any]]:
         """The dataset's files as `flowgmm.datasets.fetch.fetch` takes them, by path."""
@@ -344,6 +358,8 @@ class Config:
         seeds = list(range(job.first, job.last + 1))
         experiment = f"{run.dataset}/{run.labels}/{run.method}"
         varies = resolved["vary"]["initialisation"]
+        module = entry["estimator"].rpartition(".")[0]
+        own = [module] if module.startswith("flowgmm.") else []
         return {
             "dataset": run.dataset,
             "labels": run.labels,
@@ -361,21 +377,108 @@ class Config:
             "random_states": [
                 derive(experiment, seed if varies else 0, "initialisation") for seed in seeds
             ],
-            "code": code_hash("flowgmm.runs", entry["estimator"].rpartition(".")[0])
-            if entry["estimator"].startswith("flowgmm.")
-            else code_hash("flowgmm.runs"),
+            "code": code_hash("flowgmm.runs", *own),
         }
 
-    def not_run(self, dataset: str, method: str | None = None) -> str | None:
-        """Why a dataset, or a method on it, is not run; None if it is."""
-        from flowgmm.datasets.fetch import absent
+    def split_paths(self, job: Job) -> list[str]:
+        """The split files of a job, in ascending order of their numbers."""
+        run, seeds = job.run, range(job.first, job.last + 1)
+        numbers = sorted({self.split_index(run.dataset, run.labels, seed) for seed in seeds})
+        return [self.split_path(run.dataset, run.labels, number) for number in numbers]
 
+    def run_file(self, job: Job, name: str) -> str:
+        """A file among a job's outputs."""
+        return f"{self.results}/runs/{job.folder}/{name}"
+
+    def not_run(self, dataset: str, method: str) -> str | None:
+        """Why a method is not run on a dataset; None if it is."""
         skipped = {dataset, method, f"{dataset}/{method}"} & set(self.settings["skip"])
         if skipped:
             return f"left out by `skip: [{sorted(skipped)[0]}]`"
-        if self.is_surrogate(dataset):
-            return None
-        return absent(self.dataset(dataset), self.mirror)
+        return self.absent(dataset)
+
+    # Tables and figures
+
+    def table(self, name: str) -> dict[str, Any]:
+        """Entry of a table."""
+        if name not in self.tables:
+            raise _unknown(name, self.tables, "table", "config/tables.yaml")
+        entry: dict[str, Any] = self.tables[name]
+        return entry
+
+    def table_runs(self, name: str) -> dict[Run, str | None]:
+        """The runs behind a table, each with the reason why it is left out, or None."""
+        entry = self.table(name)
+        if "planned" in entry:
+            return {}
+        methods = [
+            row if isinstance(row, str) else row["method"]
+            for row in (*entry["rows"], *entry.get("extra_rows", []))
+        ]
+        runs = (
+            Run(column["dataset"], column["labels"], method)
+            for column in entry["columns"]
+            for method in methods
+        )
+        return {run: self.not_run(run.dataset, run.method) for run in runs}
+
+    def table_records(self, name: str) -> list[str]:
+        """The record files that a table is made of."""
+        runs = self.table_runs(name)
+        return [
+            self.run_file(job, "record.json")
+            for run, reason in runs.items()
+            if reason is None
+            for job in self.jobs(run)
+        ]
+
+    def table_spec(self, name: str) -> dict[str, Any]:
+        """What determines a table, beside the records."""
+        from flowgmm.tables import table_spec
+
+        runs = self.table_runs(name)
+        spec = table_spec(
+            name,
+            self.table(name),
+            self.paper_results,
+            self.methods,
+            recipe=self.settings["recipe"],
+            not_run={f"{r.dataset}/{r.method}": why for r, why in runs.items() if why is not None},
+            scaled_down={
+                f"{r.dataset}/{r.labels}": self.resolve(r.dataset, r.labels).get("scaled_down", [])
+                for r in runs
+            },
+        )
+        return spec | {"code": code_hash("flowgmm.tables")}
+
+    def figure_jobs(self, name: str) -> list[Job]:
+        """The job behind each panel of a figure, the one with seed 0."""
+        panels = self.figures[name]["panels"]
+        return [
+            self.jobs(Run(panel["dataset"], panel["labels"], panel["method"]))[0]
+            for panel in panels
+        ]
+
+    def figure_models(self, name: str) -> list[str]:
+        """The model behind each panel."""
+        return [self.run_file(job, "model.safetensors") for job in self.figure_jobs(name)]
+
+    def figure_features(self, name: str) -> list[str]:
+        """The features behind each panel."""
+        return [self.features_path(job.run.dataset) for job in self.figure_jobs(name)]
+
+    def figure_splits(self, name: str) -> list[str]:
+        """The split behind each panel."""
+        return [self.split_paths(job)[0] for job in self.figure_jobs(name)]
+
+    def figure_spec(self, name: str) -> dict[str, Any]:
+        """What determines a figure, beside its models."""
+        return {
+            "name": name,
+            "figure": self.figures[name],
+            "recipe": self.settings["recipe"],
+            "code": code_hash("flowgmm.figures"),
+        }
 
 
 def load(root: Path, settings: Mapping[str, Any] | None = None) -> Config:
@@ -472,7 +575,13 @@ def _check_recipes(config: Config) -> None:
                 if name not in known:
                     raise _unknown(name, sorted(known), group[:-1], f"{where}: {group}")
                 levels[f"{group}.{name}"] = settings
+        label_keys = [
+            key for key in parameters_of("flowgmm.splits.draw_split") or () if key not in FIXED
+        ]
         for place, settings in levels.items():
+            for key in settings.get("split", {}):
+                if key not in label_keys:
+                    raise _unknown(key, label_keys, "key", f"{where}: {place}.split")
             for name, method in settings.get("methods", {}).items():
                 _check_method(config, name, method, f"{where}: {place}.methods")
 
@@ -489,6 +598,11 @@ def _check_method(config: Config, name: str, settings: Mapping[str, Any], where:
                 raise _unknown(key, known, what, f"{where}.{name}.{group}")
             if key in ("random_state", "device", "preprocess"):
                 raise UserError(f"{where}.{name}.{group}.{key} is not set here; remove it")
+    if entry["neural"] and settings.get("tune"):
+        raise UserError(
+            f"{where}.{name}.tune: neural methods are not tuned inside a job; write one recipe "
+            "for each candidate and compare on validation points"
+        )
     allowed = PREPROCESS[entry["neural"]]
     if settings.get("preprocess", "none") not in allowed:
         raise _unknown(settings["preprocess"], allowed, "value", f"{where}.{name}.preprocess")

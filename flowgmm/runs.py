@@ -63,7 +63,8 @@ def run(
         UserError: If an input is missing or does not fit the spec.
     """
     start = time.monotonic()
-    inputs = {
+    hashes = {
+        "code": spec["code"],
         "features": sha256(features),
         "splits": {str(number): sha256(path) for number, path in sorted(splits.items())},
     }
@@ -72,7 +73,7 @@ def run(
 
     fitting = time.monotonic()
     if spec["neural"]:
-        checkpoint = checkpoints / content_hash({"spec": spec, "inputs": inputs})
+        checkpoint = checkpoints / content_hash({"spec": spec, "hashes": hashes})
         fitted = _fit_stack(spec, data["X_train"], tasks, checkpoint, device, threads, progress)
     else:
         fitted = _fit_each(spec, data, tasks, progress)
@@ -80,10 +81,12 @@ def run(
 
     predictions, outcomes = _predict(spec, data, tasks, fitted, len(meta["classes"]))
     y_test = read_tensors(features, ["y_test"])[0]["y_test"]
-    entries = [
-        _entry(spec, i, estimator, notes, outcomes[i], _truth(tasks[i], data["y_train"], y_test))
-        for i, (estimator, notes) in enumerate(fitted)
-    ]
+    split_seeds = {number: read_meta(path)["seeds"] for number, path in splits.items()}
+    entries = []
+    for i, (estimator, notes) in enumerate(fitted):
+        truth = _truth(tasks[i], data["y_train"], y_test)
+        drawn = split_seeds[spec["splits"][i]]
+        entries.append(_entry(spec, i, estimator, notes, drawn, outcomes[i], truth))
 
     out.mkdir(parents=True, exist_ok=True)
     write_tensors(out / "predictions.safetensors", predictions, {"spec": dict(spec)})
@@ -93,26 +96,25 @@ def run(
         shutil.rmtree(checkpoint, ignore_errors=True)
     first = tasks[0].split
     record = {
+        **{key: spec[key] for key in ("dataset", "labels", "method", "recipe", "seeds")},
         "spec": dict(spec),
-        "inputs": inputs,
-        "n_features": int(data["X_train"].shape[1]),
-        "n_train": len(data["X_train"]),
-        "n_test": len(y_test),
-        "n_labelled": len(first["labelled"]),
-        "n_unlabelled": 0 if spec["labelled_only"] else len(first["unlabelled"]),
-        "n_val": len(first["val"]),
-        "classes": meta["classes"],
-        "notes": meta["notes"],
-        "not_comparable": meta["not_comparable"],
-        "sources": meta["sources"],
-        "split_seeds": {str(n): read_meta(path)["seeds"] for n, path in sorted(splits.items())},
-        "seeds": entries,
-        "device": _device_name(spec, device),
-        "threads": threads,
-        "fit_s": round(fit_s, 3),
-        "wall_s": round(time.monotonic() - start, 3),
-        "environment": environment(),
+        "hashes": hashes,
+        "data": {
+            **{key: meta[key] for key in ("classes", "notes", "not_comparable", "sources")},
+            "n_features": int(data["X_train"].shape[1]),
+            "n_train": len(data["X_train"]),
+            "n_test": len(y_test),
+            "n_labelled": len(first["labelled"]),
+            "n_unlabelled": 0 if spec["labelled_only"] else len(first["unlabelled"]),
+            "n_val": len(first["val"]),
+        },
+        "runs": entries,
+        "environment": environment() | {"device": _device_name(spec, device), "threads": threads},
         "git": git_state(),
+        "timing": {
+            "fit_s": round(fit_s, 3),
+            "wall_s": round(time.monotonic() - start, 3),
+        },
     }
     write_json(out / "record.json", record)
     return record
@@ -162,7 +164,7 @@ def _fit_stack(
         checkpoint=checkpoint / "state",
         progress=progress,
     )
-    return [(estimator, {}) for estimator in estimators]
+    return [(estimator, {"tuned": None}) for estimator in estimators]
 
 
 def _fit_each(
@@ -184,7 +186,7 @@ def _fit_each(
             params = {**spec["params"], **extra}
             return build(spec["estimator"], params, spec["preprocess"], state)
 
-        notes: dict[str, Any] = {}
+        notes: dict[str, Any] = {"tuned": None}
         chosen: dict[str, Any] = {}
         if spec["tune"]:
             val = task.split["val"]
@@ -197,7 +199,7 @@ def _fit_each(
                 y_train[val],
             )
             chosen = dict(choice.params)
-            notes["tuning"] = {"chosen": chosen, "curve": list(choice.curve)}
+            notes = {"tuned": chosen, "tuning": list(choice.curve)}
         fitted.append((make(chosen).fit(X[task.rows], task.y), notes))
     if progress is not None:
         progress(len(tasks), len(tasks), "fitted")
@@ -268,6 +270,7 @@ def _entry(
     i: int,
     estimator: Any,
     notes: Mapping[str, Any],
+    split_seeds: Mapping[str, int],
     outcome: Mapping[str, Any],
     truth: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
@@ -275,13 +278,19 @@ def _entry(
     entry: dict[str, Any] = {
         "seed": spec["seeds"][i],
         "split": spec["splits"][i],
-        "random_state": spec["random_states"][i],
+        "seeds": {
+            "random_state": spec["random_states"][i],
+            **split_seeds,
+            # A neural estimator derives one seed per purpose from its random_state.
+            **getattr(estimator, "seeds_", {}),
+        },
+        "history": getattr(estimator, "history_", None),
+        "reason": None,
         **notes,
     }
-    for key, attribute in (("n_iter", "n_iter_"), ("named_seeds", "seeds_"), ("history", "history_")):
-        value = getattr(estimator, attribute, None)
-        if value is not None:
-            entry[key] = np.asarray(value).tolist() if key == "n_iter" else value
+    n_iter = getattr(estimator, "n_iter_", None)
+    if n_iter is not None:
+        entry["n_iter"] = np.max(n_iter).item()
     failure = getattr(estimator, "failure_", None)
     try:
         found = {part: metrics.evaluate(truth[part], *values) for part, values in outcome.items()}

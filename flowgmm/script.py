@@ -1,4 +1,4 @@
-"""What the scripts of the rules share: options, errors of one line, progress of a line at a time."""
+"""What the rules' scripts share: options, errors of one line, lines of progress."""
 
 import argparse
 import sys

@@ -1,0 +1,18 @@
+"""Bring one raw file, verified, from its source or from the mirror."""
+
+import argparse
+import json
+from pathlib import Path
+
+from flowgmm.datasets.fetch import fetch
+from flowgmm.script import Progress, run_script
+
+
+def main(options: argparse.Namespace) -> None:
+    mirror = Path(options.mirror) if options.mirror else None
+    output = Path(options.output)
+    fetch(json.loads(options.spec), output, mirror, Progress(f"fetch {output.name}"))
+
+
+if __name__ == "__main__":
+    run_script(main, "spec", "mirror", "output")

@@ -1,0 +1,24 @@
+"""Print the tables of a target, and where its files are."""
+
+import argparse
+from pathlib import Path
+
+from flowgmm.config import load
+from flowgmm.script import run_script
+from flowgmm.tables import print_tables
+
+TARGETS = {"demo": (("table_7", "demo"), ("figure_1", "figure_2", "figure_4"))}
+
+
+def main(options: argparse.Namespace) -> None:
+    results = Path(load(Path()).results)
+    tables, figures = TARGETS[options.target]
+    print_tables([results / "tables" / f"{name}.json" for name in tables])
+    for name in tables:
+        print(f"{results}/tables/{name}.{{csv,md,tex,json}}")
+    for name in figures:
+        print(f"{results}/figures/{name}.{{png,pdf}}")
+
+
+if __name__ == "__main__":
+    run_script(main, "target")

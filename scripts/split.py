@@ -1,0 +1,27 @@
+"""Draw one split of a dataset: indices of labelled, unlabelled and validation points."""
+
+import argparse
+import json
+from pathlib import Path
+
+from flowgmm.errors import UserError
+from flowgmm.files import read_tensors, sha256, write_tensors
+from flowgmm.script import run_script
+from flowgmm.splits import draw_split
+
+
+def main(options: argparse.Namespace) -> None:
+    spec, features = json.loads(options.spec), Path(options.features)
+    y_train = read_tensors(features, ["y_train"])[0]["y_train"]
+    seeds = {f"{purpose}_seed": seed for purpose, seed in spec["seeds"].items()}
+    try:
+        split = draw_split(y_train, **spec["label_set"], **seeds)
+    except UserError as error:
+        raise UserError(f"{spec['dataset']}, label set {spec['labels']!r}: {error}") from error
+    keys = ("dataset", "labels", "split", "seeds")
+    meta = {key: spec[key] for key in keys} | {"features_sha256": sha256(features), "spec": spec}
+    write_tensors(options.output, split, meta)
+
+
+if __name__ == "__main__":
+    run_script(main, "spec", "features", "output")

@@ -1,0 +1,100 @@
+# Reads the config and holds what the rules share. No rules.
+import json
+import re
+import sys
+from pathlib import Path
+
+from flowgmm.config import Job, Run, load
+from flowgmm.errors import UserError
+
+try:
+    project = load(Path(workflow.basedir).parent, config)
+    Path("results").mkdir(exist_ok=True)
+except UserError as error:
+    sys.exit(f"error: {error}")
+except OSError as error:
+    sys.exit(
+        f"error: cannot write to results: {error.strerror}; check the folder's permissions"
+    )
+
+RESULTS = project.results
+JOB = "{dataset}/{labels}/{method}/seeds-{first}-{last}"
+RUN = f"{RESULTS}/runs/{JOB}"
+
+NEURAL = [name for name, entry in project.methods.items() if entry["neural"]]
+CLASSIC = [name for name, entry in project.methods.items() if not entry["neural"]]
+FEATURES = {project.features_id(name): name for name in project.datasets}
+EMBEDDED = [
+    features for features, name in FEATURES.items() if project.is_embedded(name)
+]
+PREPARED = [features for features in FEATURES if features not in EMBEDDED]
+
+TABLE_FORMATS = ["csv", "md", "tex", "json"]
+FIGURE_FORMATS = ["png", "pdf"]
+TABLES = [name for name in project.tables if name.startswith("table_")]
+PLANNED = {
+    name: entry["planned"]
+    for name, entry in (project.tables | project.figures).items()
+    if "planned" in entry
+}
+FIGURES = [name for name in project.figures if name not in PLANNED]
+
+
+def one_of(names):
+    """Regular expression of the names; of nothing if there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def dataset_of(features):
+    """The dataset whose features these are."""
+    return FEATURES[features]
+
+
+def raw_folder(features):
+    """Where the dataset's raw files are."""
+    return f"results/raw/{dataset_of(features)}"
+
+
+def as_json(spec):
+    """A spec as a rule's param: equal specs give equal text, so that nothing reruns."""
+    return json.dumps(spec, sort_keys=True, ensure_ascii=False)
+
+
+def job_of(wildcards):
+    """The training job that the wildcards name."""
+    run = Run(wildcards.dataset, wildcards.labels, wildcards.method)
+    return Job(run, int(wildcards.first), int(wildcards.last))
+
+
+def table_files(names):
+    """All formats of tables."""
+    return expand(f"{RESULTS}/tables/{{name}}.{{ext}}", name=names, ext=TABLE_FORMATS)
+
+
+def figure_files(names):
+    """All formats of figures."""
+    return expand(f"{RESULTS}/figures/{{name}}.{{ext}}", name=names, ext=FIGURE_FORMATS)
+
+
+def target_files(name):
+    """The files that a table's or figure's target makes; none for a planned figure."""
+    if name in project.tables:
+        return table_files([name])
+    return figure_files([name] if name in FIGURES else [])
+
+
+def available_features():
+    """Features of every dataset whose raw files can be had."""
+    names = [name for name in project.datasets if project.absent(name) is None]
+    return [project.features_path(name) for name in names]
+
+
+wildcard_constraints:
+    dataset="[A-Za-z0-9_.]+",
+    labels="[A-Za-z0-9_.]+",
+    method="[A-Za-z0-9_.]+",
+    split="[0-9]+",
+    first="[0-9]+",
+    last="[0-9]+",
+    table=one_of(project.tables),
+    figure=one_of(project.figures),

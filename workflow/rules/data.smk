@@ -1,0 +1,70 @@
+rule fetch:
+    output:
+        "results/raw/{dataset}/{file}",
+    log:
+        "results/logs/fetch/{dataset}/{file}.log",
+    benchmark:
+        "results/benchmarks/fetch/{dataset}/{file}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime=240,
+        mirror=project.settings["mirror"] or "",
+    params:
+        spec=lambda w, output: as_json(project.raw_files(w.dataset)[str(output[0])]),
+    shell:
+        "python scripts/fetch.py --spec {params.spec:q} --mirror {resources.mirror:q} "
+        "--output {output:q} 2> >(tee {log:q} >&2)"
+
+
+rule prepare_data:
+    input:
+        raw=lambda w: list(project.raw_files(dataset_of(w.features))),
+    output:
+        "results/features/{features}.safetensors",
+    log:
+        "results/logs/prepare_data/{features}.log",
+    benchmark:
+        "results/benchmarks/prepare_data/{features}.tsv"
+    wildcard_constraints:
+        features=one_of(PREPARED),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: 8000 * attempt,
+        runtime=60,
+    params:
+        spec=lambda w: as_json(project.features_spec(dataset_of(w.features))),
+        raw=lambda w: raw_folder(w.features),
+    shell:
+        "python scripts/prepare.py --spec {params.spec:q} --raw {params.raw:q} "
+        "--output {output:q} 2> >(tee {log:q} >&2)"
+
+
+rule embed_text:
+    input:
+        raw=lambda w: list(project.raw_files(dataset_of(w.features))),
+    output:
+        "results/features/{features}.safetensors",
+    log:
+        "results/logs/embed_text/{features}.log",
+    benchmark:
+        "results/benchmarks/embed_text/{features}.tsv"
+    wildcard_constraints:
+        features=one_of(EMBEDDED),
+    conda:
+        "../../environment.yml"
+    threads: project.settings["threads"]
+    resources:
+        mem_mb=lambda w, attempt: 8000 * attempt,
+        runtime=lambda w, attempt: 480 * attempt,
+    params:
+        spec=lambda w: as_json(project.features_spec(dataset_of(w.features))),
+        raw=lambda w: raw_folder(w.features),
+        # Finished parts of an interrupted embedding; outputs are deleted before a rerun.
+        cache="results/cache/embed",
+    shell:
+        "OMP_NUM_THREADS={threads} python scripts/embed.py --spec {params.spec:q} "
+        "--raw {params.raw:q} --cache {params.cache:q} --output {output:q} "
+        "2> >(tee {log:q} >&2)"

@@ -1,0 +1,23 @@
+rule make_figure:
+    input:
+        models=lambda w: project.figure_models(w.figure),
+        features=lambda w: project.figure_features(w.figure),
+        splits=lambda w: project.figure_splits(w.figure),
+    output:
+        png=f"{RESULTS}/figures/{{figure}}.png",
+        pdf=f"{RESULTS}/figures/{{figure}}.pdf",
+    log:
+        f"{RESULTS}/logs/make_figure/{{figure}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/make_figure/{{figure}}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime=20,
+    params:
+        spec=lambda w: as_json(project.figure_spec(w.figure)),
+    shell:
+        "python scripts/figure.py --spec {params.spec:q} --models {input.models:q} "
+        "--features {input.features:q} --splits {input.splits:q} --png {output.png:q} "
+        "--pdf {output.pdf:q} 2> >(tee {log:q} >&2)"

@@ -1,0 +1,21 @@
+rule draw_split:
+    input:
+        features=lambda w: project.features_path(w.dataset),
+    output:
+        f"{RESULTS}/splits/{{dataset}}/{{labels}}/split-{{split}}.safetensors",
+    log:
+        f"{RESULTS}/logs/draw_split/{{dataset}}/{{labels}}/split-{{split}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/draw_split/{{dataset}}/{{labels}}/split-{{split}}.tsv"
+    group:
+        "splits"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=5,
+    params:
+        spec=lambda w: as_json(project.split_spec(w.dataset, w.labels, int(w.split))),
+    shell:
+        "python scripts/split.py --spec {params.spec:q} --features {input.features:q} "
+        "--output {output:q} 2> >(tee {log:q} >&2)"

@@ -1,0 +1,23 @@
+rule make_table:
+    input:
+        records=lambda w: project.table_records(w.table),
+    output:
+        csv=f"{RESULTS}/tables/{{table}}.csv",
+        md=f"{RESULTS}/tables/{{table}}.md",
+        tex=f"{RESULTS}/tables/{{table}}.tex",
+        json=f"{RESULTS}/tables/{{table}}.json",
+    log:
+        f"{RESULTS}/logs/make_table/{{table}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/make_table/{{table}}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        spec=lambda w: as_json(project.table_spec(w.table)),
+        folder=lambda w, output: str(Path(output.json).parent),
+    shell:
+        "python scripts/table.py --spec {params.spec:q} --records {input.records:q} "
+        "--folder {params.folder:q} 2> >(tee {log:q} >&2)"

@@ -1,0 +1,64 @@
+# Neural methods: all seeds of a block in one stack. The only trainings that use a GPU; which
+# partition that is stands in the profile.
+rule train_stack:
+    input:
+        features=lambda w: project.features_path(w.dataset),
+        splits=lambda w: project.split_paths(job_of(w)),
+    output:
+        record=f"{RUN}/record.json",
+        predictions=f"{RUN}/predictions.safetensors",
+        model=f"{RUN}/model.safetensors",
+    log:
+        f"{RESULTS}/logs/train_stack/{JOB}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_stack/{JOB}.tsv"
+    wildcard_constraints:
+        method=one_of(NEURAL),
+    conda:
+        "../../environment.yml"
+    threads: project.settings["threads"]
+    resources:
+        mem_mb=lambda w, attempt: 8000 * attempt,
+        runtime=lambda w, attempt: 240 * attempt,
+        device=project.settings["device"],
+    params:
+        spec=lambda w: as_json(project.train_spec(job_of(w))),
+        out=lambda w, output: str(Path(output.record).parent),
+        checkpoints=f"{RESULTS}/checkpoints",
+    shell:
+        "OMP_NUM_THREADS={threads} python scripts/train.py --spec {params.spec:q} "
+        "--features {input.features:q} --splits {input.splits:q} --out {params.out:q} "
+        "--checkpoints {params.checkpoints:q} --device {resources.device:q} "
+        "--threads {threads} 2> >(tee {log:q} >&2)"
+
+
+rule fit_classic:
+    input:
+        features=lambda w: project.features_path(w.dataset),
+        splits=lambda w: project.split_paths(job_of(w)),
+    output:
+        record=f"{RUN}/record.json",
+        predictions=f"{RUN}/predictions.safetensors",
+    log:
+        f"{RESULTS}/logs/fit_classic/{JOB}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fit_classic/{JOB}.tsv"
+    wildcard_constraints:
+        method=one_of(CLASSIC),
+    group:
+        "classic"
+    conda:
+        "../../environment.yml"
+    threads: project.settings["threads"]
+    resources:
+        mem_mb=lambda w, attempt: 8000 * attempt,
+        runtime=lambda w, attempt: 120 * attempt,
+    params:
+        spec=lambda w: as_json(project.train_spec(job_of(w))),
+        out=lambda w, output: str(Path(output.record).parent),
+        checkpoints=f"{RESULTS}/checkpoints",
+    shell:
+        "OMP_NUM_THREADS={threads} python scripts/train.py --spec {params.spec:q} "
+        "--features {input.features:q} --splits {input.splits:q} --out {params.out:q} "
+        "--checkpoints {params.checkpoints:q} --device cpu "
+        "--threads {threads} 2> >(tee {log:q} >&2)"
