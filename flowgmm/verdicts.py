@@ -124,15 +124,11 @@ def interval(
         if unit != "percent" or not n_points:
             return None
         hits = round(runs[0] / 100 * n_points)
-        low, high = stats.binomtest(hits, n_points).proportion_ci(
-            COVERAGE, method="wilson"
-        )
+        low, high = stats.binomtest(hits, n_points).proportion_ci(COVERAGE, method="wilson")
         return Interval(100 * low, 100 * high, "Wilson, test points only", COVERAGE)
     if aggregate == "mean":
         half = stats.t.ppf((1 + COVERAGE) / 2, n - 1) * runs.std(ddof=1) / np.sqrt(n)
-        return Interval(
-            runs.mean() - half, runs.mean() + half, "Student t of the mean", COVERAGE
-        )
+        return Interval(runs.mean() - half, runs.mean() + half, "Student t of the mean", COVERAGE)
     if n < 5:
         return Interval(runs.min(), runs.max(), "range of the runs", 1 - 2.0 ** (1 - n))
     low, high = stats.bootstrap(
@@ -172,9 +168,7 @@ def judge(
         not_comparable: Reasons why the numbers cannot be held against each other.
     """
     if n_runs == 0:
-        raise ValueError(
-            "no run to judge; give the reason with Verdict('not run', why) instead"
-        )
+        raise ValueError("no run to judge; give the reason with Verdict('not run', why) instead")
     if 2 * n_failed > n_runs:
         return Verdict("failed", f"{n_failed} of {n_runs} seeds")
     if printed is None:

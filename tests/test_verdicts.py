@@ -56,9 +56,7 @@ def test_nll_needs_a_spread_and_has_no_binomial_interval():
 
 
 def test_failed_seeds_are_never_dropped():
-    assert judge([80.0], n_runs=4, n_failed=3) == verdicts.Verdict(
-        "failed", "3 of 4 seeds"
-    )
+    assert judge([80.0], n_runs=4, n_failed=3) == verdicts.Verdict("failed", "3 of 4 seeds")
     assert judge([50.0] * 3 + [80.0], n_runs=4, n_failed=3).word == "failed"
     # The three that have a number would be "reproduced" by themselves.
     kept = [79.9, 80.0, 80.1]
@@ -79,18 +77,14 @@ def test_intervals_against_independent_numbers():
     # Wilson's formula by hand: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
     z, n, p = 1.6448536, 100, 0.9
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    low, high = [
-        100 * (p + z**2 / (2 * n) + s * half) / (1 + z**2 / n) for s in (-1, 1)
-    ]
+    low, high = [100 * (p + z**2 / (2 * n) + s * half) / (1 + z**2 / n) for s in (-1, 1)]
     assert (wilson.low, wilson.high) == pytest.approx((low, high), abs=1e-4)
 
     ends = verdicts.interval([3.0, 1.0, 2.0, 9.0], "median", "nats")
     assert (ends.low, ends.high, ends.coverage) == (1.0, 9.0, 0.875)
 
     student = verdicts.interval([1.0, 2.0, 3.0], "mean", "nats")
-    assert student.high - 2.0 == pytest.approx(
-        2.919986 / np.sqrt(3), abs=1e-5
-    )  # t(0.95, 2 df)
+    assert student.high - 2.0 == pytest.approx(2.919986 / np.sqrt(3), abs=1e-5)  # t(0.95, 2 df)
     again = verdicts.interval([1.0, 2.0, 4.0, 5.0, 7.0, 9.0], "median", "nats")
     assert again == verdicts.interval([1.0, 2.0, 4.0, 5.0, 7.0, 9.0], "median", "nats")
 
