@@ -1,0 +1,106 @@
+"""Linear layers and perceptrons, stacked over seeds."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from flowgmm.streams import Stream
+
+__all__ = ["StackedLinear", "StackedMLP"]
+
+
+class StackedLinear(nn.Module):
+    """S independent affine maps, x_s -> x_s W_s + b_s.
+
+    Arguments:
+        n_in: Features in.
+        n_out: Features out.
+        initialisation: Stream of the initial weights; its seeds define S.
+        fan_in: Number of inputs that sets the bound 1/sqrt(fan_in) of the uniform initial values
+            (PyTorch's default for a layer of that many inputs); `n_in` if None.
+        zero: Start from zero weights and biases instead.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        initialisation: Stream,
+        fan_in: int | None = None,
+        zero: bool = False,
+    ):
+        super().__init__()
+        n_seeds = len(initialisation.seeds)
+        if zero:
+            weight = torch.zeros(n_seeds, n_in, n_out)
+            bias = torch.zeros(n_seeds, 1, n_out)
+        else:
+            bound = (fan_in or n_in) ** -0.5
+            weight = (initialisation.uniform((n_in, n_out)) * 2 - 1) * bound
+            bias = (initialisation.uniform((1, n_out)) * 2 - 1) * bound
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """Map x, shape (S, B, n_in), times `scale`, to shape (S, B, n_out)."""
+        return torch.baddbmm(self.bias, x, self.weight, alpha=scale)
+
+
+class StackedMLP(nn.Module):
+    """Linear -> ReLU -> dropout, repeated, then a last linear layer; S networks side by side.
+
+    Arguments:
+        sizes: Features in, of every hidden layer, and out.
+        initialisation: Stream of the initial weights; its seeds define S.
+        dropout: Probability of dropout after each hidden layer.
+        fan_in: See `StackedLinear`, for the first layer.
+        zero_last: Start the last layer from zero.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        initialisation: Stream,
+        dropout: Sequence[float] | float = 0.0,
+        fan_in: int | None = None,
+        zero_last: bool = False,
+    ):
+        super().__init__()
+        n_hidden = len(sizes) - 2
+        self.dropout = (
+            (dropout,) * n_hidden if isinstance(dropout, (int, float)) else tuple(dropout)
+        )
+        if len(self.dropout) != n_hidden or not all(0 <= p < 1 for p in self.dropout):
+            raise ValueError(
+                f"dropout must be one probability in [0, 1) for each of {n_hidden} hidden layers, "
+                f"got {dropout!r}"
+            )
+        self.layers = nn.ModuleList(
+            StackedLinear(
+                sizes[i],
+                sizes[i + 1],
+                initialisation,
+                fan_in=fan_in if i == 0 else None,
+                zero=zero_last and i == n_hidden,
+            )
+            for i in range(n_hidden + 1)
+        )
+
+    def forward(self, x: Tensor, dropout: Stream | None = None) -> Tensor:
+        """Map x, shape (S, B, sizes[0]), to shape (S, B, sizes[-1]).
+
+        Arguments:
+            x: Inputs.
+            dropout: Stream of the dropout masks; None switches dropout off (evaluation).
+        """
+        scale = 1.0
+        for layer, p in zip(self.layers[:-1], self.dropout, strict=True):
+            x = layer(x, scale)
+            scale = 1.0
+            if dropout is not None and p > 0:
+                # In place, before the ReLU, and rescaled inside the next product: no extra copy.
+                x.masked_fill_(dropout.dropped(x.shape[1:], p), 0)
+                scale = 1 / (1 - p)
+            x = x.relu_()
+        return self.layers[-1](x, scale)

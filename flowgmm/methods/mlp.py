@@ -1,0 +1,96 @@
+"""Perceptron with dropout, trained on the labelled points alone (spec 3.3)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowgmm.layers import StackedMLP
+from flowgmm.methods.neural import Batches, NeuralClassifier
+from flowgmm.streams import Stream
+
+__all__ = ["DropoutMLPClassifier", "cross_entropy"]
+
+
+def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
+    """Mean cross-entropy in nats per seed, shape (S,), of logits (S, B, K) and classes (S, B)."""
+    log_p = torch.log_softmax(logits.float() if logits.dtype == torch.bfloat16 else logits, dim=-1)
+    return -log_p.gather(-1, classes.unsqueeze(-1)).squeeze(-1).mean(-1)
+
+
+class DropoutMLPClassifier(NeuralClassifier):
+    """Linear-ReLU-dropout hidden layers, cross-entropy on the labelled points.
+
+    Arguments:
+        hidden_size: Width of the hidden layers.
+        n_hidden: Number of hidden layers (official: 2; the paper says 3; D20).
+        dropout: After every hidden layer.
+        preprocess: `none`, `standardise` or `pca`; see `flowgmm.preprocess`.
+        n_components: Principal components kept with `pca`.
+        n_steps: Optimizer steps.
+        labelled_batch: Labelled points per step; None: all.
+        sampling, optimizer, lr, weight_decay, schedule, clip_norm: See `flowgmm.train.Training`.
+        precision: `fp32`, `bf16` (matrix products only) or `fp64`.
+        device: `auto`, `cpu`, `cuda`, ...
+        random_state: Seed of the initial weights, batches and dropout.
+
+    Source: Izmailov et al. (2020), section 5.1; spec 3.3.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int = 512,
+        n_hidden: int = 2,
+        dropout: float = 0.5,
+        preprocess: str = "standardise",
+        n_components: int | None = None,
+        n_steps: int | None = 500,
+        labelled_batch: int | None = None,
+        sampling: str = "shuffle",
+        optimizer: str = "adamw",
+        lr: float = 3e-4,
+        weight_decay: float = 1e-5,
+        schedule: str = "cosine",
+        clip_norm: float | None = None,
+        precision: str = "fp32",
+        device: str = "auto",
+        random_state: Any = None,
+    ):
+        self.hidden_size = hidden_size
+        self.n_hidden = n_hidden
+        self.dropout = dropout
+        self.preprocess = preprocess
+        self.n_components = n_components
+        self.n_steps = n_steps
+        self.labelled_batch = labelled_batch
+        self.sampling = sampling
+        self.optimizer = optimizer
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.clip_norm = clip_norm
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+
+    def _uses_unlabelled(self) -> bool:
+        return False
+
+    def _network(self, n_features: int, n_classes: int, initialisation: Stream) -> StackedMLP:
+        sizes = [n_features, *[self.hidden_size] * self.n_hidden, n_classes]
+        return StackedMLP(sizes, initialisation, dropout=self.dropout)
+
+    def _build(self, batches: Batches, n_classes: int, streams: dict[str, Stream]) -> nn.Module:
+        return self._network(batches.x.shape[1], n_classes, streams["initialisation"].at(0))
+
+    def _empty(self, n_features: int, n_classes: int) -> nn.Module:
+        return self._network(n_features, n_classes, Stream([0]))
+
+    def _losses(
+        self, model: nn.Module, batches: Batches, streams: dict[str, Stream], step: int, n_steps: int
+    ) -> dict[str, Tensor]:
+        x, classes = batches.labelled_at(step)
+        return {"loss": cross_entropy(model(x, streams["dropout"].at(step)), classes)}
+
+    def _log_posterior(self, model: nn.Module, x: Tensor) -> Tensor:
+        return torch.log_softmax(model(x).double(), dim=-1)

@@ -1,0 +1,442 @@
+"""What every neural method shares: scikit-learn's conventions, stacks of seeds, batches, saving."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+from torch import Tensor, nn
+
+from flowgmm.errors import DivergedError, UserError
+from flowgmm.files import atomic_path
+from flowgmm.methods.labels import encode_labels
+from flowgmm.preprocess import Preprocess
+from flowgmm.seeds import derive
+from flowgmm.streams import Stream
+from flowgmm.train import History, Progress, Training, train
+
+__all__ = ["Batches", "NeuralClassifier"]
+
+PRECISIONS = ("fp32", "bf16", "fp64")
+# Rows per forward pass of a fitted model: bounds memory, keeps products large.
+CHUNK = 4096
+
+
+@dataclass
+class Batches:
+    """Which points each step of each seed sees.
+
+    Arguments:
+        x: All points on the device, shape (N, D); one copy whatever the number of seeds.
+        labelled: Rows of the labelled points, shape (S, n_l).
+        classes: Their classes, shape (S, n_l).
+        unlabelled: Rows of the unlabelled points, shape (S, n_u); n_u may be 0.
+        labelled_batch: Labelled points per step; None: all of them.
+        unlabelled_batch: Unlabelled points per step.
+        sampling: `shuffle` (every epoch a new permutation, a smaller last batch), `fixed` (the
+            rows in their own order, as the official loader does; D8), `replacement`.
+        stream: Stream of the batches.
+    """
+
+    x: Tensor
+    labelled: Tensor
+    classes: Tensor
+    unlabelled: Tensor
+    labelled_batch: int | None
+    unlabelled_batch: int
+    sampling: str
+    stream: Stream
+
+    def __post_init__(self) -> None:
+        if self.sampling not in ("shuffle", "fixed", "replacement"):
+            raise ValueError(
+                f"unknown sampling {self.sampling!r}; expected shuffle, fixed or replacement"
+            )
+        self._order: dict[str, tuple[int, Tensor]] = {}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass over the unlabelled points (labelled ones if there are none)."""
+        if self.unlabelled.shape[1]:
+            return -(-self.unlabelled.shape[1] // self.unlabelled_batch)
+        size = self.labelled_batch or self.labelled.shape[1]
+        return -(-self.labelled.shape[1] // size)
+
+    def _positions(self, name: str, n: int, size: int, step: int) -> Tensor:
+        """Positions in 0..n-1 for a step, shape (S, at most size)."""
+        # Labelled and unlabelled orders must differ: odd and even keys of one stream.
+        key = 2 * step + (name == "labelled")
+        if self.sampling == "replacement":
+            return self.stream.at(key).integers(n, size)
+        epoch, place = divmod(step, -(-n // size))
+        if self._order.get(name, (-1, None))[0] != epoch:
+            if self.sampling == "fixed":
+                order = torch.arange(n, device=self.x.device).expand(self.labelled.shape[0], n)
+            else:
+                order = self.stream.at(2 * epoch + (name == "labelled")).permutation(n)
+            self._order[name] = (epoch, order)
+        return self._order[name][1][:, place * size : (place + 1) * size]
+
+    def labelled_at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Labelled points, shape (S, b, D), and their classes, shape (S, b)."""
+        rows, classes = self.labelled, self.classes
+        n = rows.shape[1]
+        if self.labelled_batch is not None and self.labelled_batch < n:
+            at = self._positions("labelled", n, self.labelled_batch, step)
+            rows, classes = rows.gather(1, at), classes.gather(1, at)
+        return self.x[rows], classes
+
+    def unlabelled_at(self, step: int) -> Tensor:
+        """Unlabelled points, shape (S, b, D)."""
+        n = self.unlabelled.shape[1]
+        size = self.unlabelled_batch if self.sampling == "replacement" else min(
+            self.unlabelled_batch, n
+        )
+        return self.x[self.unlabelled.gather(1, self._positions("unlabelled", n, size, step))]
+
+
+class NeuralClassifier(ClassifierMixin, BaseEstimator):
+    """Base of the neural classifiers; a subclass builds the stack and says what a step minimises.
+
+    A stack of seeds trains as one model whose parameters have the seed as their first axis.
+    Afterwards each estimator holds its own slice, a stack of one.
+    """
+
+    # Parameters of a subclass that need not be equal in a stack.
+    _per_seed: ClassVar[tuple[str, ...]] = ("random_state",)
+
+    # -- what a subclass provides ------------------------------------------------------------
+
+    def _build(self, batches: Batches, n_classes: int, streams: dict[str, Stream]) -> nn.Module:
+        """The untrained stack, on the CPU or the batches' device."""
+        raise NotImplementedError
+
+    def _empty(self, n_features: int, n_classes: int) -> nn.Module:
+        """A stack of one with the right shapes, to load parameters into."""
+        raise NotImplementedError
+
+    def _losses(
+        self, model: nn.Module, batches: Batches, streams: dict[str, Stream], step: int, n_steps: int
+    ) -> dict[str, Tensor]:
+        """Losses per seed at a step; see `flowgmm.train.train`."""
+        raise NotImplementedError
+
+    def _log_posterior(self, model: nn.Module, x: Tensor) -> Tensor:
+        """log p(y | x), shape (S, B, K), of preprocessed points, shape (S, B, D)."""
+        raise NotImplementedError
+
+    def _mixture_parameters(self, model: nn.Module) -> list[nn.Parameter]:
+        return []
+
+    def _uses_unlabelled(self) -> bool:
+        return True
+
+    # -- fitting -----------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit to labelled and unlabelled points.
+
+        Arguments:
+            X: Points, shape (N, D).
+            y: Class of each, -1 where unlabelled, shape (N,). With string classes use dtype object.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: If the input is not finite, not two-dimensional or has fewer than 2 classes.
+            DivergedError: If training left its bounds; `history_` shows where.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], ensure_min_samples=2)
+        type(self).fit_stack([self], X, np.asarray(y)[None])
+        if self.failure_ is not None:
+            raise DivergedError(self.failure_)
+        return self
+
+    @classmethod
+    def fit_stack(
+        cls,
+        estimators: Sequence[Self],
+        X: np.ndarray,
+        ys: np.ndarray,
+        rows: np.ndarray | None = None,
+        checkpoint: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Fit S estimators that differ only in `random_state` in one stacked training.
+
+        Arguments:
+            estimators: S unfitted estimators.
+            X: Points, shape (N, D).
+            ys: Classes, -1 where unlabelled, shape (S, n). Every seed has as many labelled points.
+            rows: Rows of X that each seed uses, shape (S, n); None: all, in order.
+            checkpoint: File to resume from, if there, and to save to.
+            progress: Called a hundred times with (step, n_steps, text).
+
+        Afterwards an estimator is fitted, and its `failure_` is None or says how it diverged.
+
+        Raises:
+            ValueError: If the estimators differ or a parameter is out of range.
+        """
+        first = estimators[0]
+        for other in estimators[1:]:
+            if type(other) is not type(first) or other._shared_params() != first._shared_params():
+                raise ValueError("the estimators of a stack may differ in random_state only")
+        if first.precision not in PRECISIONS:
+            raise ValueError(
+                f"unknown precision {first.precision!r}; expected one of {', '.join(PRECISIONS)}"
+            )
+        ys = np.asarray(ys)
+        encoded = [encode_labels(y) for y in ys]
+        classes = encoded[0][0]
+        codes = np.stack([code for _, code in encoded])
+        if any(not np.array_equal(other, classes) for other, _ in encoded[1:]):
+            raise ValueError("every seed of a stack needs labelled points of the same classes")
+        counts = (codes >= 0).sum(axis=1)
+        if len(set(counts.tolist())) > 1:
+            raise ValueError(
+                f"every seed of a stack needs the same number of labelled points, got {counts.tolist()}"
+            )
+        places = [first._draw_seeds(est.random_state) for est in estimators]
+        device = _device(first.device)
+        preprocess = Preprocess.fit(X, first.preprocess, getattr(first, "n_components", None))
+        dtype = torch.float64 if first.precision == "fp64" else torch.float32
+        lead = preprocess.forward(X)[:, : preprocess.n_lead] if first.preprocess != "none" else X
+        x = torch.as_tensor(np.asarray(lead), dtype=dtype).to(device)
+        if rows is None:
+            rows = np.broadcast_to(np.arange(len(X)), codes.shape)
+        streams = {
+            purpose: Stream([place[purpose] for place in places], device)
+            for purpose in ("initialisation", "means", "batches", "dropout", "augmentation")
+        }
+        batches = first._batches(x, codes, np.asarray(rows), streams["batches"])
+        model = first._build(batches, len(classes), streams).to(device=device, dtype=dtype)
+        training = first._training(batches.steps_per_epoch)
+        history = train(
+            model,
+            lambda step: first._losses(model, batches, streams, step, training.n_steps),
+            training,
+            mixture_parameters=first._mixture_parameters(model),
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        for s, (estimator, place) in enumerate(zip(estimators, places, strict=True)):
+            estimator._adopt(model, s, classes, preprocess, X.shape[1])
+            estimator.seeds_ = place
+            estimator.history_ = _slice_history(history, s)
+            estimator.failure_ = history.failures.get(s)
+            estimator.n_iter_ = history.steps[-1]
+
+    def _shared_params(self) -> dict[str, Any]:
+        return {k: v for k, v in self.get_params().items() if k not in self._per_seed}
+
+    @staticmethod
+    def _draw_seeds(random_state: Any) -> dict[str, int]:
+        """One named seed per purpose, from an int, a RandomState or None."""
+        if not isinstance(random_state, (int, np.integer)):
+            random_state = check_random_state(random_state).randint(2**31)
+        return {
+            purpose: derive("estimator", int(random_state), purpose)
+            for purpose in ("initialisation", "means", "batches", "dropout", "augmentation")
+        }
+
+    def _batches(
+        self, x: Tensor, codes: np.ndarray, rows: np.ndarray, stream: Stream
+    ) -> Batches:
+        labelled = [row[code >= 0] for row, code in zip(rows, codes, strict=True)]
+        if not self._uses_unlabelled():
+            unlabelled = [row[:0] for row in rows]
+        elif getattr(self, "labelled_in_unlabelled", True) or (codes >= 0).all():
+            unlabelled = list(rows)
+        else:
+            unlabelled = [row[code < 0] for row, code in zip(rows, codes, strict=True)]
+        on_device = lambda parts: torch.as_tensor(np.stack(parts)).to(x.device)  # noqa: E731
+        return Batches(
+            x,
+            on_device(labelled),
+            on_device([code[code >= 0] for code in codes]),
+            on_device(unlabelled),
+            self.labelled_batch,
+            getattr(self, "unlabelled_batch", 1),
+            self.sampling,
+            stream,
+        )
+
+    def _training(self, steps_per_epoch: int) -> Training:
+        n_steps, n_epochs = self.n_steps, getattr(self, "n_epochs", None)
+        if (n_steps is None) == (n_epochs is None):
+            raise ValueError(
+                f"exactly one of n_steps and n_epochs must be given, got n_steps={n_steps!r} and "
+                f"n_epochs={n_epochs!r}"
+            )
+        n_steps = n_steps if n_steps is not None else n_epochs * steps_per_epoch
+        if n_steps < 1:
+            raise ValueError(f"training needs at least 1 step, got {n_steps}")
+        return Training(
+            n_steps=n_steps,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            clip_norm=self.clip_norm,
+            bf16=self.precision == "bf16",
+        )
+
+    def _adopt(
+        self, model: nn.Module, s: int, classes: np.ndarray, preprocess: Preprocess, n_features: int
+    ) -> None:
+        """Take slice s of a stack as this estimator's fitted model."""
+        self.classes_ = classes
+        self.n_features_in_ = n_features
+        self.preprocess_ = preprocess
+        own = self._empty(preprocess.n_lead, len(classes))
+        state = {k: v[s : s + 1].detach().cpu() for k, v in model.state_dict().items()}
+        own = own.to(next(iter(state.values())).dtype)
+        own.load_state_dict(state)
+        self.model_ = own.requires_grad_(False)
+
+    # -- using -------------------------------------------------------------------------------
+
+    def _map(self, function: Any, U: np.ndarray) -> list[np.ndarray]:
+        """Apply a function of (1, B, d) tensors to rows in chunks; concatenate what it returns."""
+        device = _device(self.device)
+        model = self.model_.to(device)
+        dtype = next(model.parameters()).dtype
+        chunks = []
+        with torch.no_grad():
+            for start in range(0, max(len(U), 1), CHUNK):
+                part = torch.as_tensor(U[start : start + CHUNK], dtype=dtype, device=device)
+                chunks.append([t[0].cpu().numpy() for t in function(model, part[None])])
+        self.model_.to("cpu")
+        return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+    def _check(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
+
+    def _lead(self, X: np.ndarray) -> np.ndarray:
+        if self.preprocess == "none":
+            return X
+        return self.preprocess_.forward(X)[:, : self.preprocess_.n_lead]
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """log p(y | x) in nats, float64, shape (N, K); finite where the probability rounds to 0."""
+        X = self._check(X)
+        log_proba = self._map(lambda m, x: (self._log_posterior(m, x).double(),), self._lead(X))[0]
+        return log_proba
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """p(y | x), shape (N, K)."""
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable class of each point, shape (N,)."""
+        return self.classes_[self.predict_log_proba(X).argmax(axis=1)]
+
+    # -- saving ------------------------------------------------------------------------------
+
+    @classmethod
+    def save_stack(cls, path: str | os.PathLike[str], estimators: Sequence[Self]) -> None:
+        """Save fitted estimators of this class as one safetensors file."""
+        from safetensors.torch import save_file
+
+        tensors: dict[str, Tensor] = {}
+        headers = []
+        for s, estimator in enumerate(estimators):
+            check_is_fitted(estimator)
+            for name, value in estimator.model_.state_dict().items():
+                tensors[f"{s}.model.{name}"] = value.contiguous()
+            for name in ("shift", "rotation", "scale"):
+                array = np.ascontiguousarray(getattr(estimator.preprocess_, name))
+                tensors[f"{s}.preprocess.{name}"] = torch.from_numpy(array)
+            headers.append(
+                {
+                    "class": cls.__name__,
+                    "params": estimator.get_params(),
+                    "classes": estimator.classes_.tolist(),
+                    "classes_dtype": str(estimator.classes_.dtype),
+                    "n_features_in": estimator.n_features_in_,
+                    "n_lead": estimator.preprocess_.n_lead,
+                    "n_iter": estimator.n_iter_,
+                    "seeds": estimator.seeds_,
+                    "history": estimator.history_,
+                    "failure": estimator.failure_,
+                }
+            )
+        try:
+            header = json.dumps(headers, sort_keys=True)
+        except TypeError as error:
+            raise ValueError(
+                f"cannot save: {error}; use plain numbers, strings and lists as parameters and an "
+                "int as random_state"
+            ) from error
+        with atomic_path(path) as part:
+            save_file(tensors, part, metadata={"estimators": header})
+
+    @classmethod
+    def load_stack(cls, path: str | os.PathLike[str]) -> list[Self]:
+        """Load what `save_stack` wrote.
+
+        Raises:
+            UserError: If the file is absent, damaged or of another class.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as handle:
+                headers = json.loads((handle.metadata() or {})["estimators"])
+                tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+        except FileNotFoundError as error:
+            raise UserError(f"model {path} is not there") from error
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise UserError(f"model {path} is damaged or no {cls.__name__} ({error})") from error
+        loaded = []
+        for s, header in enumerate(headers):
+            if header["class"] != cls.__name__:
+                raise UserError(f"model {path} is a {header['class']}, not a {cls.__name__}")
+            estimator = cls(**header["params"])
+            parts = {n: tensors[f"{s}.preprocess.{n}"].numpy() for n in ("shift", "rotation", "scale")}
+            estimator.preprocess_ = Preprocess(**parts, n_lead=header["n_lead"])
+            estimator.classes_ = np.array(header["classes"], dtype=header["classes_dtype"])
+            estimator.n_features_in_ = header["n_features_in"]
+            estimator.n_iter_ = header["n_iter"]
+            estimator.seeds_ = header["seeds"]
+            estimator.history_ = header["history"]
+            estimator.failure_ = header["failure"]
+            prefix = f"{s}.model."
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            own = estimator._empty(header["n_lead"], len(estimator.classes_))
+            own = own.to(next(iter(state.values())).dtype)
+            own.load_state_dict(state)
+            estimator.model_ = own.requires_grad_(False)
+            loaded.append(estimator)
+        return loaded
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the fitted estimator as a safetensors file (no pickle)."""
+        type(self).save_stack(path, [self])
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Load what `save` wrote; see `load_stack` for the errors."""
+        return cls.load_stack(path)[0]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _slice_history(history: History, s: int) -> dict[str, list[float]]:
+    """Steps and losses of one seed; numbers JSON cannot hold become None."""
+    columns: dict[str, list] = {"step": list(history.steps)}
+    for name, rows in history.losses.items():
+        columns[name] = [row[s] if np.isfinite(row[s]) else None for row in rows]
+    return columns

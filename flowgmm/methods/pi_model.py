@@ -1,0 +1,116 @@
+"""Pi-model with dropout as the perturbation (spec 3.4)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowgmm.methods.mlp import DropoutMLPClassifier, cross_entropy
+from flowgmm.methods.neural import Batches
+from flowgmm.streams import Stream
+from flowgmm.train import ramp
+
+__all__ = ["PiModelClassifier"]
+
+
+class PiModelClassifier(DropoutMLPClassifier):
+    """The dropout perceptron, whose answers to unlabelled points must agree between two dropout masks.
+
+    loss = cross-entropy(labelled) + w * |softmax(z') - stop_gradient(softmax(z''))|^2, summed over
+    classes, averaged over points, and divided as `normalize` says.
+
+    Arguments:
+        consistency_weight: w.
+        normalize: `sum`: as the paper writes it; `mean`: divided by the number of classes K;
+            `mean_over_c`: by K^2, as the official code (D21). w_sum = w_mean_over_c / K^2.
+        stop_gradient: Treat the second answer as a constant.
+        ramp_up: Share of the steps over which w grows linearly from 0; 0: none.
+        n_steps, n_epochs: Exactly one of them; an epoch is a pass over the unlabelled points.
+        unlabelled_batch: Unlabelled points per step.
+        labelled_in_unlabelled: The labelled inputs are among the unlabelled ones (D16).
+
+    Others as in `DropoutMLPClassifier`.
+
+    Source: Laine and Aila (2017); Izmailov et al. (2020), section 5.1; spec 3.4.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int = 512,
+        n_hidden: int = 2,
+        dropout: float = 0.5,
+        consistency_weight: float = 30.0,
+        normalize: str = "mean_over_c",
+        stop_gradient: bool = True,
+        ramp_up: float = 0.0,
+        labelled_in_unlabelled: bool = True,
+        preprocess: str = "standardise",
+        n_components: int | None = None,
+        n_steps: int | None = 500,
+        n_epochs: int | None = None,
+        labelled_batch: int | None = None,
+        unlabelled_batch: int = 256,
+        sampling: str = "shuffle",
+        optimizer: str = "adamw",
+        lr: float = 1e-3,
+        weight_decay: float = 1e-5,
+        schedule: str = "cosine",
+        clip_norm: float | None = None,
+        precision: str = "fp32",
+        device: str = "auto",
+        random_state: Any = None,
+    ):
+        super().__init__(
+            hidden_size=hidden_size,
+            n_hidden=n_hidden,
+            dropout=dropout,
+            preprocess=preprocess,
+            n_components=n_components,
+            n_steps=n_steps,
+            labelled_batch=labelled_batch,
+            sampling=sampling,
+            optimizer=optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            clip_norm=clip_norm,
+            precision=precision,
+            device=device,
+            random_state=random_state,
+        )
+        self.consistency_weight = consistency_weight
+        self.normalize = normalize
+        self.stop_gradient = stop_gradient
+        self.ramp_up = ramp_up
+        self.labelled_in_unlabelled = labelled_in_unlabelled
+        self.n_epochs = n_epochs
+        self.unlabelled_batch = unlabelled_batch
+
+    def _uses_unlabelled(self) -> bool:
+        return True
+
+    def _losses(
+        self, model: nn.Module, batches: Batches, streams: dict[str, Stream], step: int, n_steps: int
+    ) -> dict[str, Tensor]:
+        x, classes = batches.labelled_at(step)
+        dropout = streams["dropout"].at(step)
+        labelled = cross_entropy(model(x, dropout), classes)
+        x = batches.unlabelled_at(step)
+        with torch.set_grad_enabled(not self.stop_gradient):
+            second = torch.softmax(model(x, dropout).to(batches.x.dtype), dim=-1)
+        first = torch.softmax(model(x, dropout).to(batches.x.dtype), dim=-1)
+        consistency = (first - second).square().sum(-1).mean(-1) / self._divisor(first.shape[-1])
+        weight = self.consistency_weight * ramp(step, n_steps, self.ramp_up)
+        return {
+            "loss": labelled + weight * consistency,
+            "labelled_ce": labelled,
+            "consistency": consistency,
+        }
+
+    def _divisor(self, n_classes: int) -> int:
+        powers = {"sum": 0, "mean": 1, "mean_over_c": 2}
+        if self.normalize not in powers:
+            raise ValueError(
+                f"unknown normalize {self.normalize!r}; expected one of {', '.join(powers)}"
+            )
+        return n_classes ** powers[self.normalize]

@@ -1,0 +1,92 @@
+"""The fixed affine map in front of a network: centred, scaled, rotated; its log-det is counted.
+
+Coordinates that carry no class information for a flow to use (constant columns, trailing principal
+components) are set apart: they are modelled by a standard Gaussian that all classes share, so the
+whole stays a density of the data.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["PREPROCESS", "Preprocess"]
+
+PREPROCESS = ("none", "standardise", "pca")
+# Below this share of the largest spread a direction counts as constant.
+CONSTANT = 1e-6
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """u = (x - shift) rotation / scale, whose first `n_lead` coordinates go to the network.
+
+    Arguments:
+        shift: Shape (D,).
+        rotation: Columns are the directions of u, orthonormal, shape (D, D).
+        scale: Positive, shape (D,).
+        n_lead: Coordinates of u that go to the network.
+    """
+
+    shift: np.ndarray
+    rotation: np.ndarray
+    scale: np.ndarray
+    n_lead: int
+
+    @classmethod
+    def fit(cls, X: np.ndarray, kind: str, n_components: int | None = None) -> "Preprocess":
+        """Estimate the map from data without labels.
+
+        Arguments:
+            X: Points, shape (N, D).
+            kind: `none` (the identity); `standardise` (every column to mean 0 and standard
+                deviation 1, ddof 0; constant columns are set apart); `pca` (principal components,
+                each with standard deviation 1; those after `n_components` are set apart).
+            n_components: With `pca`; None: all that vary.
+
+        Raises:
+            ValueError: If the kind is unknown or `n_components` out of range.
+        """
+        n_features = X.shape[1]
+        if kind not in PREPROCESS:
+            raise ValueError(f"unknown preprocess {kind!r}; expected one of {', '.join(PREPROCESS)}")
+        if n_components is not None and (kind != "pca" or n_components < 1):
+            raise ValueError(
+                f"n_components={n_components!r} must be 1 or more and goes with preprocess='pca', "
+                f"got preprocess={kind!r}"
+            )
+        if kind == "none":
+            return cls(np.zeros(n_features), np.eye(n_features), np.ones(n_features), n_features)
+        X = np.asarray(X, dtype=np.float64)
+        shift = X.mean(axis=0)
+        if kind == "standardise":
+            spread = X.std(axis=0)
+            # Varying columns first, in their own order.
+            order = np.argsort(spread <= CONSTANT * max(spread.max(), 1.0), kind="stable")
+            rotation = np.eye(n_features)[:, order]
+            spread = spread[order]
+        else:
+            variances, rotation = np.linalg.eigh(np.cov(X, rowvar=False, ddof=0).reshape(n_features, -1))
+            rotation = rotation[:, ::-1]
+            # The sign of an eigenvector is arbitrary: its largest entry is made positive, so that
+            # equal data give equal models on every machine.
+            largest = np.abs(rotation).argmax(axis=0)
+            rotation = rotation * np.sign(rotation[largest, np.arange(n_features)])
+            spread = np.sqrt(np.clip(variances[::-1], 0, None))
+        varying = spread > CONSTANT * max(spread.max(), 1.0 if kind == "standardise" else 0.0)
+        n_lead = int(varying.sum())
+        if n_components is not None:
+            n_lead = min(n_lead, n_components)
+        return cls(shift, rotation, np.where(varying, spread, 1.0), n_lead)
+
+    @property
+    def log_det(self) -> float:
+        """log|det du/dx| in nats; the same at every point."""
+        return float(-np.log(self.scale).sum())
+
+    def forward(self, X: np.ndarray) -> np.ndarray:
+        """x to u, both shape (N, D)."""
+        return (np.asarray(X, dtype=np.float64) - self.shift) @ self.rotation / self.scale
+
+    def inverse(self, U: np.ndarray) -> np.ndarray:
+        """u to x, both shape (N, D)."""
+        return (np.asarray(U, dtype=np.float64) * self.scale) @ self.rotation.T + self.shift

@@ -1,0 +1,295 @@
+"""The training loop of every neural method: steps, schedule, clipping, checkpoint, exact resume.
+
+All seeds of a stack advance together. Nothing inside a step waits for the device: losses are summed
+there and read a hundred times a run, which is when divergence, progress and checkpoints are looked
+at. All randomness is a function of (seed, step) (`flowgmm.streams`), so a checkpoint is the
+parameters, the optimizer's moments, the step and the history.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from flowgmm.errors import UserError
+from flowgmm.files import atomic_path, content_hash
+
+__all__ = ["History", "Progress", "Training", "learning_rate_factor", "ramp", "train"]
+
+# Called with (step, n_steps, text) a hundred times a run.
+Progress = Callable[[int, int, str], None]
+# Called with the step; returns the losses per seed, shape (S,): "loss" is minimised, others watched.
+Losses = Callable[[int], dict[str, Tensor]]
+
+LOSS_BOUND = 1e8
+N_LOOKS = 100
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train; every field is a switch of the recipes.
+
+    Arguments:
+        n_steps: Number of optimizer steps.
+        optimizer: `adamw` (decoupled decay) or `adam` (decay added to the gradient).
+        lr: Learning rate of the networks.
+        weight_decay: Decay of the networks' parameters.
+        schedule: See `learning_rate_factor`.
+        clip_norm: Largest gradient norm, per seed; None: no clipping.
+        mixture_lr: Learning rate of learnable means, spreads and weights (no decay, no clipping).
+        bf16: Matrix products of the networks in bfloat16.
+
+    Source: spec 1.5, 1.7.
+    """
+
+    n_steps: int
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-5
+    schedule: str = "cosine"
+    clip_norm: float | None = 100.0
+    mixture_lr: float = 1e-2
+    bf16: bool = False
+
+
+@dataclass
+class History:
+    """What was seen on the way.
+
+    Arguments:
+        steps: Steps after which the losses were read.
+        losses: Name -> one list of S means (over the steps since the last look) for each look.
+        failures: Seed's place in the stack -> why its run counts as diverged.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    losses: dict[str, list[list[float]]] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+def learning_rate_factor(schedule: str, step: int, n_steps: int) -> float:
+    """Factor on the learning rate at a step.
+
+    `constant`; `cosine`: max((1 + cos(pi step / n_steps)) / 2, 1e-3); `steps`: divided by 10 after
+    50 % and again after 80 % of the steps.
+
+    Raises:
+        ValueError: If the schedule is unknown.
+
+    Source: spec 1.7.
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "cosine":
+        return max(0.5 * (1 + math.cos(math.pi * step / n_steps)), 1e-3)
+    if schedule == "steps":
+        return 1.0 if step < 0.5 * n_steps else 0.1 if step < 0.8 * n_steps else 0.01
+    raise ValueError(f"unknown schedule {schedule!r}; expected constant, cosine or steps")
+
+
+def ramp(step: int, n_steps: int, share: float) -> float:
+    """Factor that grows linearly from 0 to 1 over the first `share` of the steps; 1 if share is 0.
+
+    Keyed to the absolute step, so that a resumed run continues it (spec, trap 14).
+    """
+    return min(1.0, (step + 1) / (share * n_steps)) if share > 0 else 1.0
+
+
+def _clip_(parameters: list[nn.Parameter], clip_norm: float) -> None:
+    """Scale the gradients of each seed so that their joint 2-norm is at most `clip_norm`."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
+    factor = (clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1)
+    for gradient in gradients:
+        gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)))
+
+
+def _make_optimizer(
+    networks: list[nn.Parameter], mixture: list[nn.Parameter], training: Training
+) -> torch.optim.Optimizer:
+    groups: list[dict] = [
+        {"params": networks, "base_lr": training.lr, "weight_decay": training.weight_decay}
+    ]
+    if mixture:
+        groups.append({"params": mixture, "base_lr": training.mixture_lr, "weight_decay": 0.0})
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=training.lr, fused=True)
+    if training.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=training.lr, fused=True)
+    raise ValueError(f"unknown optimizer {training.optimizer!r}; expected adam or adamw")
+
+
+class _Checkpoint:
+    """The state of a run in one safetensors file, written whole or not at all."""
+
+    def __init__(self, path: Path, fingerprint: str):
+        self.path = path
+        self.fingerprint = fingerprint
+
+    def save(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, history: History
+    ) -> None:
+        import json
+
+        from safetensors.torch import save_file
+
+        tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+        for i, state in enumerate(optimizer.state.values()):
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
+        header = {
+            "fingerprint": self.fingerprint,
+            "step": str(step),
+            "history": json.dumps([history.steps, history.losses, history.failures]),
+        }
+        with atomic_path(self.path) as part:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, part, metadata=header)
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, History]:
+        import json
+
+        from safetensors import SafetensorError, safe_open
+
+        if not self.path.exists():
+            return 0, History()
+        try:
+            with safe_open(self.path, framework="pt") as handle:
+                header = handle.metadata() or {}
+                tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+        except SafetensorError as error:
+            raise UserError(
+                f"checkpoint {self.path} is damaged ({error}); delete it to start this run afresh"
+            ) from error
+        if header.get("fingerprint") != self.fingerprint:
+            raise UserError(
+                f"checkpoint {self.path} belongs to another run; delete it to start this one afresh"
+            )
+        model.load_state_dict(
+            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        )
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for i, parameter in enumerate(parameters):
+            prefix = f"optimizer.{i}."
+            optimizer.state[parameter] = {
+                k.removeprefix(prefix): v.to(parameter.device)
+                for k, v in tensors.items()
+                if k.startswith(prefix)
+            }
+        steps, losses, failures = json.loads(header["history"])
+        return int(header["step"]), History(steps, losses, {int(k): v for k, v in failures.items()})
+
+
+class _Watch:
+    """Reads the summed losses at a look and marks the seeds that diverged (spec, trap 19)."""
+
+    def __init__(self, n_steps: int, history: History):
+        self.history = history
+        # A tenth of the training above the labelled NLL that it started with counts as diverged.
+        self.patience = max(1, N_LOOKS // 10) if n_steps >= N_LOOKS else n_steps
+
+    def look(self, step: int, sums: dict[str, Tensor], n: int) -> None:
+        history = self.history
+        history.steps.append(step)
+        for name, value in sums.items():
+            history.losses.setdefault(name, []).append((value / n).tolist())
+        for s, loss in enumerate(history.losses["loss"][-1]):
+            if s not in history.failures and not abs(loss) < LOSS_BOUND:  # also true for NaN
+                history.failures[s] = f"diverged: mean loss {loss:g} in the steps up to {step}"
+        labelled = history.losses.get("labelled_nll", [])
+        if len(labelled) > self.patience:
+            for s, first in enumerate(labelled[0]):
+                recent = [row[s] for row in labelled[-self.patience :]]
+                if s not in history.failures and min(recent) > first:
+                    history.failures[s] = (
+                        f"diverged: labelled NLL {recent[-1]:g} at step {step} has been above its "
+                        f"first value {first:g} for a tenth of the training"
+                    )
+
+    def text(self) -> str:
+        latest = {name: rows[-1] for name, rows in self.history.losses.items()}
+        return " ".join(f"{name} {sum(v) / len(v):.4g}" for name, v in latest.items())
+
+
+def train(
+    model: nn.Module,
+    losses: Losses,
+    training: Training,
+    mixture_parameters: Iterable[nn.Parameter] = (),
+    checkpoint: Path | None = None,
+    checkpoint_every: float = 60.0,
+    progress: Progress | None = None,
+) -> History:
+    """Train a stack of models in place.
+
+    Arguments:
+        model: All parameters of the stack; the first axis of each is the seed.
+        losses: step -> {"loss": (S,), ...}. The sum over seeds is minimised, which gives each
+            seed its own gradient. A watched loss named "labelled_nll" takes part in the divergence
+            rule.
+        training: How.
+        mixture_parameters: Those of the model's parameters that belong to the latent mixture.
+        checkpoint: File to resume from, if it is there, and to save to. Removing it is the caller's
+            business, once the results are safe.
+        checkpoint_every: Seconds between two checkpoints.
+        progress: Called a hundred times a run.
+
+    Returns:
+        The losses on the way and the seeds that diverged. A diverged seed never touches the others;
+        training stops early only if all diverged.
+
+    Raises:
+        UserError: If the checkpoint is damaged or belongs to another run.
+        ValueError: If the optimizer or schedule is unknown.
+    """
+    mixture = [p for p in mixture_parameters if p.requires_grad]
+    in_mixture = {id(p) for p in mixture}
+    networks = [p for p in model.parameters() if p.requires_grad and id(p) not in in_mixture]
+    optimizer = _make_optimizer(networks, mixture, training)
+    n_seeds = networks[0].shape[0]
+    device = networks[0].device
+    keeper = None
+    start, history = 0, History()
+    if checkpoint is not None:
+        shapes = [[name, list(p.shape)] for name, p in model.state_dict().items()]
+        keeper = _Checkpoint(checkpoint, content_hash([shapes, repr(training)]))
+        start, history = keeper.load(model, optimizer)
+    watch = _Watch(training.n_steps, history)
+    look_every = max(1, training.n_steps // N_LOOKS)
+    sums: dict[str, Tensor] = {}
+    since_look, saved = 0, time.monotonic()
+    started, first = time.monotonic(), start
+    for step in range(start, training.n_steps):
+        factor = learning_rate_factor(training.schedule, step, training.n_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.bf16):
+            values = losses(step)
+        values["loss"].sum().backward()
+        if training.clip_norm is not None:
+            _clip_(networks, training.clip_norm)
+        optimizer.step()
+        for name, value in values.items():
+            sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+        since_look += 1
+        done = step + 1
+        if done % look_every and done < training.n_steps:
+            continue
+        watch.look(done, sums, since_look)
+        sums, since_look = {}, 0
+        if progress is not None:
+            per_step = (time.monotonic() - started) / (done - first)
+            progress(done, training.n_steps, f"{watch.text()} {1e3 * per_step:.1f} ms/step")
+        if len(history.failures) == n_seeds:
+            break
+        if (
+            keeper is not None
+            and done < training.n_steps
+            and time.monotonic() - saved >= checkpoint_every
+        ):
+            keeper.save(model, optimizer, done, history)
+            saved = time.monotonic()
+    return history
