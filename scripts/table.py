@@ -2,16 +2,14 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from flowgmm.script import run_script
 from flowgmm.tables import make_table, write
 
 
 def main(options: argparse.Namespace) -> None:
-    spec = json.loads(options.spec)
-    write(make_table(spec, options.records), Path(options.folder) / spec["name"])
+    write(make_table(json.loads(options.spec), options.records), options.prefix)
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "records*", "folder")
+    run_script(main, "spec", "records*", "prefix")

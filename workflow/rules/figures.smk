@@ -17,7 +17,8 @@ rule make_figure:
         runtime=20,
     params:
         spec=lambda w: as_json(project.figure_spec(w.figure)),
+        prefix=lambda w, output: str(Path(output.png).with_suffix("")),
     shell:
-        "python scripts/figure.py --spec {params.spec:q} --models {input.models:q} "
-        "--features {input.features:q} --splits {input.splits:q} --png {output.png:q} "
-        "--pdf {output.pdf:q} 2> >(tee {log:q} >&2)"
+        "python scripts/figure.py --spec {params.spec:q} --features {input.features:q} "
+        "--splits {input.splits:q} --models {input.models:q} --prefix {params.prefix:q} "
+        "2> >(tee {log:q} >&2)"

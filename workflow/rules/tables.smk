@@ -17,7 +17,7 @@ rule make_table:
         runtime=10,
     params:
         spec=lambda w: as_json(project.table_spec(w.table)),
-        folder=lambda w, output: str(Path(output.json).parent),
+        prefix=lambda w, output: str(Path(output.json).with_suffix("")),
     shell:
         "python scripts/table.py --spec {params.spec:q} --records {input.records:q} "
-        "--folder {params.folder:q} 2> >(tee {log:q} >&2)"
+        "--prefix {params.prefix:q} 2> >(tee {log:q} >&2)"
