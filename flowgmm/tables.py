@@ -334,8 +334,8 @@ def _cell(
             value = scores.get(column["metric"])
             runs.append(
                 {
-                    **{key: run.get(key) for key in ("seed", "status", "reason", "seeds")},
-                    **{key: run.get(key) for key in ("tuned", "n_iter")},
+                    **{key: run.get(key) for key in ("seed", "split", "status", "reason")},
+                    **{key: run.get(key) for key in ("seeds", "tuned", "n_iter")},
                     "value": None if value is None else scale * value,
                     "n_points": scores.get("n"),
                     "record": path,
