@@ -559,7 +559,7 @@ def _value_text(cell: Cell) -> str:
 def _caption(table: Table) -> str:
     spec = table.spec
     name = spec["name"].replace("_", " ").capitalize()
-    return f"{name}: {spec['title']} (recipe {spec['recipe']})"
+    return f"{name}: {spec['title']} · recipe {spec['recipe']}"
 
 
 def _legend(table: Table) -> str:
@@ -567,7 +567,7 @@ def _legend(table: Table) -> str:
     spec = table.spec
     if spec["planned"]:
         return f"Printed numbers alone; our runs are planned: {spec['planned']}."
-    spread = {"mad": "median absolute deviation, no scale factor", "std": "std, ddof 0"}
+    spread = {"mad": "median absolute deviation (no scale factor)", "std": "std (ddof 0)"}
     units = {
         "percent": "accuracy in percent",
         "nats": "NLL in nats, lower is better",
