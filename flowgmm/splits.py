@@ -92,13 +92,14 @@ def _draw(
     if count in (0, len(pool)):
         return pool[:count]
     try:
-        return train_test_split(
+        drawn: np.ndarray = train_test_split(
             pool, test_size=count, random_state=seed, stratify=y[pool] if by_class else None
         )[1]
     except ValueError as error:
         raise UserError(
             f"{name} is {count}: {str(error).rstrip('.')}; change {name} or set stratify to none"
         ) from error
+    return drawn
 
 
 def _draw_per_class(

@@ -184,7 +184,7 @@ def finish(
     if spec.get("drop_constant", False):
         data = drop_constant_columns(data)
     check(data, spec["dataset"], rows=spec.get("rows"), columns=spec.get("columns"))
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "X_train": np.asarray(data.X_train, np.float32),
         "y_train": np.asarray(data.y_train, np.int64),
         "X_test": np.asarray(data.X_test, np.float32),
@@ -207,7 +207,8 @@ def drop_constant_columns(data: Arrays) -> Arrays:
 
     A flow's density is unbounded along such a feature.
     """
-    keep = np.ptp(data.X_train, axis=0) > 0
+    # NaN differs from itself, so that a column with NaN stays, for the contract to refuse.
+    keep = data.X_train.min(axis=0) != data.X_train.max(axis=0)
     if keep.all():
         return data
     names = [name for name, kept in zip(_names(data), keep, strict=True) if not kept]
@@ -278,8 +279,9 @@ def _check_values(
     import pandas as pd
     import pandera.pandas as pa
 
-    finite = pa.Check(lambda column: bool(np.isfinite(column).all()), name="finite")
-    varied = pa.Check(lambda column: bool(np.ptp(column) > 0), name="varied")
+    # pandera leaves NaN out of its checks unless told not to.
+    finite = pa.Check(lambda x: bool(np.isfinite(x).all()), name="finite", ignore_na=False)
+    varied = pa.Check(lambda x: bool(x.min() != x.max()), name="varied", ignore_na=False)
     feature = pa.Column(None, [finite, varied] if train else [finite], nullable=True)
     lowest = -1 if train else 0
     label = pa.Column(None, pa.Check.in_range(lowest, n_classes - 1), nullable=False)
@@ -288,7 +290,6 @@ def _check_values(
         pa.DataFrameSchema(dict.fromkeys(names, feature)).validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:
         found = error.failure_cases
-        # NaN makes a column's range NaN as well: report the cause, not both.
         for test, text, remedy in (
             ("finite", "NaN or infinite values", "clean the file or drop them with `drop`"),
             ("varied", "one value only", "set `drop_constant: true` in the dataset's entry"),

@@ -88,8 +88,8 @@ def fetch(
         UserError: If the file cannot be had, or is not the one that was expected.
     """
     _check_mirror(mirror)
-    destination.unlink(missing_ok=True)
     with atomic_path(destination) as part:
+        destination.unlink(missing_ok=True)
         if mirror is None:
             _download(file, destination, part, progress, retries)
         else:

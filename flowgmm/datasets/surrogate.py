@@ -10,7 +10,7 @@ from flowgmm.seeds import derive
 __all__ = ["load_surrogate"]
 
 # Points on which the Bayes accuracy is tuned.
-_N_TUNING = 20_000
+_N_TUNING = 10_000
 
 
 def load_surrogate(
@@ -82,7 +82,7 @@ def _tune(
         return float(np.mean(predicted == cluster // n_clusters))
 
     low, high = 0.0, 100.0
-    for _ in range(40):
+    for _ in range(25):
         middle = (low + high) / 2
         low, high = (middle, high) if achieved(middle) < accuracy else (low, middle)
     return high

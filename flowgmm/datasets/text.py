@@ -9,7 +9,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def _open(raw: Path, name: str, archive: str | None, encoding: str) -> Iterator[
                 member = tar.extractfile(name)
                 if member is None:
                     raise KeyError(name)
-                binary: IO[bytes] = stack.enter_context(member)
+                binary: Any = stack.enter_context(member)
             else:
                 binary = stack.enter_context(path.open("rb"))
             if binary.read(2) == b"\x1f\x8b":
