@@ -100,19 +100,19 @@ def evaluate(
     result: dict[str, float] = {"n": int(known.sum())}
     if not known.any():
         return result
-    y, predicted = y[known], np.asarray(predicted)[known]
+    n, y, predicted = result["n"], y[known], np.asarray(predicted)[known]
     result["accuracy"] = accuracy(y, predicted)
     if log_proba is not None:
         log_proba = np.asarray(log_proba)[known]
         if n_bad := int(np.isnan(log_proba).any(axis=1).sum()):
-            raise DivergedError(f"class probabilities are NaN at {n_bad} of {len(y)} points")
+            raise DivergedError(f"class probabilities are NaN at {n_bad} of {n} points")
         if np.isfinite(nll := class_nll(y, log_proba)):
             result["class_nll"] = nll
         result["ece"] = expected_calibration_error(y, predicted, log_proba)
     if log_density is not None:
         log_density = np.asarray(log_density)[known]
         if n_bad := int((~np.isfinite(log_density)).sum()):
-            raise DivergedError(f"log density is not finite at {n_bad} of {len(y)} points")
+            raise DivergedError(f"log density is not finite at {n_bad} of {n} points")
         result["nll"] = density_nll(log_density)
     return result
 
