@@ -1,5 +1,7 @@
 """RealNVP coupling flow for flat vectors, stacked over seeds."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -86,7 +88,10 @@ class CouplingFlow(nn.Module):
     ):
         super().__init__()
         if n_features < 2:
-            raise ValueError(f"a coupling flow needs at least 2 features, got {n_features}")
+            raise ValueError(
+                "a coupling flow needs at least 2 features that vary, "
+                f"got {n_features} feature(s); add a column or use another method"
+            )
         self.split = n_features // 2
         halves = (self.split, n_features - self.split)
         self.couplings = nn.ModuleList(
@@ -125,6 +130,7 @@ class CouplingFlow(nn.Module):
         """Latent to data, dropout off: x, shape (S, B, D), and log|det dx/dz|, shape (S, B)."""
         halves = [z[..., : self.split].contiguous(), z[..., self.split :].contiguous()]
         log_det = z.new_zeros(z.shape[:-1])
+        coupling: Any  # a module's attributes are tensors or modules to a type checker
         for i, coupling in reversed(list(enumerate(self.couplings))):
             condition, change = i % 2, 1 - i % 2
             halves[change], term = coupling.inverse(halves[change], halves[condition])

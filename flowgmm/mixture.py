@@ -15,9 +15,7 @@ DATA_MEANS = ("from_latent", "from_z", "from_data", "random_data")
 MEANS = FIXED_MEANS + DATA_MEANS
 
 
-def fixed_means(
-    kind: str, n_classes: int, n_features: int, scale: float, stream: Stream
-) -> Tensor:
+def fixed_means(kind: str, n_classes: int, n_features: int, scale: float, stream: Stream) -> Tensor:
     """Means that do not depend on the data, shape (S, K, D).
 
     Arguments:
@@ -83,6 +81,10 @@ class LatentMixture(nn.Module):
     Source: Izmailov et al. (2020), section 3.1, eq. (8); spec 1.5.
     """
 
+    means: Tensor
+    rho: Tensor
+    logits: Tensor
+
     def __init__(
         self,
         means: Tensor,
@@ -98,9 +100,7 @@ class LatentMixture(nn.Module):
             raise ValueError(f"std must be positive, got {std}")
         pi = torch.full((n_classes,), 1 / n_classes) if weights is None else torch.tensor(weights)
         if pi.shape != (n_classes,) or not bool((pi > 0).all()):
-            raise ValueError(
-                f"class_weights must be {n_classes} positive numbers, got {weights!r}"
-            )
+            raise ValueError(f"class_weights must be {n_classes} positive numbers, got {weights!r}")
         rho = torch.full((n_seeds, n_classes), math.log(math.expm1(std)))
         logits = (pi / pi.sum()).log().expand(n_seeds, n_classes).clone()
         self._add("means", means.clone(), learn_means)
@@ -120,32 +120,30 @@ class LatentMixture(nn.Module):
 
     @property
     def log_weights(self) -> Tensor:
-        """log pi, shape (S, K)."""
+        """Logarithms of the class weights, shape (S, K)."""
         return torch.log_softmax(self.logits, dim=-1)
 
     def component_log_prob(self, z: Tensor) -> Tensor:
-        """log N(z | mu_k, std_k^2 I) in nats, shape (S, B, K), of z, shape (S, B, D)."""
+        """Class-wise log N(z | mu_k, std_k^2 I) in nats, shape (S, B, K), of z, shape (S, B, D)."""
         # |z - mu|^2 as |z|^2 - 2 z.mu + |mu|^2: no (S, B, K, D) tensor. Never in bfloat16, whose
         # error would be as large as the differences between the classes.
         with torch.autocast(z.device.type, enabled=False):
             cross = torch.bmm(z, self.means.transpose(1, 2))
         squared = (
-            z.square().sum(-1, keepdim=True)
-            - 2 * cross
-            + self.means.square().sum(-1).unsqueeze(1)
+            z.square().sum(-1, keepdim=True) - 2 * cross + self.means.square().sum(-1).unsqueeze(1)
         ).clamp_min(0)
         std = self.std.unsqueeze(1)
         log_norm = self.n_features * (std.log() + 0.5 * math.log(2 * math.pi))
         return -0.5 * squared / std.square() - log_norm
 
     def log_joint(self, z: Tensor) -> Tensor:
-        """log pi_k + log N(z | mu_k, std_k^2 I), shape (S, B, K)."""
+        """Class-wise log pi_k + log N(z | mu_k, std_k^2 I), shape (S, B, K)."""
         return self.component_log_prob(z) + self.log_weights.unsqueeze(1)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z) in nats, shape (S, B)."""
+        """Density log p(z) in nats, shape (S, B)."""
         return torch.logsumexp(self.log_joint(z), dim=-1)
 
     def log_posterior(self, z: Tensor) -> Tensor:
-        """log p(y = k | z), shape (S, B, K); the Jacobian cancels: also log p(y | x) at z = f(x)."""
+        """Posterior log p(y = k | z), shape (S, B, K); at z = f(x) also that of x."""
         return torch.log_softmax(self.log_joint(z), dim=-1)

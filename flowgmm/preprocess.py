@@ -12,8 +12,10 @@ import numpy as np
 __all__ = ["PREPROCESS", "Preprocess"]
 
 PREPROCESS = ("none", "standardise", "pca")
-# Below this share of the largest spread a direction counts as constant.
-CONSTANT = 1e-6
+# A column is constant if its spread is below this share of its largest absolute value (rounding).
+CONSTANT = 1e-9
+# A principal component is constant if its spread is below this share of the largest one.
+DEPENDENT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,13 @@ class Preprocess:
             n_components: With `pca`; None: all that vary.
 
         Raises:
-            ValueError: If the kind is unknown or `n_components` out of range.
+            ValueError: If the kind is unknown, `n_components` out of range or no column varies.
         """
         n_features = X.shape[1]
         if kind not in PREPROCESS:
-            raise ValueError(f"unknown preprocess {kind!r}; expected one of {', '.join(PREPROCESS)}")
+            raise ValueError(
+                f"unknown preprocess {kind!r}; expected one of {', '.join(PREPROCESS)}"
+            )
         if n_components is not None and (kind != "pca" or n_components < 1):
             raise ValueError(
                 f"n_components={n_components!r} must be 1 or more and goes with preprocess='pca', "
@@ -57,22 +61,25 @@ class Preprocess:
         if kind == "none":
             return cls(np.zeros(n_features), np.eye(n_features), np.ones(n_features), n_features)
         X = np.asarray(X, dtype=np.float64)
-        shift = X.mean(axis=0)
+        shift, spread = X.mean(axis=0), X.std(axis=0)
+        # By its own magnitude: columns may come in any units.
+        varying = spread > CONSTANT * np.abs(X).max(axis=0)
+        if not varying.any():
+            raise ValueError(f"X has no column that varies among its {n_features}")
         if kind == "standardise":
-            spread = X.std(axis=0)
             # Varying columns first, in their own order.
-            order = np.argsort(spread <= CONSTANT * max(spread.max(), 1.0), kind="stable")
+            order = np.argsort(~varying, kind="stable")
             rotation = np.eye(n_features)[:, order]
-            spread = spread[order]
+            spread, varying = spread[order], varying[order]
         else:
-            variances, rotation = np.linalg.eigh(np.cov(X, rowvar=False, ddof=0).reshape(n_features, -1))
+            variances, rotation = np.linalg.eigh(np.atleast_2d(np.cov(X, rowvar=False, ddof=0)))
             rotation = rotation[:, ::-1]
             # The sign of an eigenvector is arbitrary: its largest entry is made positive, so that
             # equal data give equal models on every machine.
             largest = np.abs(rotation).argmax(axis=0)
             rotation = rotation * np.sign(rotation[largest, np.arange(n_features)])
             spread = np.sqrt(np.clip(variances[::-1], 0, None))
-        varying = spread > CONSTANT * max(spread.max(), 1.0 if kind == "standardise" else 0.0)
+            varying = spread > DEPENDENT * spread.max()
         n_lead = int(varying.sum())
         if n_components is not None:
             n_lead = min(n_lead, n_components)
@@ -80,13 +87,13 @@ class Preprocess:
 
     @property
     def log_det(self) -> float:
-        """log|det du/dx| in nats; the same at every point."""
+        """The constant log|det du/dx| in nats; the same at every point."""
         return float(-np.log(self.scale).sum())
 
     def forward(self, X: np.ndarray) -> np.ndarray:
-        """x to u, both shape (N, D)."""
+        """The way there, x to u, both shape (N, D)."""
         return (np.asarray(X, dtype=np.float64) - self.shift) @ self.rotation / self.scale
 
     def inverse(self, U: np.ndarray) -> np.ndarray:
-        """u to x, both shape (N, D)."""
+        """The way back, u to x, both shape (N, D)."""
         return (np.asarray(U, dtype=np.float64) * self.scale) @ self.rotation.T + self.shift

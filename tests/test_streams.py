@@ -1,0 +1,75 @@
+"""Random numbers of a stack: each seed's own, a function of (seed, step), with the right law."""
+
+import pytest
+import torch
+
+from flowgmm.streams import Stream
+
+DRAWS = {
+    "uniform": lambda stream: stream.uniform((3, 4)),
+    "normal": lambda stream: stream.normal((3, 4)),
+    "integers": lambda stream: stream.integers(1000, 12),
+    "permutation": lambda stream: stream.permutation(40),
+    "dropped": lambda stream: stream.dropped((5, 13), 0.5),
+    "dropped_fine": lambda stream: stream.dropped((5, 13), 0.3),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_seed_never_depends_on_its_neighbours(draw):
+    stack = draw(Stream([5, 8, 2**31]).at(3))
+    assert stack.shape[0] == 3
+    for s, seed in enumerate((5, 8, 2**31)):
+        assert torch.equal(stack[s], draw(Stream([seed]).at(3))[0])
+    assert not torch.equal(stack[0], stack[1])
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_step_never_depends_on_what_came_before(draw):
+    stream = Stream([5])
+    expected = draw(stream.at(7))
+    draw(stream)
+    assert not torch.equal(draw(stream.at(8)), expected)
+    assert torch.equal(draw(stream.at(7)), expected)
+
+
+def test_neighbouring_seeds_and_steps_do_not_meet():
+    """Seed 1 at step 2 is not seed 2 at step 1, nor any other of a block of pairs."""
+    first = {
+        Stream([seed]).at(step).integers(2**62, 1).item()
+        for seed in range(30)
+        for step in range(30)
+    }
+    assert len(first) == 900
+
+
+def test_the_laws():
+    stream = Stream([1, 2])
+    uniform = stream.at(0).uniform((20_000,), torch.float64)
+    assert uniform.min() >= 0
+    assert uniform.max() < 1
+    assert torch.allclose(uniform.mean(1), torch.tensor(0.5).double(), atol=0.01)
+    normal = stream.at(1).normal((20_000,), torch.float64)
+    assert torch.allclose(normal.std(1), torch.tensor(1.0).double(), atol=0.02)
+    assert torch.equal(stream.at(2).permutation(50).sort().values[1], torch.arange(50))
+    assert set(stream.at(3).integers(3, 100).unique().tolist()) == {0, 1, 2}
+    # The two seeds' numbers are uncorrelated.
+    assert torch.corrcoef(normal)[0, 1].abs() < 0.03
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.25, 0.5, 0.7, 0.999])
+def test_dropout_rate(p):
+    drawn = Stream([1, 2, 3]).at(4).dropped((100, 1000), p).double()
+    tolerance = 5 * (p * (1 - p) / 1e5) ** 0.5 + 2**-16
+    assert ((drawn.mean((1, 2)) - p).abs() <= tolerance).all()
+    # Independent over places and over seeds: chance agreement alone.
+    if 0 < p < 1:
+        chance = p**2 + (1 - p) ** 2
+        agreement = 5 * (chance * (1 - chance) / 1e5) ** 0.5 + 2**-15
+        assert abs((drawn[0] == drawn[1]).double().mean() - chance) <= agreement
+        assert abs((drawn[0, 1:] == drawn[0, :-1]).double().mean() - chance) <= 1.01 * agreement
+
+
+def test_dropping_all_but_nothing():
+    assert Stream([1]).dropped((3, 5), 1 - 1e-7).all()
+    assert not Stream([1]).dropped((3, 5), 0.0).any()
