@@ -501,6 +501,7 @@ def load(root: Path, settings: Mapping[str, Any] | None = None) -> Config:
     config = Config(root, values, **files, recipes=_recipes(root, values["recipe"]))
     _check_names(config)
     _check_recipes(config)
+    _check_targets(config)
     return config
 
 
@@ -513,7 +514,8 @@ def _recipes(root: Path, name: str) -> list[dict[str, Any]]:
     """A recipe and those it extends, the oldest first."""
     folder, schema = root / "config" / "recipes", _schema(root, "recipe")
     chain: list[dict[str, Any]] = []
-    where, seen = "config/config.yaml: recipe", []
+    where = "config/config.yaml: recipe"
+    seen: list[str] = []
     current: str | None = name
     while current is not None:
         path = folder / f"{current}.yaml"
@@ -584,6 +586,20 @@ def _check_recipes(config: Config) -> None:
                     raise _unknown(key, label_keys, "key", f"{where}: {place}.split")
             for name, method in settings.get("methods", {}).items():
                 _check_method(config, name, method, f"{where}: {place}.methods")
+
+
+def _check_targets(config: Config) -> None:
+    """Tables and figures find their datasets, label sets and methods; a mirror is there."""
+    for name in config.datasets:
+        config.absent(name)
+    for name in config.tables:
+        for run in config.table_runs(name):
+            config.label_set(run.dataset, run.labels)
+        config.table_spec(name)
+    for entry in config.figures.values():
+        for panel in entry.get("panels", []):
+            config.label_set(panel["dataset"], panel["labels"])
+            config.method(panel["method"])
 
 
 def _check_method(config: Config, name: str, settings: Mapping[str, Any], where: str) -> None:

@@ -1,5 +1,6 @@
 # Reads the config and holds what the rules share. No rules.
 import json
+import os
 import re
 import sys
 from pathlib import Path
