@@ -35,27 +35,27 @@ class Preprocess:
     n_lead: int
 
     @classmethod
-    def fit(cls, X: np.ndarray, kind: str, n_components: int | None = None) -> "Preprocess":
+    def fit(cls, X: np.ndarray, kind: str, pca_components: int | None = None) -> "Preprocess":
         """Estimate the map from data without labels.
 
         Arguments:
             X: Points, shape (N, D).
             kind: `none` (the identity); `standardise` (every column to mean 0 and standard
                 deviation 1, ddof 0; constant columns are set apart); `pca` (principal components,
-                each with standard deviation 1; those after `n_components` are set apart).
-            n_components: With `pca`; None: all that vary.
+                each with standard deviation 1; those after `pca_components` are set apart).
+            pca_components: With `pca`; None: all that vary.
 
         Raises:
-            ValueError: If the kind is unknown, `n_components` out of range or no column varies.
+            ValueError: If the kind is unknown, `pca_components` out of range or no column varies.
         """
         n_features = X.shape[1]
         if kind not in PREPROCESS:
             raise ValueError(
                 f"unknown preprocess {kind!r}; expected one of {', '.join(PREPROCESS)}"
             )
-        if n_components is not None and (kind != "pca" or n_components < 1):
+        if pca_components is not None and (kind != "pca" or pca_components < 1):
             raise ValueError(
-                f"n_components={n_components!r} must be 1 or more and goes with preprocess='pca', "
+                f"pca_components={pca_components!r} must be 1 or more and goes with preprocess='pca', "
                 f"got preprocess={kind!r}"
             )
         if kind == "none":
@@ -81,8 +81,8 @@ class Preprocess:
             spread = np.sqrt(np.clip(variances[::-1], 0, None))
             varying = spread > DEPENDENT * spread.max()
         n_lead = int(varying.sum())
-        if n_components is not None:
-            n_lead = min(n_lead, n_components)
+        if pca_components is not None:
+            n_lead = min(n_lead, pca_components)
         return cls(shift, rotation, np.where(varying, spread, 1.0), n_lead)
 
     @property

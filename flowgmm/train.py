@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,13 @@ __all__ = ["History", "Progress", "Training", "learning_rate_factor", "ramp", "t
 
 # Called with (step, n_steps, text) a hundred times a run.
 Progress = Callable[[int, int, str], None]
-# Called with the step; returns the losses per seed, shape (S,): "loss" is minimised, others watched.
+# Called with the step; returns losses per seed, shape (S,): "loss" is minimised, others watched.
 Losses = Callable[[int], dict[str, Tensor]]
 
 LOSS_BOUND = 1e8
 N_LOOKS = 100
+# Seconds between two checkpoints.
+CHECKPOINT_EVERY = 60.0
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,10 @@ def _make_optimizer(
     raise ValueError(f"unknown optimizer {training.optimizer!r}; expected adam or adamw")
 
 
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
 class _Checkpoint:
     """The state of a run in one safetensors file, written whole or not at all."""
 
@@ -138,7 +145,8 @@ class _Checkpoint:
         from safetensors.torch import save_file
 
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-        for i, state in enumerate(optimizer.state.values()):
+        for i, parameter in enumerate(_parameters(optimizer)):
+            state = optimizer.state[parameter]
             tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
         header = {
             "fingerprint": self.fingerprint,
@@ -158,7 +166,8 @@ class _Checkpoint:
         try:
             with safe_open(self.path, framework="pt") as handle:
                 header = handle.metadata() or {}
-                tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+                names = handle.keys()
+                tensors = {name: handle.get_tensor(name) for name in names}
         except SafetensorError as error:
             raise UserError(
                 f"checkpoint {self.path} is damaged ({error}); delete it to start this run afresh"
@@ -170,8 +179,7 @@ class _Checkpoint:
         model.load_state_dict(
             {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         )
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        for i, parameter in enumerate(parameters):
+        for i, parameter in enumerate(_parameters(optimizer)):
             prefix = f"optimizer.{i}."
             optimizer.state[parameter] = {
                 k.removeprefix(prefix): v.to(parameter.device)
@@ -185,10 +193,11 @@ class _Checkpoint:
 class _Watch:
     """Reads the summed losses at a look and marks the seeds that diverged (spec, trap 19)."""
 
-    def __init__(self, n_steps: int, history: History):
+    def __init__(self, n_steps: int, look_every: int, history: History):
         self.history = history
-        # A tenth of the training above the labelled NLL that it started with counts as diverged.
-        self.patience = max(1, N_LOOKS // 10) if n_steps >= N_LOOKS else n_steps
+        # A tenth of the training above the labelled NLL that it started with counts as diverged;
+        # of very few steps that would be too hasty.
+        self.patience = -(-n_steps // (10 * look_every)) if n_steps >= N_LOOKS else n_steps
 
     def look(self, step: int, sums: dict[str, Tensor], n: int) -> None:
         history = self.history
@@ -219,7 +228,7 @@ def train(
     training: Training,
     mixture_parameters: Iterable[nn.Parameter] = (),
     checkpoint: Path | None = None,
-    checkpoint_every: float = 60.0,
+    identity: Any = None,
     progress: Progress | None = None,
 ) -> History:
     """Train a stack of models in place.
@@ -233,7 +242,8 @@ def train(
         mixture_parameters: Those of the model's parameters that belong to the latent mixture.
         checkpoint: File to resume from, if it is there, and to save to. Removing it is the caller's
             business, once the results are safe.
-        checkpoint_every: Seconds between two checkpoints.
+        identity: JSON value that says which run the checkpoint belongs to, beside the shapes of
+            the model and `training`.
         progress: Called a hundred times a run.
 
     Returns:
@@ -254,10 +264,10 @@ def train(
     start, history = 0, History()
     if checkpoint is not None:
         shapes = [[name, list(p.shape)] for name, p in model.state_dict().items()]
-        keeper = _Checkpoint(checkpoint, content_hash([shapes, repr(training)]))
+        keeper = _Checkpoint(checkpoint, content_hash([shapes, repr(training), identity]))
         start, history = keeper.load(model, optimizer)
-    watch = _Watch(training.n_steps, history)
     look_every = max(1, training.n_steps // N_LOOKS)
+    watch = _Watch(training.n_steps, look_every, history)
     sums: dict[str, Tensor] = {}
     since_look, saved = 0, time.monotonic()
     started, first = time.monotonic(), start
@@ -288,7 +298,7 @@ def train(
         if (
             keeper is not None
             and done < training.n_steps
-            and time.monotonic() - saved >= checkpoint_every
+            and time.monotonic() - saved >= CHECKPOINT_EVERY
         ):
             keeper.save(model, optimizer, done, history)
             saved = time.monotonic()

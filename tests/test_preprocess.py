@@ -50,7 +50,7 @@ def test_pca_whitens_and_orders():
 
 
 def test_trailing_components_are_set_apart():
-    fitted = Preprocess.fit(X, "pca", n_components=2)
+    fitted = Preprocess.fit(X, "pca", pca_components=2)
     assert fitted.n_lead == 2
     assert fitted.forward(X).shape == X.shape
 
@@ -74,16 +74,16 @@ def test_dependent_columns_are_set_apart_by_pca():
 
 
 @pytest.mark.parametrize(
-    ("kind", "n_components", "message"),
+    ("kind", "pca_components", "message"),
     [
         ("whiten", None, "unknown preprocess 'whiten'; expected one of none, standardise, pca"),
-        ("standardise", 3, "n_components=3 must be 1 or more and goes with preprocess='pca'"),
-        ("pca", 0, "n_components=0 must be 1 or more"),
+        ("standardise", 3, "pca_components=3 must be 1 or more and goes with preprocess='pca'"),
+        ("pca", 0, "pca_components=0 must be 1 or more"),
     ],
 )
-def test_impossible_options(kind, n_components, message):
+def test_impossible_options(kind, pca_components, message):
     with pytest.raises(ValueError, match=message):
-        Preprocess.fit(X, kind, n_components)
+        Preprocess.fit(X, kind, pca_components)
 
 
 @pytest.mark.parametrize("kind", ["standardise", "pca"])

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ class FlowGMM(nn.Module):
         self.mixture = mixture
 
 
-class FlowGMMClassifier(NeuralClassifier):
+class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClassifier):
     """Semi-supervised classifier: p(x | y = k) = N(f(x) | mu_k, std^2 I) |det df/dx|.
 
     The flow f maximises the likelihood of labelled points under their class's component and of
@@ -40,7 +42,7 @@ class FlowGMMClassifier(NeuralClassifier):
         zero_init: The flow starts as the identity (official: no).
         preprocess: `none`, `standardise` or `pca`; affine, its log-det is counted; constant columns
             and trailing components get a Gaussian that all classes share.
-        n_components: With `pca`, how many components go through the flow; None: all that vary.
+        pca_components: With `pca`, how many components go through the flow; None: all that vary.
         means: Placement of the component means; see `flowgmm.mixture.fixed_means`, and those that
             look at data: `from_latent` (mean initial code of each class's labelled points),
             `from_z` (code of their mean), `from_data` (their mean), `random_data` (codes of random
@@ -52,9 +54,9 @@ class FlowGMMClassifier(NeuralClassifier):
         unlabelled_weight: Factor on the mean unlabelled NLL (D9); 0: labelled points only.
         pooled_loss: One mean over labelled and unlabelled points together (2-D data).
         objective: `direct`, or `em`: a step holds the responsibilities fixed (App. A).
-        consistency_weight: Weight of -log p(x', yhat(x'')), where x' and x'' are the point under two
-            independent perturbations (dropout masks, input noise) and yhat the model's own hard
-            answer (eq. 7).
+        consistency_weight: Weight of -log p(x', yhat(x'')), where x' and x'' are the point under
+            two independent perturbations (dropout masks, input noise) and yhat the model's own
+            hard answer (eq. 7).
         ramp_up: Share of the steps over which the consistency weight grows linearly.
         labelled_in_unlabelled: The labelled inputs are among the unlabelled ones (D16).
         input_noise: Standard deviation of Gaussian noise added to preprocessed inputs in training.
@@ -94,7 +96,7 @@ class FlowGMMClassifier(NeuralClassifier):
         dropout: float = 0.0,
         zero_init: bool = True,
         preprocess: str = "standardise",
-        n_components: int | None = None,
+        pca_components: int | None = None,
         means: str = "random",
         mean_scale: float = 1.0,
         std: float = 1.0,
@@ -129,7 +131,7 @@ class FlowGMMClassifier(NeuralClassifier):
         self.dropout = dropout
         self.zero_init = zero_init
         self.preprocess = preprocess
-        self.n_components = n_components
+        self.pca_components = pca_components
         self.means = means
         self.mean_scale = mean_scale
         self.std = std
@@ -233,7 +235,12 @@ class FlowGMMClassifier(NeuralClassifier):
         return x + self.input_noise * augmentation.normal(x.shape[1:], x.dtype)
 
     def _losses(
-        self, model: nn.Module, batches: Batches, streams: dict[str, Stream], step: int, n_steps: int
+        self,
+        model: nn.Module,
+        batches: Batches,
+        streams: dict[str, Stream],
+        step: int,
+        n_steps: int,
     ) -> dict[str, Tensor]:
         x, classes = batches.labelled_at(step)
         n_labelled = x.shape[1]
@@ -247,10 +254,9 @@ class FlowGMMClassifier(NeuralClassifier):
                 guess = model.mixture.log_joint(z).argmax(-1)
         z, log_det = model.flow(self._perturb(x, augmentation), dropout)
         log_joint = model.mixture.log_joint(z)
-        own = (
-            log_joint[:, :n_labelled].gather(-1, classes.unsqueeze(-1)).squeeze(-1)
-            - model.mixture.log_weights.gather(-1, classes)
-        )
+        own = log_joint[:, :n_labelled].gather(-1, classes.unsqueeze(-1)).squeeze(
+            -1
+        ) - model.mixture.log_weights.gather(-1, classes)
         nll_labelled = -(own + log_det[:, :n_labelled])
         losses = {"labelled_nll": nll_labelled.mean(-1)}
         if not batches.unlabelled.shape[1]:
@@ -269,7 +275,7 @@ class FlowGMMClassifier(NeuralClassifier):
         return {"loss": loss, **losses}
 
     def _log_mixture(self, log_joint: Tensor) -> Tensor:
-        """log p(z), shape (S, B); with `em`, up to a constant of the gradient."""
+        """Density log p(z), shape (S, B); with `em`, up to a constant of the gradient."""
         if self.objective == "direct":
             return torch.logsumexp(log_joint, dim=-1)
         responsibilities = torch.softmax(log_joint.detach(), dim=-1)
@@ -299,8 +305,12 @@ class FlowGMMClassifier(NeuralClassifier):
         check_is_fitted(self)
         return self.model_.mixture.log_weights[0].exp().numpy()
 
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_in_
+
     def score_samples(self, X: Any) -> np.ndarray:
-        """log p(x) in nats, float64, shape (N,); a density of x, whatever the preprocessing."""
+        """Density log p(x) of x itself, before preprocessing, in nats, float64, shape (N,)."""
         X = self._check(X)
         U = X if self.preprocess == "none" else self.preprocess_.forward(X)
         n_lead = self.preprocess_.n_lead
@@ -323,7 +333,7 @@ class FlowGMMClassifier(NeuralClassifier):
         U = X if self.preprocess == "none" else self.preprocess_.forward(X)
         n_lead = self.preprocess_.n_lead
         z = self._map(lambda model, u: (model.flow(u)[0],), U[:, :n_lead])[0]
-        return np.concatenate([z, U[:, n_lead:].astype(z.dtype)], axis=1)
+        return np.concatenate([z, U[:, n_lead:]], axis=1).astype(X.dtype)
 
     def inverse_transform(self, Z: Any) -> np.ndarray:
         """Point with each latent code, both shape (N, D).
@@ -332,14 +342,14 @@ class FlowGMMClassifier(NeuralClassifier):
             ValueError: If the number of columns is wrong.
         """
         check_is_fitted(self)
-        Z = np.asarray(Z)
-        if Z.ndim != 2 or Z.shape[1] != self.n_features_in_:
+        Z = check_array(Z, dtype=[np.float32, np.float64])
+        if Z.shape[1] != self.n_features_in_:
             raise ValueError(f"Z must have shape (N, {self.n_features_in_}), got {Z.shape}")
         n_lead = self.preprocess_.n_lead
         u = self._map(lambda model, z: (model.flow.inverse(z)[0],), Z[:, :n_lead])[0]
-        if self.preprocess == "none":
-            return u
-        return self.preprocess_.inverse(np.concatenate([u, Z[:, n_lead:]], axis=1)).astype(u.dtype)
+        if self.preprocess != "none":
+            u = self.preprocess_.inverse(np.concatenate([u, Z[:, n_lead:]], axis=1))
+        return u.astype(Z.dtype)
 
     def sample(
         self,
@@ -357,7 +367,7 @@ class FlowGMMClassifier(NeuralClassifier):
             random_state: Of the draw; None: that of the estimator.
 
         Returns:
-            Points, shape (n, D), and their classes, shape (n,).
+            Points, shape (n, D), float64, and their classes, shape (n,).
 
         Raises:
             ValueError: If a class is unknown.
@@ -370,13 +380,14 @@ class FlowGMMClassifier(NeuralClassifier):
             p = self.weights_.astype(np.float64)
             codes = rng.choice(len(p), size=n, p=p / p.sum())
         else:
-            wanted = np.broadcast_to(np.asarray(y), (n,))
-            codes = np.searchsorted(self.classes_, wanted).clip(max=len(self.classes_) - 1)
-            if unknown := sorted(set(wanted[self.classes_[codes] != wanted].tolist())):
+            places = {label: k for k, label in enumerate(self.classes_.tolist())}
+            wanted = np.broadcast_to(np.asarray(y), (n,)).tolist()
+            if unknown := sorted(set(wanted) - set(places), key=str):
                 raise ValueError(
                     f"y has classes the model does not know: {unknown}; "
                     f"it knows {self.classes_.tolist()}"
                 )
+            codes = np.array([places[label] for label in wanted])
         noise = rng.standard_normal((n, self.n_features_in_))
         z = temperature * noise
         n_lead = self.preprocess_.n_lead

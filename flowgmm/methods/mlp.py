@@ -26,7 +26,7 @@ class DropoutMLPClassifier(NeuralClassifier):
         n_hidden: Number of hidden layers (official: 2; the paper says 3; D20).
         dropout: After every hidden layer.
         preprocess: `none`, `standardise` or `pca`; see `flowgmm.preprocess`.
-        n_components: Principal components kept with `pca`.
+        pca_components: Principal components kept with `pca`.
         n_steps: Optimizer steps.
         labelled_batch: Labelled points per step; None: all.
         sampling, optimizer, lr, weight_decay, schedule, clip_norm: See `flowgmm.train.Training`.
@@ -43,7 +43,7 @@ class DropoutMLPClassifier(NeuralClassifier):
         n_hidden: int = 2,
         dropout: float = 0.5,
         preprocess: str = "standardise",
-        n_components: int | None = None,
+        pca_components: int | None = None,
         n_steps: int | None = 500,
         labelled_batch: int | None = None,
         sampling: str = "shuffle",
@@ -60,7 +60,7 @@ class DropoutMLPClassifier(NeuralClassifier):
         self.n_hidden = n_hidden
         self.dropout = dropout
         self.preprocess = preprocess
-        self.n_components = n_components
+        self.pca_components = pca_components
         self.n_steps = n_steps
         self.labelled_batch = labelled_batch
         self.sampling = sampling
@@ -87,7 +87,12 @@ class DropoutMLPClassifier(NeuralClassifier):
         return self._network(n_features, n_classes, Stream([0]))
 
     def _losses(
-        self, model: nn.Module, batches: Batches, streams: dict[str, Stream], step: int, n_steps: int
+        self,
+        model: nn.Module,
+        batches: Batches,
+        streams: dict[str, Stream],
+        step: int,
+        n_steps: int,
     ) -> dict[str, Tensor]:
         x, classes = batches.labelled_at(step)
         return {"loss": cross_entropy(model(x, streams["dropout"].at(step)), classes)}

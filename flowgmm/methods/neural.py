@@ -1,5 +1,6 @@
 """What every neural method shares: scikit-learn's conventions, stacks of seeds, batches, saving."""
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -95,8 +96,10 @@ class Batches:
     def unlabelled_at(self, step: int) -> Tensor:
         """Unlabelled points, shape (S, b, D)."""
         n = self.unlabelled.shape[1]
-        size = self.unlabelled_batch if self.sampling == "replacement" else min(
-            self.unlabelled_batch, n
+        size = (
+            self.unlabelled_batch
+            if self.sampling == "replacement"
+            else min(self.unlabelled_batch, n)
         )
         return self.x[self.unlabelled.gather(1, self._positions("unlabelled", n, size, step))]
 
@@ -122,13 +125,18 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         raise NotImplementedError
 
     def _losses(
-        self, model: nn.Module, batches: Batches, streams: dict[str, Stream], step: int, n_steps: int
+        self,
+        model: nn.Module,
+        batches: Batches,
+        streams: dict[str, Stream],
+        step: int,
+        n_steps: int,
     ) -> dict[str, Tensor]:
         """Losses per seed at a step; see `flowgmm.train.train`."""
         raise NotImplementedError
 
     def _log_posterior(self, model: nn.Module, x: Tensor) -> Tensor:
-        """log p(y | x), shape (S, B, K), of preprocessed points, shape (S, B, D)."""
+        """Posterior log p(y | x), shape (S, B, K), of preprocessed points, shape (S, B, D)."""
         raise NotImplementedError
 
     def _mixture_parameters(self, model: nn.Module) -> list[nn.Parameter]:
@@ -176,13 +184,15 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             X: Points, shape (N, D).
             ys: Classes, -1 where unlabelled, shape (S, n). Every seed has as many labelled points.
             rows: Rows of X that each seed uses, shape (S, n); None: all, in order.
-            checkpoint: File to resume from, if there, and to save to.
+            checkpoint: File to resume from, if there, and to save to; it belongs to these
+                estimators and data.
             progress: Called a hundred times with (step, n_steps, text).
 
         Afterwards an estimator is fitted, and its `failure_` is None or says how it diverged.
 
         Raises:
             ValueError: If the estimators differ or a parameter is out of range.
+            UserError: If the checkpoint is damaged or belongs to another run.
         """
         first = estimators[0]
         for other in estimators[1:]:
@@ -201,11 +211,12 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         counts = (codes >= 0).sum(axis=1)
         if len(set(counts.tolist())) > 1:
             raise ValueError(
-                f"every seed of a stack needs the same number of labelled points, got {counts.tolist()}"
+                "every seed of a stack needs the same number of labelled points, "
+                f"got {counts.tolist()}"
             )
         places = [first._draw_seeds(est.random_state) for est in estimators]
         device = _device(first.device)
-        preprocess = Preprocess.fit(X, first.preprocess, getattr(first, "n_components", None))
+        preprocess = Preprocess.fit(X, first.preprocess, getattr(first, "pca_components", None))
         dtype = torch.float64 if first.precision == "fp64" else torch.float32
         lead = preprocess.forward(X)[:, : preprocess.n_lead] if first.preprocess != "none" else X
         x = torch.as_tensor(np.asarray(lead), dtype=dtype).to(device)
@@ -224,6 +235,13 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             training,
             mixture_parameters=first._mixture_parameters(model),
             checkpoint=checkpoint,
+            identity=checkpoint
+            and [
+                cls.__name__,
+                repr(first._shared_params()),
+                places,
+                [_digest(array) for array in (X, rows, codes)],
+            ],
             progress=progress,
         )
         for s, (estimator, place) in enumerate(zip(estimators, places, strict=True)):
@@ -246,9 +264,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             for purpose in ("initialisation", "means", "batches", "dropout", "augmentation")
         }
 
-    def _batches(
-        self, x: Tensor, codes: np.ndarray, rows: np.ndarray, stream: Stream
-    ) -> Batches:
+    def _batches(self, x: Tensor, codes: np.ndarray, rows: np.ndarray, stream: Stream) -> Batches:
         labelled = [row[code >= 0] for row, code in zip(rows, codes, strict=True)]
         if not self._uses_unlabelled():
             unlabelled = [row[:0] for row in rows]
@@ -275,7 +291,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 f"exactly one of n_steps and n_epochs must be given, got n_steps={n_steps!r} and "
                 f"n_epochs={n_epochs!r}"
             )
-        n_steps = n_steps if n_steps is not None else n_epochs * steps_per_epoch
+        if n_steps is None:
+            n_steps = n_epochs * steps_per_epoch
         if n_steps < 1:
             raise ValueError(f"training needs at least 1 step, got {n_steps}")
         return Training(
@@ -295,11 +312,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = classes
         self.n_features_in_ = n_features
         self.preprocess_ = preprocess
-        own = self._empty(preprocess.n_lead, len(classes))
-        state = {k: v[s : s + 1].detach().cpu() for k, v in model.state_dict().items()}
-        own = own.to(next(iter(state.values())).dtype)
-        own.load_state_dict(state)
-        self.model_ = own.requires_grad_(False)
+        self._load_state({k: v[s : s + 1].detach().cpu() for k, v in model.state_dict().items()})
 
     # -- using -------------------------------------------------------------------------------
 
@@ -326,18 +339,18 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         return self.preprocess_.forward(X)[:, : self.preprocess_.n_lead]
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """log p(y | x) in nats, float64, shape (N, K); finite where the probability rounds to 0."""
+        """Posterior log p(y | x) in nats, float64, shape (N, K); finite where p rounds to 0."""
         X = self._check(X)
-        log_proba = self._map(lambda m, x: (self._log_posterior(m, x).double(),), self._lead(X))[0]
-        return log_proba
+        return self._map(lambda m, x: (self._log_posterior(m, x).double(),), self._lead(X))[0]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """p(y | x), shape (N, K)."""
+        """Posterior p(y | x), shape (N, K)."""
         return np.exp(self.predict_log_proba(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Most probable class of each point, shape (N,)."""
-        return self.classes_[self.predict_log_proba(X).argmax(axis=1)]
+        log_proba = self.predict_log_proba(X)
+        return self.classes_[log_proba.argmax(axis=1)]
 
     # -- saving ------------------------------------------------------------------------------
 
@@ -354,7 +367,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 tensors[f"{s}.model.{name}"] = value.contiguous()
             for name in ("shift", "rotation", "scale"):
                 array = np.ascontiguousarray(getattr(estimator.preprocess_, name))
-                tensors[f"{s}.preprocess.{name}"] = torch.from_numpy(array)
+                tensors[f"{s}.preprocess.{name}"] = torch.tensor(array)
             headers.append(
                 {
                     "class": cls.__name__,
@@ -391,32 +404,48 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         try:
             with safe_open(path, framework="pt") as handle:
                 headers = json.loads((handle.metadata() or {})["estimators"])
-                tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+                names = handle.keys()
+                tensors = {name: handle.get_tensor(name) for name in names}
+            return [cls._from_saved(header, tensors, s) for s, header in enumerate(headers)]
         except FileNotFoundError as error:
-            raise UserError(f"model {path} is not there") from error
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise UserError(f"model {path} is damaged or no {cls.__name__} ({error})") from error
-        loaded = []
-        for s, header in enumerate(headers):
-            if header["class"] != cls.__name__:
-                raise UserError(f"model {path} is a {header['class']}, not a {cls.__name__}")
-            estimator = cls(**header["params"])
-            parts = {n: tensors[f"{s}.preprocess.{n}"].numpy() for n in ("shift", "rotation", "scale")}
-            estimator.preprocess_ = Preprocess(**parts, n_lead=header["n_lead"])
-            estimator.classes_ = np.array(header["classes"], dtype=header["classes_dtype"])
-            estimator.n_features_in_ = header["n_features_in"]
-            estimator.n_iter_ = header["n_iter"]
-            estimator.seeds_ = header["seeds"]
-            estimator.history_ = header["history"]
-            estimator.failure_ = header["failure"]
-            prefix = f"{s}.model."
-            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            own = estimator._empty(header["n_lead"], len(estimator.classes_))
-            own = own.to(next(iter(state.values())).dtype)
-            own.load_state_dict(state)
-            estimator.model_ = own.requires_grad_(False)
-            loaded.append(estimator)
-        return loaded
+            raise UserError(f"model {path} is not there; train it, or check the path") from error
+        except (
+            SafetensorError,
+            OSError,
+            LookupError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+        ) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"model {path} is damaged or no {cls.__name__} ({reason}); train it again"
+            ) from error
+
+    @classmethod
+    def _from_saved(cls, header: dict[str, Any], tensors: dict[str, Tensor], s: int) -> Self:
+        """Estimator s of a file from `save_stack`."""
+        if header["class"] != cls.__name__:
+            raise ValueError(f"it is a {header['class']}")
+        estimator = cls(**header["params"])
+        parts = {n: tensors[f"{s}.preprocess.{n}"].numpy() for n in ("shift", "rotation", "scale")}
+        estimator.preprocess_ = Preprocess(**parts, n_lead=header["n_lead"])
+        estimator.classes_ = np.array(header["classes"], dtype=header["classes_dtype"])
+        estimator.n_features_in_ = header["n_features_in"]
+        estimator.n_iter_ = header["n_iter"]
+        estimator.seeds_ = header["seeds"]
+        estimator.history_ = header["history"]
+        estimator.failure_ = header["failure"]
+        prefix = f"{s}.model."
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        estimator._load_state(state)
+        return estimator
+
+    def _load_state(self, state: dict[str, Tensor]) -> None:
+        own = self._empty(self.preprocess_.n_lead, len(self.classes_))
+        own = own.to(next(iter(state.values())).dtype)
+        own.load_state_dict(state)
+        self.model_ = own.requires_grad_(False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted estimator as a safetensors file (no pickle)."""
@@ -432,6 +461,13 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def _digest(array: np.ndarray) -> str:
+    """Hash of an array's numbers, type and shape."""
+    digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _slice_history(history: History, s: int) -> dict[str, list[float]]:

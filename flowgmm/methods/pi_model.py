@@ -14,7 +14,7 @@ __all__ = ["PiModelClassifier"]
 
 
 class PiModelClassifier(DropoutMLPClassifier):
-    """The dropout perceptron, whose answers to unlabelled points must agree between two dropout masks.
+    """The dropout perceptron, whose answers to unlabelled points must agree between two masks.
 
     loss = cross-entropy(labelled) + w * |softmax(z') - stop_gradient(softmax(z''))|^2, summed over
     classes, averaged over points, and divided as `normalize` says.
@@ -45,7 +45,7 @@ class PiModelClassifier(DropoutMLPClassifier):
         ramp_up: float = 0.0,
         labelled_in_unlabelled: bool = True,
         preprocess: str = "standardise",
-        n_components: int | None = None,
+        pca_components: int | None = None,
         n_steps: int | None = 500,
         n_epochs: int | None = None,
         labelled_batch: int | None = None,
@@ -65,7 +65,7 @@ class PiModelClassifier(DropoutMLPClassifier):
             n_hidden=n_hidden,
             dropout=dropout,
             preprocess=preprocess,
-            n_components=n_components,
+            pca_components=pca_components,
             n_steps=n_steps,
             labelled_batch=labelled_batch,
             sampling=sampling,
@@ -90,7 +90,12 @@ class PiModelClassifier(DropoutMLPClassifier):
         return True
 
     def _losses(
-        self, model: nn.Module, batches: Batches, streams: dict[str, Stream], step: int, n_steps: int
+        self,
+        model: nn.Module,
+        batches: Batches,
+        streams: dict[str, Stream],
+        step: int,
+        n_steps: int,
     ) -> dict[str, Tensor]:
         x, classes = batches.labelled_at(step)
         dropout = streams["dropout"].at(step)
