@@ -99,7 +99,13 @@ def embed_dataset(
     if Path(encoder).name != PAPER_ENCODER:
         reasons.append(f"encoder {Path(encoder).name} instead of {PAPER_ENCODER}")
     arrays = Arrays(
-        vectors["train"], data.y_train, vectors["test"], data.y_test, data.classes, data.notes
+        vectors["train"],
+        data.y_train,
+        vectors["test"],
+        data.y_test,
+        data.classes,
+        data.notes,
+        same_scale=True,
     )
     return finish(spec, arrays, raw, not_comparable=reasons)
 

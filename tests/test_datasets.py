@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +15,16 @@ import numpy as np
 import pytest
 import yaml
 
-from flowgmm.datasets import LOADERS, Arrays, Texts, check, dataset_spec, load, prepare
+from flowgmm.datasets import (
+    LOADERS,
+    Arrays,
+    Texts,
+    check,
+    dataset_spec,
+    drop_constant_columns,
+    load,
+    prepare,
+)
 from flowgmm.datasets.fetch import absent, fetch, resolve
 from flowgmm.datasets.text import normalise
 from flowgmm.errors import UserError
@@ -215,6 +225,17 @@ def test_contract_is_broken(data, expected, message):
     with pytest.raises(UserError, match=message) as caught:
         check(data, "d", **expected)
     assert str(caught.value).startswith("dataset 'd'") and "\n" not in str(caught.value)
+
+
+def test_rounding_noise_counts_as_constant_only_beside_features_of_the_same_scale():
+    data = arrays_of(GOOD * [1, 1e-9, 1])
+    check(data, "d")
+    noisy = replace(data, same_scale=True)
+    with pytest.raises(UserError, match="column 1: one value only"):
+        check(noisy, "d")
+    dropped = drop_constant_columns(noisy)
+    assert np.array_equal(dropped.X_train, GOOD[:, [0, 2]]) and dropped.X_test.shape == (20, 2)
+    check(dropped, "d")
 
 
 def test_unknown_labels_may_be_in_training_only():

@@ -54,6 +54,8 @@ class Arrays:
         classes: Names of the K classes.
         notes: Sentences that describe how the data were made.
         columns: Names of the D features, for messages; empty: their numbers.
+        same_scale: Whether the features share one scale, as an encoder's do. Then a feature with
+            a range of a millionth of the median range counts as constant: it is rounding noise.
     """
 
     X_train: np.ndarray
@@ -63,6 +65,7 @@ class Arrays:
     classes: list[str]
     notes: list[str] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
+    same_scale: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,8 +210,9 @@ def drop_constant_columns(data: Arrays) -> Arrays:
 
     A flow's density is unbounded along such a feature.
     """
-    # NaN differs from itself, so that a column with NaN stays, for the contract to refuse.
-    keep = data.X_train.min(axis=0) != data.X_train.max(axis=0)
+    # A column with NaN or infinity is kept, for the contract to refuse.
+    with np.errstate(invalid="ignore"):
+        keep = ~(data.X_train.max(axis=0) - data.X_train.min(axis=0) <= _noise(data))
     if keep.all():
         return data
     names = [name for name, kept in zip(_names(data), keep, strict=True) if not kept]
@@ -263,7 +267,8 @@ def check(
                 f"{where}: {part} part has shape {X.shape} with {len(y)} labels; expected "
                 f"at least one row of {width} columns and one label a row"
             )
-        _check_values(X, y, _names(data), n_classes, f"{where}, {part} part", part == "train")
+        noise = _noise(data) if part == "train" else None
+        _check_values(X, y, _names(data), n_classes, f"{where}, {part} part", noise)
     missing = sorted(set(range(n_classes)) - set(data.y_train.tolist()))
     if missing:
         raise UserError(
@@ -273,17 +278,22 @@ def check(
 
 
 def _check_values(
-    X: np.ndarray, y: np.ndarray, names: list[str], n_classes: int, where: str, train: bool
+    X: np.ndarray,
+    y: np.ndarray,
+    names: list[str],
+    n_classes: int,
+    where: str,
+    noise: float | None,
 ) -> None:
-    """Finite features, none constant in training, and labels inside the classes."""
+    """Finite features, in training (`noise` given) none constant, and labels inside the classes."""
     import pandas as pd
     import pandera.pandas as pa
 
     # pandera leaves NaN out of its checks unless told not to.
     finite = pa.Check(lambda x: bool(np.isfinite(x).all()), name="finite", ignore_na=False)
-    varied = pa.Check(lambda x: bool(x.min() != x.max()), name="varied", ignore_na=False)
-    feature = pa.Column(None, [finite, varied] if train else [finite], nullable=True)
-    lowest = -1 if train else 0
+    varied = pa.Check(lambda x: bool(x.max() > x.min() + noise), name="varied", ignore_na=False)
+    feature = pa.Column(None, [finite, varied] if noise is not None else [finite], nullable=True)
+    lowest = 0 if noise is None else -1
     label = pa.Column(None, pa.Check.in_range(lowest, n_classes - 1), nullable=False)
     frame = pd.DataFrame(X, columns=names, copy=False)
     try:
@@ -305,6 +315,13 @@ def _check_values(
             f"{where}: label {_some(outside)} outside the classes 0..{n_classes - 1}; "
             "correct the file or the list `classes`"
         ) from None
+
+
+def _noise(data: Arrays) -> float:
+    """Range up to which a feature counts as constant."""
+    if not data.same_scale:
+        return 0.0
+    return 1e-6 * float(np.median(data.X_train.max(axis=0) - data.X_train.min(axis=0)))
 
 
 def _names(data: Arrays) -> list[str]:
