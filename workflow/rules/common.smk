@@ -10,13 +10,12 @@ from flowgmm.errors import UserError
 
 try:
     project = load(Path(workflow.basedir).parent, config)
-    Path("results").mkdir(exist_ok=True)
 except UserError as error:
     sys.exit(f"error: {error}")
-except OSError as error:
-    sys.exit(
-        f"error: cannot write to results: {error.strerror}; check the folder's permissions"
-    )
+if Path("results").exists() and not (
+    Path("results").is_dir() and os.access("results", os.W_OK)
+):
+    sys.exit("error: results is no folder that can be written; check its permissions")
 
 RESULTS = project.results
 JOB = "{dataset}/{labels}/{method}/seeds-{first}-{last}"

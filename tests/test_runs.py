@@ -1,0 +1,161 @@
+"""A training job: what it may see, what it writes, and how it goes on after an interruption."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowgmm import runs
+from flowgmm.errors import UserError
+from flowgmm.files import read_json, read_tensors, write_tensors
+from flowgmm.methods.mlp import DropoutMLPClassifier
+from flowgmm.splits import draw_split
+
+BASE = {
+    "dataset": "blobs",
+    "labels": "8",
+    "recipe": "smoke",
+    "labelled_only": True,
+    "preprocess": "none",
+    "params": {},
+    "tune": None,
+    "tune_with": {},
+    "evaluate": ["val", "unlabelled", "test"],
+    "vary": {"split": True, "labels": True, "initialisation": True},
+    "scaled_down": [],
+    "seeds": [0, 1],
+    "splits": [0, 1],
+    "random_states": [7, 8],
+    "code": "0",
+}
+KNN = BASE | {
+    "method": "knn",
+    "neural": False,
+    "estimator": "sklearn.neighbors.KNeighborsClassifier",
+    "tune": {"n_neighbors": [1, 3]},
+}
+MLP = BASE | {
+    "method": "mlp_dropout",
+    "neural": True,
+    "estimator": "flowgmm.methods.mlp.DropoutMLPClassifier",
+    "params": {"hidden_size": 8, "n_steps": 30, "lr": 0.01},
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Any]:
+    """Features of two well-separated classes, and two splits."""
+    rng = np.random.RandomState(0)
+    y = np.arange(300) % 2
+    X = (rng.standard_normal((300, 3)) + 6 * y[:, None]).astype(np.float32)
+    features = tmp_path / "features.safetensors"
+    arrays = {"X_train": X[:200], "y_train": y[:200], "X_test": X[200:], "y_test": y[200:]}
+    meta = {"classes": ["a", "b"], "notes": [], "not_comparable": [], "sources": {}}
+    write_tensors(features, arrays, meta)
+    splits = {}
+    for k in (0, 1):
+        splits[k] = tmp_path / f"split-{k}.safetensors"
+        split = draw_split(
+            y[:200], n_labels=8, n_val=20, stratify="balanced", split_seed=k, labels_seed=k
+        )
+        write_tensors(splits[k], split, {"seeds": {"split": k, "labels": k}})
+    return {"features": features, "splits": splits, "arrays": arrays, "meta": meta}
+
+
+def run(spec: dict[str, Any], files: dict[str, Any], out: Path, **more: Any) -> dict[str, Any]:
+    return runs.run(
+        spec, files["features"], files["splits"], out, out.parent / "checkpoints", **more
+    )
+
+
+@pytest.mark.parametrize("spec", [KNN, MLP], ids=["classic", "neural"])
+def test_outputs(spec: dict[str, Any], files: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    record = run(spec, files, out)
+    assert record == read_json(out / "record.json")
+    predictions, _ = read_tensors(out / "predictions.safetensors")
+    assert predictions["test"].shape == (2, 100)
+    assert predictions["val"].shape == (2, 20)
+    assert predictions["unlabelled"].shape == (2, 192)  # the labelled points do not count
+    y_test = files["arrays"]["y_test"]
+    for i, entry in enumerate(record["runs"]):
+        assert entry["status"] == "ok"
+        accuracy = np.mean(predictions["test"][i] == y_test)
+        assert entry["metrics"]["test"]["accuracy"] == pytest.approx(accuracy)
+        assert accuracy > 0.95
+        assert entry["seeds"]["random_state"] == spec["random_states"][i]
+        assert entry["seeds"]["labels"] == spec["splits"][i]
+    assert (out / "model.safetensors").exists() == spec["neural"]
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_tuning_is_recorded(files: dict[str, Any], tmp_path: Path) -> None:
+    entry = run(KNN, files, tmp_path / "out")["runs"][0]
+    assert entry["tuned"] == {"n_neighbors": 1}  # a tie: the first
+    assert [c["params"]["n_neighbors"] for c in entry["tuning"]] == [1, 3]
+
+
+@pytest.mark.parametrize("spec", [KNN, MLP], ids=["classic", "neural"])
+def test_hidden_labels_move_no_prediction(
+    spec: dict[str, Any], files: dict[str, Any], tmp_path: Path
+) -> None:
+    """Neither test labels nor labels of unlabelled points have a way in."""
+    run(spec, files, tmp_path / "a")
+    arrays = {name: array.copy() for name, array in files["arrays"].items()}
+    arrays["y_test"] = 1 - arrays["y_test"]
+    seen = np.zeros(200, bool)
+    for path in files["splits"].values():
+        split, _ = read_tensors(path)
+        seen[np.union1d(split["labelled"], split["val"])] = True
+    arrays["y_train"][~seen] = 1 - arrays["y_train"][~seen]
+    write_tensors(files["features"], arrays, files["meta"])
+    run(spec, files, tmp_path / "b")
+    before, _ = read_tensors(tmp_path / "a" / "predictions.safetensors")
+    after, _ = read_tensors(tmp_path / "b" / "predictions.safetensors")
+    for part in before:
+        assert np.array_equal(before[part], after[part])
+
+
+def test_diverged_seed_is_recorded_and_the_others_stand(
+    files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit_stack = DropoutMLPClassifier.fit_stack.__func__
+
+    def one_fails(cls: type, estimators: list[Any], *args: Any, **kwargs: Any) -> None:
+        fit_stack(cls, estimators, *args, **kwargs)
+        estimators[1].failure_ = "loss is NaN at step 3"
+
+    monkeypatch.setattr(DropoutMLPClassifier, "fit_stack", classmethod(one_fails))
+    record = run(MLP, files, tmp_path / "out")
+    assert [entry["status"] for entry in record["runs"]] == ["ok", "failed"]
+    assert record["runs"][1]["reason"] == "loss is NaN at step 3"
+    assert record["runs"][1]["metrics"] == {}
+    predictions, _ = read_tensors(tmp_path / "out" / "predictions.safetensors")
+    assert (predictions["test"][1] == -1).all()
+
+
+def test_interrupted_training_leaves_no_output_and_comes_out_the_same(
+    files: dict[str, Any], tmp_path: Path
+) -> None:
+    run(MLP, files, tmp_path / "whole")
+
+    def stop(step: int, n_steps: int, text: str) -> None:
+        if step >= 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(MLP, files, tmp_path / "again", progress=stop)
+    assert not (tmp_path / "again").exists()
+    run(MLP, files, tmp_path / "again")
+    whole, again = (
+        (tmp_path / name / "predictions.safetensors").read_bytes() for name in ("whole", "again")
+    )
+    assert whole == again
+
+
+def test_missing_features(files: dict[str, Any], tmp_path: Path) -> None:
+    files["features"].unlink()
+    with pytest.raises(UserError, match="is not there"):
+        run(KNN, files, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,192 @@
+"""The workflow in a copy of the repository: plans, a small run, reruns, and users' mistakes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PLANNED = (
+    "table_2",
+    "table_3",
+    "table_4",
+    "table_5",
+    "table_6",
+    "figure_3",
+    "figure_5",
+    "figure_6",
+)
+MADE = ("table_1", "table_7", "figure_1", "figure_2", "figure_4", "demo", "extra_tables")
+ALL = ("all", "all_tables", "all_figures", "all_data")
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a fresh clone has, with its own copy of the package, which the tests may edit."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("config", "workflow", "scripts", "flowgmm"):
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True
+        )
+    for name in ("slurm", "local"):
+        shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    shutil.copy(ROOT / "environment.yml", folder)
+    return folder
+
+
+def snakemake(clone: Path, *arguments: str, ok: bool = True) -> str:
+    """Run Snakemake in the clone and return all it says."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    done = subprocess.run(
+        command, cwd=clone, env=environment, text=True, capture_output=True, timeout=600
+    )
+    said = done.stdout + done.stderr
+    assert (done.returncode == 0) == ok, said
+    return said
+
+
+def test_lint(clone: Path) -> None:
+    assert "good condition" in snakemake(clone, "--lint")
+
+
+@pytest.mark.parametrize("target", [*MADE, *ALL])
+def test_every_target_is_planned_in_a_fresh_clone(clone: Path, target: str) -> None:
+    said = snakemake(clone, "--profile", "slurm", "--dry-run", target)
+    assert "Job stats:" in said
+    if target not in ("all_data",):
+        assert "rule train_stack" in said
+        stack = said.split("rule train_stack:")[1].split("\n\n")[0]
+        assert "slurm_partition=gpu" in stack
+        assert "gres=gpu:1" in stack
+        assert "mem_mb=" in stack
+        assert "runtime=" in stack
+
+
+def test_one_job_per_dataset_method_and_block(clone: Path) -> None:
+    arguments = ("--profile", "slurm", "--dry-run", "--config", "seeds_per_job=2", "--", "table_1")
+    said = snakemake(clone, *arguments)
+    stats = dict(
+        line.split() for line in said.splitlines() if len(line.split()) == 2 and "_" in line
+    )
+    assert stats["train_stack"] == str(4 * 3 * 2)  # datasets, neural methods, blocks of 4 seeds
+    assert stats["fit_classic"] == str(4 * 4)
+
+
+def test_targets_of_a_later_step_say_so(clone: Path) -> None:
+    said = snakemake(clone, "--profile", "local", "--quiet", "rules", "--", *PLANNED)
+    for name in PLANNED:
+        assert f"{name}: its experiments are not run yet; they come with the" in said
+    assert (clone / "results" / "official" / "tables" / "table_3.md").exists()
+    assert not (clone / "results" / "official" / "figures").exists()
+
+
+SMOKE = ("--profile", "local", "--config", "recipe=smoke", "skip=[yahoo,hepmass,miniboone]")
+TARGETS = ("--", "table_1", "table_7", "figure_1")
+
+
+@pytest.fixture(scope="module")
+def smoke(clone: Path) -> Path:
+    """Results of a small run of two tables and a figure."""
+    said = snakemake(clone, *SMOKE, *TARGETS)
+    assert "moons/10 flowgmm seeds 0-1: 300/300" in said  # progress reaches the terminal
+    return clone / "results" / "smoke"
+
+
+def test_small_run_makes_everything(smoke: Path) -> None:
+    for name in ("table_1", "table_7"):
+        for suffix in ("csv", "md", "tex", "json"):
+            assert (smoke / "tables" / f"{name}.{suffix}").stat().st_size > 0
+    for suffix in ("png", "pdf"):
+        assert (smoke / "figures" / f"figure_1.{suffix}").stat().st_size > 0
+    text = (smoke / "tables" / "table_1.md").read_text()
+    assert "surrogate data" in text
+    assert "scaled down" in text
+    assert "left out by `skip: [yahoo]`" in text
+    log = smoke / "logs" / "train_stack" / "moons" / "10" / "flowgmm" / "seeds-0-1.log"
+    assert "300/300" in log.read_text()
+    assert list((smoke / "benchmarks").rglob("*.tsv"))
+    assert not list((smoke / "checkpoints").iterdir())
+
+
+def test_second_run_does_nothing(clone: Path, smoke: Path) -> None:
+    assert "Nothing to be done" in snakemake(clone, *SMOKE, *TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("module", "rerun", "kept"),
+    [
+        ("tables", {"make_table"}, {"train_stack", "fit_classic", "draw_split", "make_figure"}),
+        ("methods/mlp", {"train_stack", "make_table"}, {"fit_classic", "draw_split"}),
+        ("splits", {"draw_split", "train_stack", "fit_classic"}, {"prepare_data"}),
+    ],
+)
+def test_edited_module_reruns_what_depends_on_it(
+    clone: Path, smoke: Path, module: str, rerun: set[str], kept: set[str]
+) -> None:
+    path = clone / "flowgmm" / f"{module}.py"
+    before = path.read_text()
+    try:
+        path.write_text(before + "\n# A comment changes nothing.\n")
+        assert "Nothing to be done" in snakemake(clone, *SMOKE, "--dry-run", *TARGETS)
+        path.write_text(before + "\n_EDITED = True\n")
+        said = snakemake(clone, *SMOKE, "--dry-run", "--quiet", "rules", *TARGETS)
+    finally:
+        path.write_text(before)
+    stats = said.split("Job stats:")[1].split("\n\n")[0]
+    assert all(rule in stats for rule in rerun)
+    assert not any(rule in stats for rule in kept)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("recipe=oficial", "did you mean 'official'"),
+        ("recpie=small", "did you mean 'recipe'"),
+        ("skip=[flowgm]", "did you mean 'flowgmm'"),
+        ("mirror=no/such/folder", "mirror 'no/such/folder' is not a folder"),
+    ],
+)
+def test_mistakes_on_the_command_line(clone: Path, config: str, expected: str) -> None:
+    said = snakemake(clone, "--profile", "local", "--config", config, "--", "table_7", ok=False)
+    errors = [line for line in said.splitlines() if "error: " in line]
+    assert len(errors) == 1
+    assert expected in errors[0]
+    assert "Traceback" not in said
+
+
+def test_unknown_target(clone: Path) -> None:
+    said = snakemake(clone, "--profile", "local", "--", "table_99", ok=False)
+    assert "table_99" in said
+    assert "Traceback" not in said
+
+
+def test_results_that_cannot_be_written(clone: Path, tmp_path: Path) -> None:
+    spoilt = tmp_path / "clone"
+    shutil.copytree(clone, spoilt, symlinks=True, ignore=shutil.ignore_patterns("results"))
+    (spoilt / "results").touch()
+    said = snakemake(spoilt, "--profile", "local", "--", "table_7", ok=False)
+    assert "error: results is no folder that can be written" in said
+    assert "Traceback" not in said
+
+
+def test_mistake_inside_a_job_is_one_line_and_leaves_no_output(clone: Path, tmp_path: Path) -> None:
+    """Fewer labelled points than classes."""
+    spoilt = tmp_path / "clone"
+    shutil.copytree(
+        clone, spoilt, symlinks=True, ignore=shutil.ignore_patterns("results", ".snakemake")
+    )
+    datasets = spoilt / "config" / "datasets.yaml"
+    content = yaml.safe_load(datasets.read_text())
+    content["digits"]["labels"]["50"]["n_labels"] = 5
+    datasets.write_text(yaml.safe_dump(content))
+    split = "results/smoke/splits/digits/50/split-0.safetensors"
+    said = snakemake(spoilt, *SMOKE, "--", split, ok=False)
+    assert "error: digits, label set '50': n_labels is 5, fewer than the 10 classes" in said
+    assert "Traceback" not in said
+    assert not (spoilt / split).exists()
