@@ -1,0 +1,227 @@
+"""Seconds per training step of FlowGMM: the stacked model against the literal one.
+
+Both train in turn, step by step, in one process, so that whatever else the machine does falls on
+both; the machine's own rate of float32 matrix products is measured between the steps. What is timed
+is a step as `fit` makes it: batches, dropout, loss, gradients, clipping, optimizer.
+
+    python benchmarks/train_step.py --json benchmarks/train_step.json
+"""
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowgmm.files import write_json
+from flowgmm.methods.flow_gmm import FlowGMMClassifier
+from flowgmm.reference import ReferenceFlowGMM
+
+# Steps before the first that counts: memory is allocated and pages are touched.
+WARM_UP = 5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A training step of the paper's experiments.
+
+    Arguments:
+        title: What it is.
+        n_features: D.
+        n_classes: K.
+        n_couplings: L.
+        hidden_size: h.
+        n_labelled: Labelled points per step.
+        n_unlabelled: Unlabelled points per step.
+        n_seeds: Seeds in the stack; the literal model always trains one.
+        dropout, clip_norm, optimizer: As the official code trains it (spec 1.7, 2).
+    """
+
+    title: str
+    n_features: int
+    n_classes: int
+    n_couplings: int
+    hidden_size: int
+    n_labelled: int
+    n_unlabelled: int
+    n_seeds: int = 1
+    dropout: float = 0.5
+    clip_norm: float | None = 100.0
+    optimizer: str = "adamw"
+
+    @property
+    def products(self) -> int:
+        """Floating-point operations of the matrix products a step cannot do without, one seed.
+
+        Forward, gradient of the weights, gradient of the input; conditioners on half-vectors.
+        """
+        per_coupling = (1.5 * self.n_features + self.hidden_size) * self.hidden_size
+        n_points = self.n_labelled + self.n_unlabelled
+        return int(3 * 2 * n_points * self.n_couplings * per_coupling)
+
+
+PLAIN: dict[str, Any] = {"dropout": 0.0, "clip_norm": None, "optimizer": "adam"}
+SHAPES = {
+    "2d": Shape("2-D data", 2, 2, 5, 512, 10, 10, **PLAIN),
+    "2d_stack": Shape("2-D data, 5 seeds stacked", 2, 2, 5, 512, 10, 10, n_seeds=5, **PLAIN),
+    "text": Shape("AG-News features", 768, 4, 7, 1024, 200, 200),
+    "uci": Shape("MiniBooNE", 43, 2, 10, 256, 20, 2000),
+}
+
+
+def make_data(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Random points, three batches of them, of which `n_labelled` have a class."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3 * shape.n_unlabelled, shape.n_features)).astype(np.float32)
+    y = np.full(len(X), -1)
+    y[: shape.n_labelled] = np.arange(shape.n_labelled) % shape.n_classes
+    return X, y
+
+
+def literal_step(shape: Shape, X: np.ndarray, y: np.ndarray) -> Callable[[], None]:
+    """A function that makes one training step of the literal model."""
+    torch.manual_seed(0)
+    means = torch.randn(shape.n_classes, shape.n_features)
+    model = ReferenceFlowGMM(
+        shape.n_couplings,
+        shape.hidden_size,
+        means,
+        torch.ones(shape.n_classes),
+        torch.full((shape.n_classes,), 1 / shape.n_classes),
+        dropout=shape.dropout,
+    )
+    make = torch.optim.AdamW if shape.optimizer == "adamw" else torch.optim.Adam
+    optimizer = make(model.parameters(), lr=1e-3, weight_decay=1e-5)
+    points = torch.from_numpy(X)
+    labelled, classes = points[y >= 0], torch.from_numpy(y[y >= 0])
+
+    def step() -> None:
+        unlabelled = points[torch.randperm(len(points))[: shape.n_unlabelled]]
+        optimizer.zero_grad()
+        model.loss(labelled, classes, unlabelled, 1.0).backward()
+        if shape.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), shape.clip_norm)
+        optimizer.step()
+
+    return step
+
+
+def measure(shape: Shape, precision: str, repeats: int) -> dict[str, np.ndarray]:
+    """Seconds of each step of both models, and of a matrix product, all in turn."""
+    X, y = make_data(shape)
+    literal = literal_step(shape, X, y)
+    square = torch.randn(1024, 1024)
+    seconds: dict[str, list[float]] = {"stacked": [], "literal": [], "product": []}
+
+    def timed(name: str, function: Callable[[], Any]) -> None:
+        start = time.perf_counter()
+        function()
+        seconds[name].append(time.perf_counter() - start)
+
+    last = time.perf_counter()
+
+    def between_steps(step: int, n_steps: int, text: str) -> None:
+        nonlocal last
+        seconds["stacked"].append(time.perf_counter() - last)
+        timed("literal", literal)
+        timed("product", lambda: square @ square)
+        last = time.perf_counter()
+
+    estimators = [
+        FlowGMMClassifier(
+            n_couplings=shape.n_couplings,
+            hidden_size=shape.hidden_size,
+            dropout=shape.dropout,
+            preprocess="none",
+            zero_init=False,
+            n_steps=repeats + WARM_UP,
+            unlabelled_batch=shape.n_unlabelled,
+            optimizer=shape.optimizer,
+            clip_norm=shape.clip_norm,
+            precision=precision,
+            device="cpu",
+            random_state=s,
+        )
+        for s in range(shape.n_seeds)
+    ]
+    ys = np.tile(y, (shape.n_seeds, 1))
+    FlowGMMClassifier.fit_stack(estimators, X, ys, progress=between_steps)
+    return {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}
+
+
+def summarise(shape: Shape, seconds: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Medians and quartiles: seconds, ratios of neighbouring steps, share of the product rate."""
+    rate = 2 * 1024**3 / seconds["product"]
+    values = {
+        "stacked_seconds": seconds["stacked"],
+        "literal_seconds": seconds["literal"],
+        "speed_up_per_seed": shape.n_seeds * seconds["literal"] / seconds["stacked"],
+        "product_rate_gflops": rate / 1e9,
+        "share_of_product_rate": shape.n_seeds * shape.products / seconds["stacked"] / rate,
+        "literal_share_of_product_rate": shape.products / seconds["literal"] / rate,
+    }
+    return {
+        name: dict(
+            zip(("q25", "median", "q75"), np.quantile(v, [0.25, 0.5, 0.75]).tolist(), strict=True)
+        )
+        for name, v in values.items()
+    }
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def main() -> None:
+    """Measure the shapes asked for; print a line each; write everything to a file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shapes", nargs="*", help=f"any of {', '.join(SHAPES)}; all if none")
+    parser.add_argument("--repeats", type=int, default=60, help="steps that count (at most 190)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=["fp32", "bf16", "fp64"], default="fp32")
+    parser.add_argument("--json", help="file for the results")
+    args = parser.parse_args()
+    if not 1 <= args.repeats <= 190:
+        parser.error(
+            f"--repeats must be in 1..190, got {args.repeats}"
+        )  # 200: a look every 2 steps
+    if unknown := sorted(set(args.shapes) - set(SHAPES)):
+        parser.error(f"unknown shape {', '.join(unknown)}; choose from {', '.join(SHAPES)}")
+    torch.set_num_threads(args.threads)
+    results: dict[str, Any] = {
+        "machine": machine(args.threads),
+        "precision": args.precision,
+        "repeats": args.repeats,
+        "shapes": {},
+    }
+    for name in args.shapes or SHAPES:
+        shape = SHAPES[name]
+        summary = summarise(shape, measure(shape, args.precision, args.repeats))
+        results["shapes"][name] = asdict(shape) | summary
+        ratio, share = summary["speed_up_per_seed"], summary["share_of_product_rate"]
+        print(
+            f"{name} stacked {1e3 * summary['stacked_seconds']['median']:.2f} ms "
+            f"literal {1e3 * summary['literal_seconds']['median']:.2f} ms "
+            f"per seed {ratio['median']:.2f} x ({ratio['q25']:.2f}..{ratio['q75']:.2f}) "
+            f"{100 * share['median']:.0f} % of the product rate",
+            flush=True,
+        )
+    if args.json:
+        write_json(args.json, results)
+
+
+if __name__ == "__main__":
+    main()
