@@ -107,7 +107,9 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         unlabelled_weight: float = 1.0,
         pooled_loss: bool = False,
         objective: str = "direct",
+        label_weight: float = 0.0,
         consistency_weight: float = 0.0,
+        consistency_target: str = "joint",
         ramp_up: float = 0.0,
         labelled_in_unlabelled: bool = True,
         input_noise: float = 0.0,
@@ -142,7 +144,9 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         self.unlabelled_weight = unlabelled_weight
         self.pooled_loss = pooled_loss
         self.objective = objective
+        self.label_weight = label_weight
         self.consistency_weight = consistency_weight
+        self.consistency_target = consistency_target
         self.ramp_up = ramp_up
         self.labelled_in_unlabelled = labelled_in_unlabelled
         self.input_noise = input_noise
@@ -186,6 +190,11 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
     def _build(self, batches: Batches, n_classes: int, streams: dict[str, Stream]) -> nn.Module:
         if self.objective not in ("direct", "em"):
             raise ValueError(f"unknown objective {self.objective!r}; expected direct or em")
+        if self.consistency_target not in ("joint", "posterior"):
+            raise ValueError(
+                f"unknown consistency_target {self.consistency_target!r}; "
+                "expected joint or posterior"
+            )
         n_features = batches.x.shape[1]
         flow = self._make_flow(n_features, streams["initialisation"].at(0)).to(batches.x)
         stream = streams["means"].at(0)
@@ -254,24 +263,35 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
                 guess = model.mixture.log_joint(z).argmax(-1)
         z, log_det = model.flow(self._perturb(x, augmentation), dropout)
         log_joint = model.mixture.log_joint(z)
-        own = log_joint[:, :n_labelled].gather(-1, classes.unsqueeze(-1)).squeeze(
-            -1
-        ) - model.mixture.log_weights.gather(-1, classes)
-        nll_labelled = -(own + log_det[:, :n_labelled])
+        log_weights = model.mixture.log_weights
+        log_joint_labelled = _pick(log_joint[:, :n_labelled], classes)
+        nll_labelled = -(
+            log_joint_labelled - log_weights.gather(-1, classes) + log_det[:, :n_labelled]
+        )
         losses = {"labelled_nll": nll_labelled.mean(-1)}
-        if not batches.unlabelled.shape[1]:
-            return {"loss": losses["labelled_nll"], **losses}
-        nll_unlabelled = -(self._log_mixture(log_joint[:, n_labelled:]) + log_det[:, n_labelled:])
-        losses["unlabelled_nll"] = nll_unlabelled.mean(-1)
-        if self.pooled_loss:
-            loss = torch.cat([nll_labelled, nll_unlabelled], dim=-1).mean(-1)
-        else:
-            loss = losses["labelled_nll"] + self.unlabelled_weight * losses["unlabelled_nll"]
+        loss = losses["labelled_nll"]
+        if batches.unlabelled.shape[1]:
+            nll_unlabelled = -(
+                self._log_mixture(log_joint[:, n_labelled:]) + log_det[:, n_labelled:]
+            )
+            losses["unlabelled_nll"] = nll_unlabelled.mean(-1)
+            if self.pooled_loss:
+                loss = torch.cat([nll_labelled, nll_unlabelled], dim=-1).mean(-1)
+            else:
+                loss = loss + self.unlabelled_weight * losses["unlabelled_nll"]
+        if self.label_weight > 0:
+            evidence = torch.logsumexp(log_joint[:, :n_labelled], dim=-1)
+            losses["labelled_ce"] = (evidence - log_joint_labelled).mean(-1)
+            loss = loss + self.label_weight * losses["labelled_ce"]
         if guess is not None:
-            agreed = log_joint.gather(-1, guess.unsqueeze(-1)).squeeze(-1) + log_det
-            losses["consistency_nll"] = -agreed.mean(-1)
+            other = (
+                log_weights.gather(-1, guess) - log_det
+                if self.consistency_target == "joint"
+                else torch.logsumexp(log_joint, dim=-1)
+            )
+            losses["consistency"] = (other - _pick(log_joint, guess)).mean(-1)
             weight = self.consistency_weight * ramp(step, n_steps, self.ramp_up)
-            loss = loss + weight * losses["consistency_nll"]
+            loss = loss + weight * losses["consistency"]
         return {"loss": loss, **losses}
 
     def _log_mixture(self, log_joint: Tensor) -> Tensor:
@@ -393,3 +413,8 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         n_lead = self.preprocess_.n_lead
         z[:, :n_lead] = self.means_[codes] + self.std_[codes, None] * z[:, :n_lead]
         return self.inverse_transform(z), self.classes_[codes]
+
+
+def _pick(log_joint: Tensor, classes: Tensor) -> Tensor:
+    """Entry of each point's class, shape (S, B), of log_joint (S, B, K) and classes (S, B)."""
+    return log_joint.gather(-1, classes.unsqueeze(-1)).squeeze(-1)
