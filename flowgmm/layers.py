@@ -1,6 +1,7 @@
 """Linear layers and perceptrons, stacked over seeds."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +43,29 @@ class StackedLinear(nn.Module):
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(bias)
 
-    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
-        """Map x, shape (S, B, n_in), times `scale`, to shape (S, B, n_out)."""
-        return torch.baddbmm(self.bias, x, self.weight, alpha=scale)
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x, shape (S, B, n_in), to shape (S, B, n_out)."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class _ReLUDropout(torch.autograd.Function):
+    """scale * kept * relu(x), in place, with kept in {0, 1}.
+
+    One function, because the output alone says where the gradient goes: to where it is above 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float) -> Tensor:
+        ctx.mark_dirty(x)
+        y = x.mul_(kept).relu_().mul_(scale)
+        ctx.save_for_backward(y)
+        ctx.scale = scale
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(gradient, y, 0).mul_(ctx.scale), None, None
 
 
 class StackedMLP(nn.Module):
@@ -94,13 +115,10 @@ class StackedMLP(nn.Module):
             x: Inputs.
             dropout: Stream of the dropout masks; None switches dropout off (evaluation).
         """
-        scale = 1.0
         for layer, p in zip(self.layers[:-1], self.dropout, strict=True):
-            x = layer(x, scale)
-            scale = 1.0
+            x = layer(x)
             if dropout is not None and p > 0:
-                # In place, before the ReLU, and rescaled inside the next product: no extra copy.
-                x.masked_fill_(dropout.dropped(x.shape[1:], p), 0)
-                scale = 1 / (1 - p)
-            x = x.relu_()
-        return self.layers[-1](x, scale)
+                x = _ReLUDropout.apply(x, dropout.kept(x.shape[1:], p), 1 / (1 - p))
+            else:
+                x = x.relu_()
+        return self.layers[-1](x)

@@ -10,8 +10,8 @@ DRAWS = {
     "normal": lambda stream: stream.normal((3, 4)),
     "integers": lambda stream: stream.integers(1000, 12),
     "permutation": lambda stream: stream.permutation(40),
-    "dropped": lambda stream: stream.dropped((5, 13), 0.5),
-    "dropped_fine": lambda stream: stream.dropped((5, 13), 0.3),
+    "kept": lambda stream: stream.kept((5, 13), 0.5),
+    "kept_fine": lambda stream: stream.kept((5, 13), 0.3),
 }
 
 
@@ -59,7 +59,9 @@ def test_the_laws():
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.25, 0.5, 0.7, 0.999])
 def test_dropout_rate(p):
-    drawn = Stream([1, 2, 3]).at(4).dropped((100, 1000), p).double()
+    kept = Stream([1, 2, 3]).at(4).kept((100, 1000), p)
+    assert set(kept.unique().tolist()) <= {0, 1}
+    drawn = 1 - kept.double()
     tolerance = 5 * (p * (1 - p) / 1e5) ** 0.5 + 2**-16
     assert ((drawn.mean((1, 2)) - p).abs() <= tolerance).all()
     # Independent over places and over seeds: chance agreement alone.
@@ -71,5 +73,5 @@ def test_dropout_rate(p):
 
 
 def test_dropping_all_but_nothing():
-    assert Stream([1]).dropped((3, 5), 1 - 1e-7).all()
-    assert not Stream([1]).dropped((3, 5), 0.0).any()
+    assert not Stream([1]).kept((3, 5), 1 - 1e-7).any()
+    assert Stream([1]).kept((3, 5), 0.0).all()
