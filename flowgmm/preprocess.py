@@ -55,8 +55,8 @@ class Preprocess:
             )
         if pca_components is not None and (kind != "pca" or pca_components < 1):
             raise ValueError(
-                f"pca_components={pca_components!r} must be 1 or more and goes with preprocess='pca', "
-                f"got preprocess={kind!r}"
+                f"pca_components={pca_components!r} must be 1 or more and goes with "
+                f"preprocess='pca', got preprocess={kind!r}"
             )
         if kind == "none":
             return cls(np.zeros(n_features), np.eye(n_features), np.ones(n_features), n_features)

@@ -186,7 +186,7 @@ def test_unknown_names(tmp_path):
     spec = dataset_spec("moons", DATASETS["moons"], None)
     with pytest.raises(UserError, match="'moons': unknown loader 'moon'; expected one of moons"):
         load(spec | {"loader": "moon"}, tmp_path)
-    with pytest.raises(UserError, match="unexpected keyword argument 'noize'.*takes the options"):
+    with pytest.raises(UserError, match=r"unexpected keyword argument 'noize'.*takes the options"):
         load(spec | {"options": {"noize": 1}}, tmp_path)
     with pytest.raises(UserError, match="'moons' has no `surrogate`"):
         dataset_spec("moons", DATASETS["moons"], None, surrogate=True)
@@ -573,7 +573,7 @@ def test_failed_download_leaves_nothing(server, tmp_path, path, known, message):
 
 
 def test_unreachable(tmp_path):
-    with pytest.raises(UserError, match="cannot download file .*127.0.0.1:1/x.*check the network"):
+    with pytest.raises(UserError, match=r"cannot download file .*127.0.0.1:1/x.*check the network"):
         fetch({"url": ["http://127.0.0.1:1/x"]}, tmp_path / "file", None, retries=0)
 
 

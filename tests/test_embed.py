@@ -177,7 +177,7 @@ def test_empty_text_names_the_row(encoder, tmp_path, empty):
 def test_encoder_that_is_not_there(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"'\./none': there is no such folder"):
         embed(["a"], "./none", tmp_path)
-    with pytest.raises(UserError, match="cannot load the encoder .* it needs config.json"):
+    with pytest.raises(UserError, match=r"cannot load the encoder .* it needs config.json"):
         embed(["a"], str(tmp_path), tmp_path / "cache")
     monkeypatch.setattr(
         module.importlib.resources, "files", lambda name: (_ for _ in ()).throw(ModuleNotFoundError)
@@ -188,7 +188,7 @@ def test_encoder_that_is_not_there(tmp_path, monkeypatch):
 
 def test_cache_that_cannot_be_written(encoder, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write .*file/cache: Not a directory"):
+    with pytest.raises(UserError, match=r"cannot write .*file/cache: Not a directory"):
         embed(["a"], encoder, tmp_path / "file" / "cache")
 
 
@@ -237,7 +237,7 @@ def test_mpnet_is_joined_checked_and_unpacked(encoder, tmp_path, monkeypatch):
         (tmp_path / f"x.zip.00{i + 1}").write_bytes(data[i * size : (i + 1) * size])
     monkeypatch.setattr(module, "_mpnet_part", lambda n: tmp_path / f"x.zip.00{n}")
     cache = tmp_path / "a" / "cache"
-    with pytest.raises(UserError, match="model.safetensors has sha256 .* install .* anew"):
+    with pytest.raises(UserError, match=r"model.safetensors has sha256 .* install .* anew"):
         embed(["a cat"], "mpnet", cache)
     monkeypatch.setattr(module, "_MPNET_SHA256", sha256(Path(encoder) / "model.safetensors"))
     got = embed(["a cat"], "mpnet", cache, precision="fp32")

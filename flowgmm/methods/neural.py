@@ -291,7 +291,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 f"exactly one of n_steps and n_epochs must be given, got n_steps={n_steps!r} and "
                 f"n_epochs={n_epochs!r}"
             )
-        if n_steps is None:
+        if n_epochs is not None:
             n_steps = n_epochs * steps_per_epoch
         if n_steps < 1:
             raise ValueError(f"training needs at least 1 step, got {n_steps}")
