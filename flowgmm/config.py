@@ -357,7 +357,10 @@ class Config:
         resolved = self.resolve(run.dataset, run.labels)
         seeds = list(range(job.first, job.last + 1))
         experiment = f"{run.dataset}/{run.labels}/{run.method}"
+        splits = [self.split_index(run.dataset, run.labels, seed) for seed in seeds]
+        # What a deterministic method draws, such as the points of a graph, belongs to the split.
         varies = resolved["vary"]["initialisation"]
+        numbers = splits if entry["deterministic"] else seeds if varies else [0] * len(seeds)
         module = entry["estimator"].rpartition(".")[0]
         own = [module] if module.startswith("flowgmm.") else []
         return {
@@ -373,10 +376,8 @@ class Config:
             "vary": resolved["vary"],
             "scaled_down": resolved.get("scaled_down", []),
             "seeds": seeds,
-            "splits": [self.split_index(run.dataset, run.labels, seed) for seed in seeds],
-            "random_states": [
-                derive(experiment, seed if varies else 0, "initialisation") for seed in seeds
-            ],
+            "splits": splits,
+            "random_states": [derive(experiment, number, "initialisation") for number in numbers],
             "code": code_hash("flowgmm.runs", *own),
         }
 
@@ -473,10 +474,16 @@ class Config:
 
     def figure_spec(self, name: str) -> dict[str, Any]:
         """What determines a figure, beside its models."""
+        marks: list[str] = []
+        for job in self.figure_jobs(name):
+            scaled = self.resolve(job.run.dataset, job.run.labels).get("scaled_down", [])
+            marks += [f"scaled down: {', '.join(scaled)}"] if scaled else []
+            marks += ["surrogate data"] if self.is_surrogate(job.run.dataset) else []
         return {
             "name": name,
             "figure": self.figures[name],
             "recipe": self.settings["recipe"],
+            "marks": list(dict.fromkeys(marks)),
             "code": code_hash("flowgmm.figures"),
         }
 

@@ -106,8 +106,17 @@ def load_panel(
     )
 
 
-def make_figure(function: str, panels: Sequence[Panel]) -> "Figure":
-    """Draw a figure by the name of its function in `FUNCTIONS`."""
+def make_figure(function: str, panels: Sequence[Panel], marks: Sequence[str] = ()) -> "Figure":
+    """Draw a figure.
+
+    Arguments:
+        function: A name in `FUNCTIONS`.
+        panels: What is drawn.
+        marks: Why the figure is not the paper's, such as a smaller size; written below it.
+
+    Raises:
+        UserError: If the function is unknown.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -117,7 +126,10 @@ def make_figure(function: str, panels: Sequence[Panel]) -> "Figure":
             f"choose one of {', '.join(FUNCTIONS)}"
         )
     with matplotlib.rc_context(STYLE):
-        return FUNCTIONS[function](panels)
+        figure = FUNCTIONS[function](panels)
+        if marks:
+            figure.supxlabel("; ".join(marks), fontsize=10)
+        return figure
 
 
 def save(figure: "Figure", prefix: str | os.PathLike[str]) -> list[Path]:

@@ -31,7 +31,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the name only if the block succeeds.
 
     The file is flushed to disk before it is renamed, so a kill or a full disk at any moment
-    leaves either the old file or the new one. Permissions follow the user's umask.
+    leaves either the old file or the new one. Permissions follow the user's umask, whatever the
+    block does: some writers make their files anew, readable by their owner alone.
 
     Raises:
         UserError: If the folder cannot be written.
@@ -41,6 +42,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
+        mode = part.stat().st_mode
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}; check the folder's permissions and free space"
@@ -49,6 +51,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield part
         with open(part, "rb+") as handle:
             os.fsync(handle.fileno())
+        part.chmod(mode)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

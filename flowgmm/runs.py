@@ -254,11 +254,15 @@ def _predict(
 
 
 def _log_proba(estimator: Any, X: np.ndarray, n_classes: int) -> np.ndarray:
-    """Log probabilities, shape (N, K); -infinity for a class without labelled points."""
-    if hasattr(estimator, "predict_log_proba"):
-        found = estimator.predict_log_proba(X)
-    else:
-        with np.errstate(divide="ignore"):
+    """Log probabilities, shape (N, K); -infinity where a probability is 0 or rounds to it.
+
+    That is so for a class without labelled points, and often with scikit-learn's classifiers, which
+    take the logarithm of `predict_proba`.
+    """
+    with np.errstate(divide="ignore"):
+        if hasattr(estimator, "predict_log_proba"):
+            found = estimator.predict_log_proba(X)
+        else:
             found = np.log(estimator.predict_proba(X))
     full = np.full((len(X), n_classes), -np.inf)
     full[:, estimator.classes_] = found

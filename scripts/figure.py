@@ -8,12 +8,13 @@ from flowgmm.script import run_script
 
 
 def main(options: argparse.Namespace) -> None:
-    figure = json.loads(options.spec)["figure"]
+    spec = json.loads(options.spec)
+    figure = spec["figure"]
     files = zip(options.features, options.splits, options.models, strict=True)
     panels = [
         load_panel(panel, *paths) for panel, paths in zip(figure["panels"], files, strict=True)
     ]
-    save(make_figure(figure["function"], panels), options.prefix)
+    save(make_figure(figure["function"], panels, spec["marks"]), options.prefix)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,26 @@ def test_what_varies_over_the_runs() -> None:
     assert len({spec["split"] for spec in specs}) == 1
 
 
+def test_a_deterministic_method_draws_by_the_split() -> None:
+    """Its graph's points follow the split's number, even where initialisations do not vary."""
+    config = load(ROOT, settings())
+    config.resolve("digits", "50")["vary"]["initialisation"] = False
+    run = Run("digits", "50", "rbf_label_spreading")
+    spec = config.train_spec(config.jobs(run)[0])
+    assert spec["splits"] == [0, 1, 2, 3]
+    assert len(set(spec["random_states"])) == 4
+    assert (
+        len(set(config.train_spec(config.jobs(Run("digits", "50", "flowgmm"))[0])["random_states"]))
+        == 1
+    )
+
+
+def test_figures_say_what_is_not_the_papers() -> None:
+    assert load(ROOT, settings()).figure_spec("figure_4")["marks"] == []
+    smoke = load(ROOT, settings(recipe="smoke")).figure_spec("figure_4")
+    assert smoke["marks"] == ["scaled down: width 64, 300 steps"]
+
+
 def test_seeds_in_blocks() -> None:
     config = load(ROOT, settings(seeds_per_job=3))
     blocks = [(job.first, job.last) for job in config.jobs(Run("moons", "10", "flowgmm"))]

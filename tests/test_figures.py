@@ -134,6 +134,12 @@ def test_equal_figures_give_equal_bytes(function, n_panels, tmp_path):
     assert len(figure.axes) == (12 if function == "transport" else 8)
 
 
+def test_marks_are_written_below():
+    assert figures.make_figure("transport", [panel_of(2)]).get_supxlabel() == ""
+    marked = figures.make_figure("transport", [panel_of(2)], ["scaled down: a", "surrogate data"])
+    assert marked.get_supxlabel() == "scaled down: a; surrogate data"
+
+
 def test_mistakes():
     with pytest.raises(UserError, match="function 'pie' is not known"):
         figures.make_figure("pie", [panel_of(2)])

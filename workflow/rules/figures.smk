@@ -4,7 +4,11 @@ rule make_figure:
         features=lambda w: project.figure_features(w.figure),
         splits=lambda w: project.figure_splits(w.figure),
     output:
-        png=f"{RESULTS}/figures/{{figure}}.png",
+        png=report(
+            f"{RESULTS}/figures/{{figure}}.png",
+            category="Figures",
+            labels={"figure": "{figure}", "recipe": project.settings["recipe"]},
+        ),
         pdf=f"{RESULTS}/figures/{{figure}}.pdf",
     log:
         f"{RESULTS}/logs/make_figure/{{figure}}.log",

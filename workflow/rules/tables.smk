@@ -2,7 +2,11 @@ rule make_table:
     input:
         records=lambda w: project.table_records(w.table),
     output:
-        csv=f"{RESULTS}/tables/{{table}}.csv",
+        csv=report(
+            f"{RESULTS}/tables/{{table}}.csv",
+            category="Tables",
+            labels={"table": "{table}", "recipe": project.settings["recipe"]},
+        ),
         md=f"{RESULTS}/tables/{{table}}.md",
         tex=f"{RESULTS}/tables/{{table}}.tex",
         json=f"{RESULTS}/tables/{{table}}.json",
