@@ -1,0 +1,73 @@
+"""Files appear whole or not at all, with the permissions a user's other files have."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowgmm import files
+from flowgmm.errors import UserError
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o002], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_permissions_follow_the_umask(umask: int, tmp_path: Path) -> None:
+    """Also where the writer makes its file anew, as safetensors does."""
+    files.write_text(tmp_path / "text", "a")
+    files.write_tensors(tmp_path / "tensors", {"x": np.zeros(3)})
+    for name in ("text", "tensors"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    files.write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), files.atomic_path(path) as part:
+        part.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_without_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "file", {"loss": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensors_come_back_and_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
+    arrays = {"b": np.arange(6).reshape(2, 3).T, "a": np.array([0.5], np.float32)}
+    meta = {"é": [1, None], "a": "x"}
+    files.write_tensors(tmp_path / "one", arrays, meta)
+    files.write_tensors(tmp_path / "two", dict(reversed(arrays.items())), meta)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    found, header = files.read_tensors(tmp_path / "one")
+    assert header == meta
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xff" * 100])
+def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    for read in (files.read_tensors, files.read_json):
+        with pytest.raises(UserError, match=r"file is damaged .*; delete it and run again"):
+            read(path)
+
+
+def test_missing_names_and_files(tmp_path: Path) -> None:
+    files.write_tensors(tmp_path / "file", {"x": np.zeros(3)})
+    with pytest.raises(UserError, match="lacks y; it has x"):
+        files.read_tensors(tmp_path / "file", ["x", "y"])
+    for read in (files.read_tensors, files.read_json, files.sha256):
+        with pytest.raises(UserError, match="absent is not there"):
+            read(tmp_path / "absent")
