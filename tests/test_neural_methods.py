@@ -448,6 +448,7 @@ def test_learnt_mixtures_learn(moons):
     ("parameters", "message"),
     [
         ({"objective": "mcmc"}, "unknown objective 'mcmc'; expected direct or em"),
+        ({"consistency_target": "both"}, "unknown consistency_target 'both'"),
         ({"means": "cirlce"}, "unknown means 'cirlce'"),
         ({"std": -1.0}, "std must be positive"),
         ({"class_weights": [1.0]}, "class_weights must be 2 positive numbers"),
@@ -474,11 +475,29 @@ def test_the_objectives(moons):
     alone = build(unlabelled_weight=0).fit(X, y).history_
     assert alone["loss"] == alone["labelled_nll"]
     assert "unlabelled_nll" not in alone
-    consistent = build(consistency_weight=2.0, ramp_up=0.5, n_steps=4).fit(X, y).history_
+    supervised = build(label_weight=3.0).fit(X, y).history_
+    parts = [supervised[k][0] for k in ("labelled_nll", "unlabelled_nll", "labelled_ce")]
+    assert supervised["loss"][0] == pytest.approx(parts[0] + parts[1] + 3 * parts[2])
+
+
+@pytest.mark.parametrize("target", ["joint", "posterior"])
+def test_consistency_is_ramped_up(target, moons):
+    X, y, _, _ = moons
+    model = flow(
+        consistency_weight=2.0,
+        consistency_target=target,
+        ramp_up=0.5,
+        input_noise=0.1,
+        n_steps=4,
+        random_state=0,
+    )
+    history = model.fit(X, y).history_
     for t in range(4):
         weight = 2.0 * min(1.0, (t + 1) / 2)
-        parts = [consistent[k][t] for k in ("labelled_nll", "unlabelled_nll", "consistency_nll")]
-        assert consistent["loss"][t] == pytest.approx(parts[0] + parts[1] + weight * parts[2])
+        parts = [history[k][t] for k in ("labelled_nll", "unlabelled_nll", "consistency")]
+        assert history["loss"][t] == pytest.approx(
+            parts[0] + parts[1] + weight * parts[2], rel=1e-5
+        )
 
 
 def test_batches_cover_an_epoch():
