@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # One thread per test: the suite's own jobs share the cores.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: env demo test lint format clean
+.PHONY: env demo test lint format docs clean
 
 env: $(VENV)/.stamp
 
@@ -34,6 +34,9 @@ format: env
 	ruff format .
 	snakefmt workflow
 
+# The README's tables and picture, from the results that are there.
+docs: env
+	python scripts/readme.py
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -29,9 +29,14 @@ def test_permissions_follow_the_umask(umask: int, tmp_path: Path) -> None:
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     files.write_text(path, "old")
-    with pytest.raises(ZeroDivisionError), files.atomic_path(path) as part:
-        part.write_text("half")
-        raise ZeroDivisionError
+
+    def fail_half_way() -> None:
+        with files.atomic_path(path) as part:
+            part.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -55,7 +55,8 @@ rule embed_text:
         features=one_of(EMBEDDED),
     conda:
         "../../environment.yml"
-    threads: project.settings["threads"]
+    # All cores of the machine; a profile for a cluster says how many.
+    threads: 1024
     resources:
         mem_mb=lambda w, attempt: 8000 * attempt,
         runtime=lambda w, attempt: 480 * attempt,

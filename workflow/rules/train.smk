@@ -14,6 +14,8 @@ rule train_stack:
         f"{RESULTS}/benchmarks/train_stack/{JOB}.tsv"
     wildcard_constraints:
         method=one_of(NEURAL),
+    # Before the short jobs, so that none of these is left to run alone in the end.
+    priority: 1
     conda:
         "../../environment.yml"
     threads: project.settings["threads"]

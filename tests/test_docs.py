@@ -1,0 +1,68 @@
+"""The README: its example runs, its blocks are filled from results, its lists are true."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowgmm.config import load
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code.replace("random_state=0).fit", "n_steps=100, random_state=0).fit"), names)
+    assert names["model"].n_iter_ == 100
+    assert names["X_new"].shape == (100, 2)
+    assert (names["model"].predict(names["X"]) == names["truth"]).mean() > 0.75
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_targets_of_a_later_step_are_listed() -> None:
+    config = load(ROOT)
+    planned = {
+        name: entry["planned"]
+        for name, entry in (config.tables | config.figures).items()
+        if "planned" in entry
+    }
+    rows = re.findall(r"^\| (`(?:table|figure)_.*?`) \| (.*?) \|$", README, re.MULTILINE)
+    listed = {name for names, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    assert listed == set(planned)
+
+
+def test_blocks_name_recipes_and_targets() -> None:
+    blocks = re.findall(r"<!-- (\w+)/(\w+) -->\n", README)
+    assert len(blocks) == README.count("<!-- / -->") > 0
+    config = load(ROOT)
+    for recipe, name in blocks:
+        assert (ROOT / "config" / "recipes" / f"{recipe}.yaml").exists()
+        assert name in config.tables | config.figures
+
+
+def test_make_docs_fills_blocks_again_and_again(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    block = "<!-- {} -->\n{}<!-- / -->\n"
+    blocks = [("a/table_1", "old\n"), ("a/figure_1", ""), ("b/table_1", "kept\n")]
+    readme.write_text("start\n" + "".join(block.format(*pair) for pair in blocks) + "end\n")
+    (tmp_path / "docs").mkdir()
+    for name, content in (("tables/table_1.md", "| new \\1 |\n"), ("figures/figure_1.png", "PNG")):
+        path = tmp_path / "results" / "a" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+    texts = []
+    for _ in range(2):
+        command = [sys.executable, str(ROOT / "scripts" / "readme.py")]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        texts.append(readme.read_text())
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("start\n<!-- a/table_1 -->\n\n| new \\1 |\n\n<!-- / -->\n")
+    assert "![figure_1, recipe a](docs/a_figure_1.png)" in texts[0]
+    assert texts[0].endswith("<!-- b/table_1 -->\nkept\n<!-- / -->\nend\n")
+    assert (tmp_path / "docs" / "a_figure_1.png").read_text() == "PNG"
+    assert "b/table_1: left as it was" in done.stdout
