@@ -151,6 +151,15 @@ def test_dropout_drops_and_rescales():
     assert (error <= 5 * answers.std(0) / 4000**0.5).all()
 
 
+def test_gradients_under_dropout():
+    """Against finite differences, with the masks held fixed."""
+    mlp = StackedMLP([4, 6, 5, 3], Stream(SEEDS), dropout=0.3).double()
+    masks = Stream(SEEDS)
+    x = points(4).requires_grad_()
+    parameters = list(mlp.parameters())
+    assert torch.autograd.gradcheck(lambda *_: mlp(x, masks.at(1)), [x, *parameters])
+
+
 def test_one_stack_is_its_seeds_alone():
     stack = make_flow(dropout=0.5)
     x = points(5)

@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import (
 from flowgmm.errors import DivergedError, UserError
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.mlp import DropoutMLPClassifier
+from flowgmm.methods.neural import Batches
 from flowgmm.methods.pi_model import PiModelClassifier
 from flowgmm.mixture import DATA_MEANS, FIXED_MEANS
 from flowgmm.streams import Stream
@@ -519,3 +520,16 @@ def test_batches_cover_an_epoch():
         assert (first == second) == (sampling == "fixed")
     assert seen["fixed"][0] == list(range(40))
     assert {len(batch) for batch in seen["replacement"]} == {40}
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
+def test_labelled_and_unlabelled_batches_are_independent(sampling):
+    """Of the same points, in the same sizes, they hold different ones."""
+    x = torch.arange(50.0)[:, None]
+    rows = torch.arange(50)[None]
+    batches = Batches(x, rows, rows % 2, rows, 10, 10, sampling, Stream([0]))
+    for step in range(7):
+        labelled, classes = batches.labelled_at(step)
+        assert torch.equal(labelled[..., 0] % 2, classes.float())
+        assert not torch.equal(labelled, batches.unlabelled_at(step))
+        assert not torch.equal(labelled, batches.unlabelled_at(step + 1))
