@@ -1,13 +1,19 @@
 """The workflow in a copy of the repository: plans, a small run, reruns, and users' mistakes."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
+from safetensors import SafetensorError, safe_open
+
+from flowgmm.files import read_tensors
 
 ROOT = Path(__file__).parents[1]
 PLANNED = (
@@ -38,16 +44,20 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def snakemake(clone: Path, *arguments: str, ok: bool = True) -> str:
-    """Run Snakemake in the clone and return all it says."""
+def start(clone: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start Snakemake in the clone."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "snakemake", *arguments]
-    done = subprocess.run(
-        command, cwd=clone, env=environment, text=True, capture_output=True, timeout=600
-    )
-    said = done.stdout + done.stderr
-    assert (done.returncode == 0) == ok, said
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=clone, env=environment, text=True, **pipes)
+
+
+def snakemake(clone: Path, *arguments: str, ok: bool = True) -> str:
+    """Run Snakemake in the clone and return all it says."""
+    process = start(clone, *arguments)
+    said, _ = process.communicate(timeout=600)
+    assert (process.returncode == 0) == ok, said
     return said
 
 
@@ -116,6 +126,56 @@ def test_small_run_makes_everything(smoke: Path) -> None:
 
 def test_second_run_does_nothing(clone: Path, smoke: Path) -> None:
     assert "Nothing to be done" in snakemake(clone, *SMOKE, *TARGETS)
+
+
+def steps_done(checkpoints: Path) -> int:
+    """Steps in the one checkpoint that is there; 0 if there is none yet."""
+    try:
+        for path in checkpoints.glob("*/state"):
+            with safe_open(path, framework="numpy") as handle:
+                return int(handle.metadata()["step"])
+    except (FileNotFoundError, SafetensorError):  # replaced while we look
+        return 0
+    return 0
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_same_bits(
+    clone: Path, smoke: Path, tmp_path: Path
+) -> None:
+    """Both Snakemake and the job under it get SIGKILL; compared with the run of `smoke`."""
+    killed = tmp_path / "clone"
+    ignore = shutil.ignore_patterns("results", ".snakemake")
+    shutil.copytree(clone, killed, symlinks=True, ignore=ignore)
+    train = killed / "flowgmm" / "train.py"
+    train.write_text(re.sub("CHECKPOINT_EVERY = .*", "CHECKPOINT_EVERY = 0.0", train.read_text()))
+    job = Path("moons", "10", "flowgmm", "seeds-0-1")
+    run = Path("results", "smoke", "runs") / job
+    arguments = (*SMOKE, "--", str(run / "record.json"))
+
+    process = start(killed, *arguments)
+    until = time.monotonic() + 120
+    while (reached := steps_done(killed / "results" / "smoke" / "checkpoints")) < 30:
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.01)
+    for victim in (psutil.Process(process.pid), *psutil.Process(process.pid).children(True)):
+        victim.kill()
+    process.communicate()
+    assert not (killed / run / "record.json").exists()
+
+    snakemake(killed, *SMOKE, "--unlock")
+    snakemake(killed, *arguments)
+    log = killed / "results" / "smoke" / "logs" / "train_stack" / f"{job}.log"
+    first = re.search(r": (\d+)/300 ", log.read_text())
+    assert first is not None
+    assert reached < int(first[1]) < 300  # it went on; it did not start afresh
+    assert not list((killed / "results" / "smoke" / "checkpoints").iterdir())
+    for name in ("model", "predictions"):
+        whole, resumed = (
+            read_tensors(root / run / f"{name}.safetensors")[0] for root in (clone, killed)
+        )
+        assert whole.keys() == resumed.keys()
+        assert all(whole[key].tobytes() == resumed[key].tobytes() for key in whole)
 
 
 @pytest.mark.parametrize(
