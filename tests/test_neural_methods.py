@@ -533,3 +533,36 @@ def test_labelled_and_unlabelled_batches_are_independent(sampling):
         assert torch.equal(labelled[..., 0] % 2, classes.float())
         assert not torch.equal(labelled, batches.unlabelled_at(step))
         assert not torch.equal(labelled, batches.unlabelled_at(step + 1))
+
+
+def test_of_several_initialisations_the_most_likely_is_kept():
+    X, y = make_moons(120, noise=0.1, random_state=0)
+    y = np.where(np.arange(120) < 10, y, -1)
+    options = {"n_couplings": 2, "hidden_size": 8, "n_steps": 15, "zero_init": False}
+    several = FlowGMMClassifier(**options, n_init=4, random_state=3).fit(X, y)
+    stack = [FlowGMMClassifier(**options, n_init=n, random_state=3).fit(X, y) for n in (1, 2, 3)]
+    likelihoods = [model.score_samples(X).mean() for model in [*stack, several]]
+    # More initialisations contain the fewer, so the best can only rise.
+    assert likelihoods == sorted(likelihoods)
+    assert likelihoods[-1] > likelihoods[0]
+
+
+def test_balance_keeps_the_shares_of_the_classes():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2))  # one blob: the likelihood does not care where it is cut
+    y = np.full(200, -1)
+    y[:2], y[2:3] = 0, 1
+    options = {"n_couplings": 2, "hidden_size": 16, "n_steps": 150, "unlabelled_batch": 200}
+    options |= {"means": "diag", "mean_scale": 2.0, "random_state": 0}
+    shares = [
+        FlowGMMClassifier(**options, balance_weight=weight).fit(X, y).predict_proba(X)[:, 0].mean()
+        for weight in (0.0, 100.0)
+    ]
+    assert abs(shares[1] - 0.5) < 0.03
+    assert abs(shares[1] - 0.5) < abs(shares[0] - 0.5)
+
+
+def test_noise_falls_to_nothing():
+    model = FlowGMMClassifier(input_noise=0.4, noise_until=0.5)
+    assert [round(model._noise(step, 100), 6) for step in (0, 25, 50, 99)] == [0.4, 0.2, 0.0, 0.0]
+    assert FlowGMMClassifier(input_noise=0.4)._noise(99, 100) == 0.4

@@ -10,12 +10,15 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import Tensor, nn
 
 from flowgmm.flow import CouplingFlow
-from flowgmm.methods.neural import Batches, NeuralClassifier
+from flowgmm.methods.neural import CHUNK, Batches, NeuralClassifier
 from flowgmm.mixture import DATA_MEANS, LatentMixture, fixed_means
 from flowgmm.streams import Stream
 from flowgmm.train import ramp
 
 __all__ = ["FlowGMM", "FlowGMMClassifier"]
+
+# Unlabelled points whose likelihood decides among initialisations.
+N_SCORED = 20_000
 
 
 class FlowGMM(nn.Module):
@@ -58,8 +61,15 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
             two independent perturbations (dropout masks, input noise) and yhat the model's own
             hard answer (eq. 7).
         ramp_up: Share of the steps over which the consistency weight grows linearly.
+        balance_weight: Weight of KL(p(y) | mean posterior of the unlabelled batch): the shares of the
+            classes stay at `class_weights`. The likelihood alone is indifferent to them: a boundary
+            that crosses a cluster costs as much wherever it crosses.
         labelled_in_unlabelled: The labelled inputs are among the unlabelled ones (D16).
         input_noise: Standard deviation of Gaussian noise added to preprocessed inputs in training.
+        noise_until: Share of the steps after which the noise has fallen, linearly, to 0; None: it
+            stays. Learns the coarse shape of the data first.
+        n_init: Trainings from as many initialisations, side by side; the one with the highest
+            likelihood of the unlabelled points is kept, as in scikit-learn's `GaussianMixture`.
         n_steps, n_epochs: Exactly one of them; an epoch is a pass over the unlabelled points.
         labelled_batch: Labelled points per step; None: all.
         unlabelled_batch: Unlabelled points per step.
@@ -113,8 +123,11 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         consistency_weight: float = 0.0,
         consistency_target: str = "joint",
         ramp_up: float = 0.0,
+        balance_weight: float = 0.0,
         labelled_in_unlabelled: bool = True,
         input_noise: float = 0.0,
+        noise_until: float | None = None,
+        n_init: int = 1,
         n_steps: int | None = 500,
         n_epochs: int | None = None,
         labelled_batch: int | None = None,
@@ -150,8 +163,11 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         self.consistency_weight = consistency_weight
         self.consistency_target = consistency_target
         self.ramp_up = ramp_up
+        self.balance_weight = balance_weight
         self.labelled_in_unlabelled = labelled_in_unlabelled
         self.input_noise = input_noise
+        self.noise_until = noise_until
+        self.n_init = n_init
         self.n_steps = n_steps
         self.n_epochs = n_epochs
         self.labelled_batch = labelled_batch
@@ -238,12 +254,29 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
     def _uses_unlabelled(self) -> bool:
         return self.unlabelled_weight > 0 or self.consistency_weight > 0
 
+    @torch.no_grad()
+    def _init_scores(self, model: nn.Module, batches: Batches) -> list[float]:
+        if self.n_init == 1:
+            return super()._init_scores(model, batches)
+        rows = batches.unlabelled if batches.unlabelled.shape[1] else batches.labelled
+        total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+        for part in rows[:, :N_SCORED].split(CHUNK, dim=1):
+            z, log_det = model.flow(batches.x[part])
+            total += (model.mixture.log_prob(z) + log_det).double().sum(-1)
+        # A slice without a finite likelihood is never the best.
+        return total.nan_to_num(nan=-float("inf")).tolist()
+
     # -- objective ---------------------------------------------------------------------------
 
-    def _perturb(self, x: Tensor, augmentation: Stream) -> Tensor:
-        if self.input_noise == 0:
+    def _perturb(self, x: Tensor, noise: float, augmentation: Stream) -> Tensor:
+        if noise == 0:
             return x
-        return x + self.input_noise * augmentation.normal(x.shape[1:], x.dtype)
+        return x + noise * augmentation.normal(x.shape[1:], x.dtype)
+
+    def _noise(self, step: int, n_steps: int) -> float:
+        if self.noise_until is None:
+            return self.input_noise
+        return self.input_noise * max(0.0, 1 - step / (self.noise_until * n_steps))
 
     def _losses(
         self,
@@ -258,12 +291,13 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         if batches.unlabelled.shape[1]:
             x = torch.cat([x, batches.unlabelled_at(step)], dim=1)
         dropout, augmentation = streams["dropout"].at(step), streams["augmentation"].at(step)
+        noise = self._noise(step, n_steps)
         guess = None
         if self.consistency_weight > 0:
             with torch.no_grad():
-                z, _ = model.flow(self._perturb(x, augmentation), dropout)
+                z, _ = model.flow(self._perturb(x, noise, augmentation), dropout)
                 guess = model.mixture.log_joint(z).argmax(-1)
-        z, log_det = model.flow(self._perturb(x, augmentation), dropout)
+        z, log_det = model.flow(self._perturb(x, noise, augmentation), dropout)
         log_joint = model.mixture.log_joint(z)
         log_weights = model.mixture.log_weights
         log_joint_labelled = _pick(log_joint[:, :n_labelled], classes)
@@ -294,6 +328,11 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
             losses["consistency"] = (other - _pick(log_joint, guess)).mean(-1)
             weight = self.consistency_weight * ramp(step, n_steps, self.ramp_up)
             loss = loss + weight * losses["consistency"]
+        if self.balance_weight > 0 and batches.unlabelled.shape[1]:
+            shares = torch.softmax(log_joint[:, n_labelled:], dim=-1).mean(1)
+            weights = log_weights.exp()
+            losses["imbalance"] = (weights * (log_weights - shares.clamp_min(1e-12).log())).sum(-1)
+            loss = loss + self.balance_weight * losses["imbalance"]
         return {"loss": loss, **losses}
 
     def _log_mixture(self, log_joint: Tensor) -> Tensor:

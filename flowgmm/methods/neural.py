@@ -145,6 +145,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
     def _uses_unlabelled(self) -> bool:
         return True
 
+    def _init_scores(self, model: nn.Module, batches: Batches) -> list[float]:
+        """How good each slice is, without a look at a label; decides among `n_init`."""
+        return [0.0] * batches.labelled.shape[0]
+
     # -- fitting -----------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -214,19 +218,25 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 "every seed of a stack needs the same number of labelled points, "
                 f"got {counts.tolist()}"
             )
-        places = [first._draw_seeds(est.random_state) for est in estimators]
+        # Every estimator owns `n_init` neighbouring slices of the stack; the best one becomes its model.
+        n_init = getattr(first, "n_init", 1)
+        if n_init < 1:
+            raise ValueError(f"n_init must be 1 or more, got {n_init}")
+        places = [place for est in estimators for place in first._draw_seeds(est.random_state, n_init)]
+        codes = codes.repeat(n_init, axis=0)
         device = _device(first.device)
         preprocess = Preprocess.fit(X, first.preprocess, getattr(first, "pca_components", None))
         dtype = torch.float64 if first.precision == "fp64" else torch.float32
         lead = preprocess.forward(X)[:, : preprocess.n_lead] if first.preprocess != "none" else X
         x = torch.as_tensor(np.asarray(lead), dtype=dtype).to(device)
         if rows is None:
-            rows = np.broadcast_to(np.arange(len(X)), codes.shape)
+            rows = np.broadcast_to(np.arange(len(X)), ys.shape)
+        rows = np.asarray(rows).repeat(n_init, axis=0)
         streams = {
             purpose: Stream([place[purpose] for place in places], device)
             for purpose in ("initialisation", "means", "batches", "dropout", "augmentation")
         }
-        batches = first._batches(x, codes, np.asarray(rows), streams["batches"])
+        batches = first._batches(x, codes, rows, streams["batches"])
         model = first._build(batches, len(classes), streams).to(device=device, dtype=dtype)
         training = first._training(batches.steps_per_epoch)
         history = train(
@@ -244,9 +254,12 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             ],
             progress=progress,
         )
-        for s, (estimator, place) in enumerate(zip(estimators, places, strict=True)):
+        scores = first._init_scores(model, batches)
+        for i, estimator in enumerate(estimators):
+            members = range(i * n_init, (i + 1) * n_init)
+            s = max(members, key=lambda m: -np.inf if m in history.failures else scores[m])
             estimator._adopt(model, s, classes, preprocess, X.shape[1])
-            estimator.seeds_ = place
+            estimator.seeds_ = places[s]
             estimator.history_ = _slice_history(history, s)
             estimator.failure_ = history.failures.get(s)
             estimator.n_iter_ = history.steps[-1]
@@ -255,14 +268,17 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         return {k: v for k, v in self.get_params().items() if k not in self._per_seed}
 
     @staticmethod
-    def _draw_seeds(random_state: Any) -> dict[str, int]:
-        """One named seed per purpose, from an int, a RandomState or None."""
+    def _draw_seeds(random_state: Any, n_init: int) -> list[dict[str, int]]:
+        """One named seed per initialisation and purpose, from an int, a RandomState or None."""
         if not isinstance(random_state, (int, np.integer)):
             random_state = check_random_state(random_state).randint(2**31)
-        return {
-            purpose: derive("estimator", int(random_state), purpose)
-            for purpose in ("initialisation", "means", "batches", "dropout", "augmentation")
-        }
+        return [
+            {
+                purpose: derive(f"estimator/{i}" if i else "estimator", int(random_state), purpose)
+                for purpose in ("initialisation", "means", "batches", "dropout", "augmentation")
+            }
+            for i in range(n_init)
+        ]
 
     def _batches(self, x: Tensor, codes: np.ndarray, rows: np.ndarray, stream: Stream) -> Batches:
         labelled = [row[code >= 0] for row, code in zip(rows, codes, strict=True)]
