@@ -14,8 +14,8 @@ rule train_stack:
         f"{RESULTS}/benchmarks/train_stack/{JOB}.tsv"
     wildcard_constraints:
         method=one_of(NEURAL),
-    # Before the short jobs, so that none of these is left to run alone in the end.
-    priority: 1
+    # The longest jobs first, so that none of them is left to run alone in the end.
+    priority: lambda w: 1 + int(w.last) - int(w.first)
     conda:
         "../../environment.yml"
     threads: project.settings["threads"]
