@@ -95,6 +95,12 @@ def embed_dataset(
         )
         for part, texts in (("train", data.train), ("test", data.test))
     }
+    if encoder in _PACKAGED:
+        # Their own pipeline ends with vectors of length 1; the paper's encoder has no such step.
+        vectors = {
+            part: array / np.linalg.norm(array, axis=1, keepdims=True)
+            for part, array in vectors.items()
+        }
     reasons = []
     if Path(encoder).name != PAPER_ENCODER:
         reasons.append(f"encoder {Path(encoder).name} instead of {PAPER_ENCODER}")
