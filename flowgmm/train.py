@@ -211,10 +211,13 @@ class _Watch:
         if len(labelled) > self.patience:
             for s, first in enumerate(labelled[0]):
                 recent = [row[s] for row in labelled[-self.patience :]]
-                if s not in history.failures and min(recent) > first:
+                # Well above: a flow that starts as the identity starts with a good value, which the
+                # unlabelled points may rightly cost it a little of.
+                bound = first + max(10.0, abs(first))
+                if s not in history.failures and min(recent) > bound:
                     history.failures[s] = (
-                        f"diverged: labelled NLL {recent[-1]:g} at step {step} has been above its "
-                        f"first value {first:g} for a tenth of the training"
+                        f"diverged: labelled NLL {recent[-1]:g} at step {step} has been above "
+                        f"{bound:g}, far over its first value {first:g}, for a tenth of the training"
                     )
 
     def text(self) -> str:
