@@ -217,7 +217,8 @@ class _Watch:
                 if s not in history.failures and min(recent) > bound:
                     history.failures[s] = (
                         f"diverged: labelled NLL {recent[-1]:g} at step {step} has been above "
-                        f"{bound:g}, far over its first value {first:g}, for a tenth of the training"
+                        f"{bound:g}, far over its first value {first:g}, for a tenth of the "
+                        "training"
                     )
 
     def text(self) -> str:

@@ -162,7 +162,7 @@ def test_a_seed_whose_labelled_nll_stays_above_its_start_has_diverged():
         steady = -0.01 * step
         excursion = 50.0 if 300 <= step < 380 else steady
         lasting = 50.0 if 300 <= step < 420 else steady
-        return torch.tensor([5.0 if 300 <= step else steady, excursion, lasting]).double()
+        return torch.tensor([5.0 if step >= 300 else steady, excursion, lasting]).double()
 
     history = train(model, toy_losses(model, model.w.detach(), watched), Training(1000))
     assert list(history.failures) == [2]

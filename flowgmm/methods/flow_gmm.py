@@ -57,13 +57,15 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         unlabelled_weight: Factor on the mean unlabelled NLL (D9); 0: labelled points only.
         pooled_loss: One mean over labelled and unlabelled points together (2-D data).
         objective: `direct`, or `em`: a step holds the responsibilities fixed (App. A).
+        label_weight: Weight of the labelled cross-entropy -log p(y | x).
         consistency_weight: Weight of -log p(x', yhat(x'')), where x' and x'' are the point under
             two independent perturbations (dropout masks, input noise) and yhat the model's own
             hard answer (eq. 7).
+        consistency_target: `joint`: as above; `posterior`: -log p(yhat(x'') | x') instead.
         ramp_up: Share of the steps over which the consistency weight grows linearly.
-        balance_weight: Weight of KL(p(y) | mean posterior of the unlabelled batch): the shares of the
-            classes stay at `class_weights`. The likelihood alone is indifferent to them: a boundary
-            that crosses a cluster costs as much wherever it crosses.
+        balance_weight: Weight of KL(p(y) | mean posterior of the unlabelled batch): the shares of
+            the classes stay at `class_weights`. The likelihood alone is indifferent to them: a
+            boundary that crosses a cluster costs as much wherever it crosses.
         labelled_in_unlabelled: The labelled inputs are among the unlabelled ones (D16).
         input_noise: Standard deviation of Gaussian noise added to preprocessed inputs in training.
         noise_until: Share of the steps after which the noise has fallen, linearly, to 0; None: it
@@ -255,7 +257,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         return self.unlabelled_weight > 0 or self.consistency_weight > 0
 
     @torch.no_grad()
-    def _init_scores(self, model: nn.Module, batches: Batches) -> list[float]:
+    def _init_scores(self, model: Any, batches: Batches) -> list[float]:
         if self.n_init == 1:
             return super()._init_scores(model, batches)
         rows = batches.unlabelled if batches.unlabelled.shape[1] else batches.labelled
@@ -264,7 +266,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
             z, log_det = model.flow(batches.x[part])
             total += (model.mixture.log_prob(z) + log_det).double().sum(-1)
         # A slice without a finite likelihood is never the best.
-        return total.nan_to_num(nan=-float("inf")).tolist()
+        return total.nan_to_num(nan=-float("inf"), posinf=-float("inf")).tolist()
 
     # -- objective ---------------------------------------------------------------------------
 

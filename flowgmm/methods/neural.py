@@ -218,11 +218,13 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 "every seed of a stack needs the same number of labelled points, "
                 f"got {counts.tolist()}"
             )
-        # Every estimator owns `n_init` neighbouring slices of the stack; the best one becomes its model.
+        # Every estimator owns `n_init` neighbouring slices of the stack, and keeps the best one.
         n_init = getattr(first, "n_init", 1)
         if n_init < 1:
             raise ValueError(f"n_init must be 1 or more, got {n_init}")
-        places = [place for est in estimators for place in first._draw_seeds(est.random_state, n_init)]
+        places = [
+            place for est in estimators for place in first._draw_seeds(est.random_state, n_init)
+        ]
         codes = codes.repeat(n_init, axis=0)
         device = _device(first.device)
         preprocess = Preprocess.fit(X, first.preprocess, getattr(first, "pca_components", None))
