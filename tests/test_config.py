@@ -80,7 +80,8 @@ def test_a_recipe_beats_the_one_it_extends_at_every_level() -> None:
     config = load(ROOT, settings(recipe="small"))
     params = config.method_settings(Run("ag_news", "200", "flowgmm"))["params"]
     assert (params["n_steps"], params["n_epochs"]) == (400, None)  # kind over the parent's dataset
-    assert params["unlabelled_weight"] == 0.6  # untouched: the parent's dataset
+    assert params["unlabelled_weight"] == 100.0  # the parent's kind over the grandparent's dataset
+    assert params["n_inner"] == 1  # untouched: the grandparent's
     assert config.label_set("ag_news", "200")["n_unlabelled"] == 20000
 
 

@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 import torch
+from conftest import LIKELIHOOD_ONLY
 
 from flowgmm.flow import Coupling, CouplingFlow
 from flowgmm.layers import StackedMLP
@@ -211,7 +212,7 @@ def test_equals_the_literal_model(n_features, n_inner):
 def test_loss_and_gradients_equal_those_of_the_literal_model():
     model, references = make_pair(5)
     batches = make_batches(5)
-    method = FlowGMMClassifier(unlabelled_weight=0.6, precision="fp64")
+    method = FlowGMMClassifier(**LIKELIHOOD_ONLY | {"unlabelled_weight": 0.6}, precision="fp64")
     streams = {name: Stream(SEEDS) for name in ("dropout", "augmentation")}
     losses = method._losses(model, batches, streams, 0, 1)["loss"]
     losses.sum().backward()
@@ -239,7 +240,7 @@ def test_a_hundred_steps_equal_those_of_the_literal_model():
     """With decay, schedule and a clipping that bites; the losses agree at every step."""
     model, references = make_pair(5)
     batches = make_batches(5)
-    method = FlowGMMClassifier(unlabelled_weight=0.6, precision="fp64")
+    method = FlowGMMClassifier(**LIKELIHOOD_ONLY | {"unlabelled_weight": 0.6}, precision="fp64")
     training = Training(100, lr=3e-3, weight_decay=1e-2, clip_norm=5.0)
     streams = {name: Stream(SEEDS) for name in ("dropout", "augmentation")}
     seen = []
@@ -302,7 +303,7 @@ def test_the_em_gradient_is_the_direct_one():
     for objective in ("direct", "em"):
         model, _ = make_pair(5)
         streams = {name: Stream(SEEDS) for name in ("dropout", "augmentation")}
-        method = FlowGMMClassifier(objective=objective, precision="fp64")
+        method = FlowGMMClassifier(**LIKELIHOOD_ONLY, objective=objective, precision="fp64")
         losses = method._losses(model, make_batches(5), streams, 0, 1)
         losses["loss"].sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from conftest import LIKELIHOOD_ONLY
 from safetensors.numpy import save_file
 from sklearn.base import clone
 from sklearn.datasets import make_blobs, make_moons
@@ -25,9 +26,10 @@ from flowgmm.methods.pi_model import PiModelClassifier
 from flowgmm.mixture import DATA_MEANS, FIXED_MEANS
 from flowgmm.streams import Stream
 
-flow = partial(FlowGMMClassifier, n_couplings=2, hidden_size=16, n_steps=40, lr=1e-2)
+SMALL = {"n_couplings": 2, "hidden_size": 16, "n_steps": 40, "lr": 1e-2}
+flow = partial(FlowGMMClassifier, **LIKELIHOOD_ONLY, **SMALL)
 ESTIMATORS = [
-    flow(),
+    FlowGMMClassifier(**SMALL),
     DropoutMLPClassifier(hidden_size=16, n_steps=60, lr=1e-2),
     PiModelClassifier(hidden_size=16, n_steps=60, lr=1e-2),
 ]
@@ -67,7 +69,7 @@ def moons():
     return X[:150], partial_y, X[150:], y
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("estimator", [flow(), *ESTIMATORS[1:]], ids=lambda e: type(e).__name__)
 class TestEveryMethod:
     def test_save_and_load(self, estimator, moons, tmp_path):
         X, y, X_new, _ = moons
@@ -538,7 +540,8 @@ def test_labelled_and_unlabelled_batches_are_independent(sampling):
 def test_of_several_initialisations_the_most_likely_is_kept():
     X, y = make_moons(120, noise=0.1, random_state=0)
     y = np.where(np.arange(120) < 10, y, -1)
-    options = {"n_couplings": 2, "hidden_size": 8, "n_steps": 15, "zero_init": False}
+    options = LIKELIHOOD_ONLY | {"n_couplings": 2, "hidden_size": 8, "n_steps": 15}
+    options |= {"zero_init": False}
     several = FlowGMMClassifier(**options, n_init=4, random_state=3).fit(X, y)
     stack = [FlowGMMClassifier(**options, n_init=n, random_state=3).fit(X, y) for n in (1, 2, 3)]
     likelihoods = [model.score_samples(X).mean() for model in [*stack, several]]
@@ -552,10 +555,14 @@ def test_balance_keeps_the_shares_of_the_classes():
     X = rng.normal(size=(200, 2))  # one blob: the likelihood does not care where it is cut
     y = np.full(200, -1)
     y[:2], y[2:3] = 0, 1
-    options = {"n_couplings": 2, "hidden_size": 16, "n_steps": 150, "unlabelled_batch": 200}
+    options = LIKELIHOOD_ONLY | {"n_couplings": 2, "hidden_size": 16, "n_steps": 150}
+    options |= {"unlabelled_batch": 200}
     options |= {"means": "diag", "mean_scale": 2.0, "random_state": 0}
     shares = [
-        FlowGMMClassifier(**options, balance_weight=weight).fit(X, y).predict_proba(X)[:, 0].mean()
+        FlowGMMClassifier(**options | {"balance_weight": weight})
+        .fit(X, y)
+        .predict_proba(X)[:, 0]
+        .mean()
         for weight in (0.0, 100.0)
     ]
     assert abs(shares[1] - 0.5) < 0.03

@@ -37,6 +37,10 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
     unlabelled points under the whole mixture; a point belongs to the class with the largest
     posterior in the latent space.
 
+    The defaults are the `recommended` recipe's for vectors (docs/recipes.md): steady with few labels
+    and classes of about equal size; set `balance_weight=0` or `class_weights` where they are not.
+    The paper's own settings are in config/recipes/.
+
     Arguments:
         n_couplings: Affine couplings in the flow.
         hidden_size: Width of the conditioners.
@@ -104,33 +108,33 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
 
     def __init__(
         self,
-        n_couplings: int = 7,
-        hidden_size: int = 256,
+        n_couplings: int = 4,
+        hidden_size: int = 128,
         n_inner: int = 1,
-        dropout: float = 0.0,
+        dropout: float = 0.5,
         zero_init: bool = True,
         preprocess: str = "standardise",
         pca_components: int | None = None,
-        means: str = "random",
+        means: str = "from_latent",
         mean_scale: float = 1.0,
         std: float = 1.0,
         class_weights: list[float] | None = None,
-        learn_means: bool = False,
+        learn_means: bool = True,
         learn_std: bool = False,
         learn_weights: bool = False,
-        unlabelled_weight: float = 1.0,
+        unlabelled_weight: float = 100.0,
         pooled_loss: bool = False,
         objective: str = "direct",
-        label_weight: float = 0.0,
-        consistency_weight: float = 0.0,
-        consistency_target: str = "joint",
+        label_weight: float = 100.0,
+        consistency_weight: float = 1000.0,
+        consistency_target: str = "posterior",
         ramp_up: float = 0.0,
-        balance_weight: float = 0.0,
+        balance_weight: float = 1000.0,
         labelled_in_unlabelled: bool = True,
-        input_noise: float = 0.0,
+        input_noise: float = 0.3,
         noise_until: float | None = None,
         n_init: int = 1,
-        n_steps: int | None = 500,
+        n_steps: int | None = 300,
         n_epochs: int | None = None,
         labelled_batch: int | None = None,
         unlabelled_batch: int = 256,
