@@ -37,8 +37,8 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
     unlabelled points under the whole mixture; a point belongs to the class with the largest
     posterior in the latent space.
 
-    The defaults are the `recommended` recipe's for vectors (docs/recipes.md): steady with few labels
-    and classes of about equal size; set `balance_weight=0` or `class_weights` where they are not.
+    The defaults are the `recommended` recipe's for vectors (docs/recipes.md): steady with few
+    labels and classes of about equal size; set `balance_weight=0` or `class_weights` where they are not.
     The paper's own settings are in config/recipes/.
 
     Arguments:
