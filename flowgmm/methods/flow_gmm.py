@@ -38,8 +38,8 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
     posterior in the latent space.
 
     The defaults are the `recommended` recipe's for vectors (docs/recipes.md): steady with few
-    labels and classes of about equal size; set `balance_weight=0` or `class_weights` where they are not.
-    The paper's own settings are in config/recipes/.
+    labels and classes of about equal size; where they are not, set `balance_weight=0` or
+    `class_weights`. The paper's own settings are in config/recipes/.
 
     Arguments:
         n_couplings: Affine couplings in the flow.
