@@ -60,7 +60,7 @@ def run(
         The record.
 
     Raises:
-        UserError: If an input is missing or does not fit the spec.
+        UserError: If an input is missing or does not fit the spec, or a parameter is out of range.
     """
     start = time.monotonic()
     hashes = {
@@ -72,11 +72,20 @@ def run(
     tasks = [_task(spec, data["y_train"], splits[number]) for number in spec["splits"]]
 
     fitting = time.monotonic()
-    if spec["neural"]:
-        checkpoint = checkpoints / content_hash({"spec": spec, "hashes": hashes})
-        fitted = _fit_stack(spec, data["X_train"], tasks, checkpoint, device, threads, progress)
-    else:
-        fitted = _fit_each(spec, data, tasks, progress)
+    checkpoint = checkpoints / content_hash({"spec": spec, "hashes": hashes})
+    try:
+        if spec["neural"]:
+            fitted = _fit_stack(spec, data["X_train"], tasks, checkpoint, device, threads, progress)
+        else:
+            fitted = _fit_each(spec, data, tasks, progress)
+    except UserError:
+        raise
+    except ValueError as error:  # the features are checked: what an estimator refuses is a setting
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise UserError(
+            f"{spec['dataset']}/{spec['labels']}, {spec['method']}: "
+            f"{' '.join(str(error).split())}; correct config/recipes/{spec['recipe']}.yaml"
+        ) from error
     fit_s = time.monotonic() - fitting
 
     predictions, outcomes = _predict(spec, data, tasks, fitted, len(meta["classes"]))

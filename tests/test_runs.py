@@ -159,3 +159,24 @@ def test_missing_features(files: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not there"):
         run(KNN, files, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "message"),
+    [
+        (MLP, {"params": {"n_steps": 0}}, "training needs at least 1 step, got 0"),
+        (KNN, {"tune": {"n_neighbors": [50]}}, "Expected n_neighbors <= n_samples_fit"),
+    ],
+    ids=["neural", "classic"],
+)
+def test_a_setting_that_an_estimator_refuses(
+    spec: dict[str, Any], changes: dict[str, Any], message: str, files: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        UserError, match=r"blobs/8, \w+: .*; correct config/recipes/smoke"
+    ) as caught:
+        run(spec | changes, files, tmp_path / "out")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "checkpoints").glob("*"))

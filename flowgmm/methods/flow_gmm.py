@@ -37,9 +37,9 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
     unlabelled points under the whole mixture; a point belongs to the class with the largest
     posterior in the latent space.
 
-    The defaults are the `recommended` recipe's for vectors (docs/recipes.md): steady with few
-    labels and classes of about equal size; where they are not, set `balance_weight=0` or
-    `class_weights`. The paper's own settings are in config/recipes/.
+    The defaults follow the `recommended` recipe for text vectors (docs/recipes.md), without its
+    principal components: steady with few labels and classes of about equal size; where they are
+    not, set `balance_weight=0` or `class_weights`. The paper's own settings are in config/recipes/.
 
     Arguments:
         n_couplings: Affine couplings in the flow.
@@ -58,8 +58,10 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         std: Initial standard deviation of the components.
         class_weights: p(y); None: equal.
         learn_means, learn_std, learn_weights: Train them, with their own learning rate 1e-2.
-        unlabelled_weight: Factor on the mean unlabelled NLL (D9); 0: labelled points only.
-        pooled_loss: One mean over labelled and unlabelled points together (2-D data).
+        unlabelled_weight: Factor on the mean unlabelled NLL (D9). If this and `consistency_weight`
+            are 0, only the labelled points are used.
+        pooled_loss: One mean over labelled and unlabelled points together (2-D data), instead of
+            a weighted sum of two.
         objective: `direct`, or `em`: a step holds the responsibilities fixed (App. A).
         label_weight: Weight of the labelled cross-entropy -log p(y | x).
         consistency_weight: Weight of -log p(x', yhat(x'')), where x' and x'' are the point under

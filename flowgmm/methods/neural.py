@@ -168,7 +168,9 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], ensure_min_samples=2)
         type(self).fit_stack([self], X, np.asarray(y)[None])
         if self.failure_ is not None:
-            raise DivergedError(self.failure_)
+            raise DivergedError(
+                f"{type(self).__name__} {self.failure_}; lower lr, or set preprocess='standardise'"
+            )
         return self
 
     @classmethod
