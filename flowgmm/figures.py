@@ -83,7 +83,7 @@ def load_panel(
         model: A stack of fitted models.
 
     Raises:
-        UserError: If a file is absent or damaged, or the data are not 2-D.
+        UserError: If a file is absent or damaged, the data are not 2-D, or training diverged.
     """
     from flowgmm.files import read_tensors
     from flowgmm.methods.flow_gmm import FlowGMMClassifier
@@ -95,12 +95,17 @@ def load_panel(
             "choose a 2-D dataset in config/figures.yaml"
         )
     indices, _ = read_tensors(split, ["labelled"])
+    flow = FlowGMMClassifier.load_stack(Path(model))[0]
+    if flow.failure_ is not None:
+        raise UserError(
+            f"{model}: {flow.failure_}; there is nothing to draw, change the recipe's parameters"
+        )
     return Panel(
         title=panel["title"],
         x=arrays["X_train"],
         y=arrays["y_train"],
         labelled=indices["labelled"],
-        model=FlowGMMClassifier.load_stack(Path(model))[0],
+        model=flow,
         x_limits=tuple(panel["x_limits"]),
         z_limits=tuple(panel["z_limits"]),
     )

@@ -318,6 +318,11 @@ def test_miniboone_as_the_authors_prepared_it(tmp_path):
         ("hepmass", lambda raw: truncate(raw / "1000_test.csv.gz"), "cut off or damaged"),
         (
             "hepmass",
+            lambda raw: (raw / "1000_test.csv.gz").write_text("a,b\n1,text\n"),
+            "is not a table .could not convert string to float: 'text'",
+        ),
+        (
+            "hepmass",
             lambda raw: (raw / "1000_test.csv.gz").unlink(),
             "1000_test.csv.gz is not there",
         ),
@@ -450,6 +455,12 @@ def test_table_options(tmp_path):
     ]
 
 
+def test_table_separated_by_spaces(tmp_path):
+    (tmp_path / "t.csv").write_text("".join(f"{k}  0.5{k} {k % 2}\n" for k in range(9)))
+    arrays, _ = prepare(table_spec(sep=r"\s+", header=["a", "b", "y"]), tmp_path)
+    assert arrays["X_train"].shape == (7, 2)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -459,6 +470,7 @@ def test_table_options(tmp_path):
         ({"header": ["a", "y"]}, "expected 2 columns, got 4"),
         ({"label": "id"}, "class 'r0' has 1 rows, but each part needs one"),
         ({"file": "u.csv"}, "u.csv is not there"),
+        ({"encoding": "utf-9"}, "unknown encoding: utf-9"),
     ],
 )
 def test_wrong_tables(tmp_path, options, message):

@@ -211,7 +211,7 @@ def test_missing_pooling_layer_is_not_drawn_at_random(encoder, tmp_path):
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((Path(encoder) / name).read_bytes())
-    with pytest.raises(UserError, match="no pooling layer; set pooling to cls or mean"):
+    with pytest.raises(UserError, match=r"no pooling layer; set embedding: \{pooling: mean\}"):
         embed(["a cat"], str(folder), tmp_path / "cache")
     assert embed(["a cat"], str(folder), tmp_path / "cache", pooling="mean").shape == (1, 32)
 
@@ -277,3 +277,7 @@ def test_embed_dataset(encoder, texts, tmp_path):
         f"encoder {os.path.basename(encoder)} instead of bert-base-uncased"
     ]
     assert set(meta["sources"]) == {"train.csv", "test.csv"}
+
+    chosen = dataset_spec("t", entry | {"embedding": {"pooling": "mean"}}, None)
+    other, _ = embed_dataset(chosen | {"encoder": encoder}, raw, tmp_path / "cache")
+    assert np.abs(other["X_train"] - arrays["X_train"]).max() > 0.1

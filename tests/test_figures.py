@@ -171,6 +171,10 @@ def test_a_panel_from_the_workflows_files(tmp_path):
     assert panel.x_limits == (-1.5, 2.5)
     assert len(figures.make_figure("transport", [panel]).axes) == 4
 
+    model.failure_ = "diverged: mean loss nan"
+    model.save(place[2])
+    with pytest.raises(UserError, match="diverged: mean loss nan; there is nothing to draw"):
+        figures.load_panel(entry, *place)
     files.write_tensors(tmp_path / "features", {"X_train": np.c_[x, x], "y_train": y})
     with pytest.raises(UserError, match="needs 2 features, got 4"):
         figures.load_panel(entry, *place)

@@ -99,7 +99,7 @@ def dataset_spec(
     """
     from flowgmm.datasets.fetch import resolve
 
-    keys = ("kind", "loader", "options", "rows", "columns", "drop_constant")
+    keys = ("kind", "loader", "options", "rows", "columns", "drop_constant", "embedding")
     spec: dict[str, Any] = {"dataset": name, **{k: entry[k] for k in keys if k in entry}}
     if surrogate:
         if "surrogate" not in entry:
@@ -107,7 +107,7 @@ def dataset_spec(
                 f"dataset {name!r} has no `surrogate` in config/datasets.yaml; add one, "
                 f"or take {name!r} out of the recipe's surrogates"
             )
-        for key in ("rows", "columns"):
+        for key in ("rows", "columns", "embedding"):
             spec.pop(key, None)
         reason = f"surrogate data, generated in place of {entry['title']}"
         return spec | {

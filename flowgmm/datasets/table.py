@@ -1,6 +1,5 @@
 """Any CSV or Parquet file with a label column."""
 
-import csv
 import gzip
 import zlib
 from pathlib import Path
@@ -112,7 +111,7 @@ def _read_parquet(path: Path) -> Any:
     try:
         return pd.read_parquet(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule fetch_raw") from error
+        raise UserError(f"{path} is not there; run the rule fetch") from error
     except pyarrow.ArrowInvalid as error:
         raise UserError(f"{path} is not a Parquet file ({error}); fetch it again") from error
 
@@ -128,13 +127,20 @@ def read_csv(path: Path, *, encoding: str = "utf-8", **options: Any) -> Any:
     try:
         with path.open("rb") as handle:
             zipped = handle.read(2) == b"\x1f\x8b"
-        if options.get("names") is not None:
-            _check_width(path, zipped, encoding, options["names"], options.get("sep", ","))
-        return pd.read_csv(
-            path, encoding=encoding, compression="gzip" if zipped else None, **options
-        )
+        options |= {"encoding": encoding, "compression": "gzip" if zipped else None}
+        if names := options.get("names"):
+            # pandas takes surplus columns silently as an index, and missing ones as NaN.
+            width = pd.read_csv(path, **{**options, "names": None}, header=None, nrows=1).shape[1]
+            if width != len(names):
+                raise UserError(
+                    f"{path}: expected {len(names)} columns, got {width}; "
+                    "correct the option `header` or `sep`"
+                )
+        return pd.read_csv(path, **options)
+    except UserError:
+        raise
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule fetch_raw") from error
+        raise UserError(f"{path} is not there; run the rule fetch") from error
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not {encoding} (byte {error.object[error.start]:#04x}); "
@@ -142,19 +148,8 @@ def read_csv(path: Path, *, encoding: str = "utf-8", **options: Any) -> Any:
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path} is cut off or damaged ({error}); fetch it again") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (ValueError, LookupError) as error:  # what pandas raises, and an unknown encoding
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} is not a table ({reason}); check the option `sep` and the file"
+            f"{path} is not a table ({reason}); check the file and the options `sep`, `encoding`"
         ) from error
-
-
-def _check_width(path: Path, zipped: bool, encoding: str, names: list[str], sep: str) -> None:
-    """Refuse what pandas takes silently: surplus columns as an index, missing ones as NaN."""
-    with (gzip.open if zipped else open)(path, "rt", encoding=encoding, newline="") as handle:
-        first = next(csv.reader(handle, delimiter=sep), [])
-    if len(first) != len(names):
-        raise UserError(
-            f"{path}: expected {len(names)} columns, got {len(first)}; "
-            "correct the option `header` or `sep`"
-        )
