@@ -102,7 +102,6 @@ def run(
     if spec["neural"]:
         estimators = [estimator for estimator, _ in fitted]
         type(estimators[0]).save_stack(out / "model.safetensors", estimators)
-        shutil.rmtree(checkpoint, ignore_errors=True)
     first = tasks[0].split
     record = {
         **{key: spec[key] for key in ("dataset", "labels", "method", "recipe", "seeds")},
@@ -126,6 +125,7 @@ def run(
         },
     }
     write_json(out / "record.json", record)
+    shutil.rmtree(checkpoint, ignore_errors=True)
     return record
 
 
