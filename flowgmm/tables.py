@@ -131,7 +131,12 @@ def table_spec(
             rows.append({**row, "kind": kind})
     columns = []
     for column in entry["columns"]:
-        metric = column.get("metric") or entry["metric"]
+        metric = column.get("metric") or entry.get("metric")
+        if metric is None:
+            raise UserError(
+                f"config/tables.yaml: {name}: column {column['title']!r} has no metric; give it "
+                f"one of {', '.join(UNITS)}, or the table"
+            )
         columns.append(
             {
                 "dataset": column["dataset"],
@@ -145,6 +150,11 @@ def table_spec(
                     (scaled_down or {}).get(f"{column['dataset']}/{column['labels']}", [])
                 ),
             }
+        )
+    if "paper" in entry and "results" not in paper_results.get(entry["paper"], {}):
+        raise UserError(
+            f"config/tables.yaml: {name}: config/paper_results.yaml has no table "
+            f"{entry['paper']!r} with results; correct `paper`, or leave it out"
         )
     results = paper_results[entry["paper"]]["results"] if "paper" in entry else {}
     for column in columns:

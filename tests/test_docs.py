@@ -1,13 +1,15 @@
-"""The README: its example runs, its blocks are filled from results, its lists are true."""
+"""The READMEs: the example runs, blocks are filled from results, lists are true and whole."""
 
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flowgmm.config import load
+from flowgmm.config import load, read_yaml
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -66,3 +68,22 @@ def test_make_docs_fills_blocks_again_and_again(tmp_path: Path) -> None:
     assert texts[0].endswith("<!-- b/table_1 -->\nkept\n<!-- / -->\nend\n")
     assert (tmp_path / "docs" / "a_figure_1.png").read_text() == "PNG"
     assert "b/table_1: left as it was" in done.stdout
+
+
+def keys(schema: Any) -> Iterator[str]:
+    """Names of all keys that a schema allows, at any depth."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from keys(part)
+
+
+@pytest.mark.parametrize("name", ["config", "recipe", "datasets", "methods", "tables", "figures"])
+def test_every_key_is_explained(name: str) -> None:
+    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    (section,) = [part for part in text.split("\n## ") if part.startswith(name)]
+    wanted = set(keys(read_yaml(ROOT / "workflow" / "schemas" / f"{name}.schema.yaml")))
+    assert len(wanted) > 4
+    assert not [key for key in wanted if not re.search(rf"\b{key}\b", section)]

@@ -149,6 +149,12 @@ def test_mistakes_in_the_config_name_the_place():
     entry = TABLES["table_1"] | {"columns": [{"dataset": "mars", "labels": "1", "title": "M"}]}
     with pytest.raises(UserError, match=r"points at 'mars', which table_1 of"):
         tables.table_spec("table_1", entry, PAPER, METHODS, recipe="official")
+    entry = TABLES["table_1"] | {"paper": "table_9"}
+    with pytest.raises(UserError, match=r"paper_results.yaml has no table 'table_9' with results"):
+        tables.table_spec("table_1", entry, PAPER, METHODS, recipe="official")
+    entry = {key: value for key, value in TABLES["demo"].items() if key != "metric"}
+    with pytest.raises(UserError, match=r"demo: column 'digits, 50 labels' has no metric"):
+        tables.table_spec("demo", entry, PAPER, METHODS, recipe="official")
 
 
 # Cells
