@@ -226,6 +226,12 @@ def test_repeated_key(tmp_path: Path) -> None:
         read_yaml(path)
 
 
+def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("[1e-3, 1.0e-3, -2E+5, 3, 1e-3x, '1e-3', e1, 5e]")
+    assert read_yaml(path) == [1e-3, 1e-3, -2e5, 3, "1e-3x", "1e-3", "e1", "5e"]
+
+
 def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
     base = {"a": {"b": [1, 2], "c": 1}}
     merged = merge(base, {"a": {"b": [3]}})
