@@ -328,6 +328,11 @@ def test_miniboone_as_the_authors_prepared_it(tmp_path):
         ),
         ("miniboone", lambda raw: truncate(raw / "MiniBooNE_PID.txt"), "expected 1000 rows of 50"),
         ("miniboone", lambda raw: (raw / "MiniBooNE_PID.txt").write_text("a,b\n1,2"), "first line"),
+        (
+            "miniboone",
+            lambda raw: (raw / "MiniBooNE_PID.txt").write_bytes(b"\xff\xfe"),
+            "first line",
+        ),
     ],
 )
 def test_wrong_uci_files(tmp_path, name, spoil, message):

@@ -146,7 +146,7 @@ def _sample(
 
 def _read_miniboone(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        with path.open() as handle:
+        with path.open(encoding="utf-8", errors="replace") as handle:
             first = handle.readline().split()
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; run the rule fetch") from error
