@@ -57,6 +57,26 @@ def test_every_job_of_every_recipe_resolves(recipe: str) -> None:
                     assert sum(value is not None for value in steps) == 1, (run, steps)
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_figure_has_means_for_its_classes(recipe: str, tmp_path: Path) -> None:
+    from flowgmm.datasets import load as load_data
+    from flowgmm.mixture import fixed_means
+    from flowgmm.streams import Stream
+
+    config = load(ROOT, settings(recipe=recipe))
+    jobs = [
+        job
+        for name, entry in config.figures.items()
+        if "panels" in entry
+        for job in config.figure_jobs(name)
+    ]
+    assert len(jobs) > 4
+    for job in jobs:
+        params = config.train_spec(job)["params"]
+        data = load_data(config.features_spec(job.run.dataset), tmp_path)
+        fixed_means(params["means"], len(data.classes), 2, params["mean_scale"], Stream([0]))
+
+
 def test_built_estimators_accept_their_parameters() -> None:
     """The signatures read from sources are those that Python sees."""
     config = load(ROOT, settings())
