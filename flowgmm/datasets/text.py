@@ -117,6 +117,8 @@ def _open(raw: Path, name: str, archive: str | None, encoding: str) -> Iterator[
             f"{path} is not {encoding} (byte {error.object[error.start]:#04x}); "
             "set the option `encoding`, e.g. latin-1"
         ) from error
+    except csv.Error as error:
+        raise UserError(f"{path} is no CSV file ({error}); look for an unclosed quote") from error
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
         raise UserError(
             f"{path} is cut off or damaged ({error}); delete it and fetch it again"
