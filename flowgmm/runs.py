@@ -75,7 +75,7 @@ def run(
     checkpoint = checkpoints / content_hash({"spec": spec, "hashes": hashes})
     try:
         if spec["neural"]:
-            fitted = _fit_stack(spec, data["X_train"], tasks, checkpoint, device, threads, progress)
+            fitted = _fit_stack(spec, data, tasks, checkpoint, device, threads, progress)
         else:
             fitted = _fit_each(spec, data, tasks, progress)
     except UserError:
@@ -141,7 +141,7 @@ def _task(spec: Mapping[str, Any], y_train: np.ndarray, path: Path) -> _Task:
 
 def _fit_stack(
     spec: Mapping[str, Any],
-    X: np.ndarray,
+    data: Mapping[str, np.ndarray],
     tasks: Sequence[_Task],
     checkpoint: Path,
     device: str,
@@ -164,12 +164,17 @@ def _fit_stack(
             f"{spec['dataset']}/{spec['labels']}: seeds with {sorted(sizes)} points cannot share "
             "a stack; set seeds_per_job: 1 in config/config.yaml"
         )
+    val = None
+    if params.get("keep") == "best_val":
+        val_rows = np.stack([task.split["val"] for task in tasks])
+        val = val_rows, data["y_train"][val_rows]
     checkpoint.mkdir(parents=True, exist_ok=True)
     type(estimators[0]).fit_stack(
         estimators,
-        X,
+        data["X_train"],
         np.stack([task.y for task in tasks]),
         rows=np.stack([task.rows for task in tasks]),
+        val=val,
         checkpoint=checkpoint / "state",
         progress=progress,
     )

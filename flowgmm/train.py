@@ -130,6 +130,28 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
+class _Best:
+    """Of each seed, the parameters with the highest validation score so far (D41)."""
+
+    def __init__(self, model: nn.Module):
+        self.state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        first = next(iter(self.state.values()))
+        self.score = first.new_full((len(first),), -math.inf)
+
+    def look(self, model: nn.Module, score: Tensor) -> None:
+        better = score > self.score
+        self.score = torch.where(better, score.to(self.score), self.score)
+        for name, value in model.state_dict().items():
+            self.state[name][better] = value[better]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"best_score": self.score} | {f"best.{k}": v for k, v in self.state.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self.score = tensors["best_score"].to(self.score)
+        self.state = {k: tensors[f"best.{k}"].to(v) for k, v in self.state.items()}
+
+
 class _Checkpoint:
     """The state of a run in one safetensors file, written whole or not at all."""
 
@@ -138,13 +160,20 @@ class _Checkpoint:
         self.fingerprint = fingerprint
 
     def save(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, history: History
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        history: History,
+        best: _Best | None,
     ) -> None:
         import json
 
         from safetensors.torch import save_file
 
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+        if best is not None:
+            tensors |= best.tensors()
         for i, parameter in enumerate(_parameters(optimizer)):
             state = optimizer.state[parameter]
             tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
@@ -156,7 +185,9 @@ class _Checkpoint:
         with atomic_path(self.path) as part:
             save_file({k: v.contiguous() for k, v in tensors.items()}, part, metadata=header)
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, History]:
+    def load(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, best: _Best | None
+    ) -> tuple[int, History]:
         import json
 
         from safetensors import SafetensorError, safe_open
@@ -179,6 +210,8 @@ class _Checkpoint:
         model.load_state_dict(
             {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         )
+        if best is not None:
+            best.restore(tensors)
         for i, parameter in enumerate(_parameters(optimizer)):
             prefix = f"optimizer.{i}."
             optimizer.state[parameter] = {
@@ -233,6 +266,7 @@ def train(
     mixture_parameters: Iterable[nn.Parameter] = (),
     checkpoint: Path | None = None,
     identity: Any = None,
+    validate: Callable[[], Tensor] | None = None,
     progress: Progress | None = None,
 ) -> History:
     """Train a stack of models in place.
@@ -248,6 +282,8 @@ def train(
             business, once the results are safe.
         identity: JSON value that says which run the checkpoint belongs to, beside the shapes of
             the model and `training`.
+        validate: Score of each seed's model on validation points, shape (S,), asked for at every
+            look; the model ends with the parameters of each seed's best look. None: with the last.
         progress: Called a hundred times a run.
 
     Returns:
@@ -265,11 +301,14 @@ def train(
     n_seeds = networks[0].shape[0]
     device = networks[0].device
     keeper = None
+    best = _Best(model) if validate is not None else None
     start, history = 0, History()
     if checkpoint is not None:
         shapes = [[name, list(p.shape)] for name, p in model.state_dict().items()]
-        keeper = _Checkpoint(checkpoint, content_hash([shapes, repr(training), identity]))
-        start, history = keeper.load(model, optimizer)
+        keeper = _Checkpoint(
+            checkpoint, content_hash([shapes, repr(training), identity, best is None])
+        )
+        start, history = keeper.load(model, optimizer, best)
     look_every = max(1, training.n_steps // N_LOOKS)
     watch = _Watch(training.n_steps, look_every, history)
     sums: dict[str, Tensor] = {}
@@ -294,6 +333,10 @@ def train(
             continue
         watch.look(done, sums, since_look)
         sums, since_look = {}, 0
+        if validate is not None and best is not None:
+            score = validate()
+            best.look(model, score)
+            history.losses.setdefault("val_accuracy", []).append(score.tolist())
         if progress is not None:
             per_step = (time.monotonic() - started) / (done - first)
             progress(done, training.n_steps, f"{watch.text()} {1e3 * per_step:.1f} ms/step")
@@ -304,6 +347,8 @@ def train(
             and done < training.n_steps
             and time.monotonic() - saved >= CHECKPOINT_EVERY
         ):
-            keeper.save(model, optimizer, done, history)
+            keeper.save(model, optimizer, done, history, best)
             saved = time.monotonic()
+    if best is not None:
+        model.load_state_dict(best.state)
     return history

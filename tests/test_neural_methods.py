@@ -573,3 +573,35 @@ def test_noise_falls_to_nothing():
     model = FlowGMMClassifier(input_noise=0.4, noise_until=0.5)
     assert [round(model._noise(step, 100), 6) for step in (0, 25, 50, 99)] == [0.4, 0.2, 0.0, 0.0]
     assert FlowGMMClassifier(input_noise=0.4)._noise(99, 100) == 0.4
+
+
+def test_keeping_the_best_on_validation_points(moons, tmp_path, monkeypatch):
+    """The kept model has the best validation accuracy of all looks, also after a resume."""
+    X, y, _, truth = moons
+    rows, val = np.arange(100)[None], np.arange(100, 150)[None]
+
+    def fit(**options):
+        model = flow(random_state=0, keep="best_val", n_steps=200)
+        truth_val = truth[val]
+        FlowGMMClassifier.fit_stack([model], X, y[:100][None], rows, (val, truth_val), **options)
+        return model
+
+    model = fit()
+    best = max(model.history_["val_accuracy"])
+    assert np.mean(model.predict(X[100:150]) == truth[100:150]) == pytest.approx(best)
+    assert best > min(model.history_["val_accuracy"])
+
+    def stop(step, n_steps, text):
+        if step >= 150:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("flowgmm.train.CHECKPOINT_EVERY", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(checkpoint=tmp_path / "state", progress=stop)
+    resumed = fit(checkpoint=tmp_path / "state")
+    assert (resumed.score_samples(X) == model.score_samples(X)).all()
+    assert resumed.history_ == model.history_
+    with pytest.raises(ValueError, match="needs validation points"):
+        flow(keep="best_val").fit(X, y)
+    with pytest.raises(ValueError, match="expected last or best_val"):
+        flow(keep="first").fit(X, y)

@@ -379,3 +379,21 @@ def test_kill_9_at_any_moment_and_resume(tmp_path):
     assert reached <= steps[0] < steps[-1] == 200
     files = [tmp_path / name / "model.safetensors" for name in ("whole", "killed")]
     assert sha256(files[0]) == sha256(files[1])
+
+
+def test_the_best_look_is_kept_seed_by_seed():
+    """Scores that peak at different looks: each seed ends with the parameters it had there."""
+    model = Toy(2)
+    seen = []
+
+    def validate():
+        seen.append(model.w.detach().clone())
+        n = len(seen)
+        return torch.tensor([-abs(n - 3.0), -abs(n - 7.0)])
+
+    history = train(
+        model, toy_losses(model, torch.ones(2, 3).double()), Training(100), validate=validate
+    )
+    assert torch.equal(model.w[0], seen[2][0])
+    assert torch.equal(model.w[1], seen[6][1])
+    assert len(history.losses["val_accuracy"]) == len(history.steps) == len(seen)

@@ -83,6 +83,8 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         unlabelled_batch: Unlabelled points per step.
         sampling: `shuffle`, `fixed` or `replacement`.
         optimizer, lr, weight_decay, schedule, clip_norm: See `flowgmm.train.Training`.
+        keep: `last`: the parameters after the last step; `best_val`: those with the highest
+            accuracy on validation points (D41; through `fit_stack`).
         precision: `fp32`, `bf16` (the conditioners' matrix products only) or `fp64`.
         device: `auto`, `cpu`, `cuda`, ...
         random_state: Seed of weights, means, batches, dropout and noise.
@@ -146,6 +148,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         weight_decay: float = 1e-5,
         schedule: str = "cosine",
         clip_norm: float | None = 100.0,
+        keep: str = "last",
         precision: str = "fp32",
         device: str = "auto",
         random_state: Any = None,
@@ -186,6 +189,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.clip_norm = clip_norm
+        self.keep = keep
         self.precision = precision
         self.device = device
         self.random_state = random_state

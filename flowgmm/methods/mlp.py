@@ -30,6 +30,8 @@ class DropoutMLPClassifier(NeuralClassifier):
         n_steps: Optimizer steps.
         labelled_batch: Labelled points per step; None: all.
         sampling, optimizer, lr, weight_decay, schedule, clip_norm: See `flowgmm.train.Training`.
+        keep: `last`: the parameters after the last step; `best_val`: those with the highest
+            accuracy on validation points (D41; through `fit_stack`).
         precision: `fp32`, `bf16` (matrix products only) or `fp64`.
         device: `auto`, `cpu`, `cuda`, ...
         random_state: Seed of the initial weights, batches and dropout.
@@ -52,6 +54,7 @@ class DropoutMLPClassifier(NeuralClassifier):
         weight_decay: float = 1e-5,
         schedule: str = "cosine",
         clip_norm: float | None = None,
+        keep: str = "last",
         precision: str = "fp32",
         device: str = "auto",
         random_state: Any = None,
@@ -69,6 +72,7 @@ class DropoutMLPClassifier(NeuralClassifier):
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.clip_norm = clip_norm
+        self.keep = keep
         self.precision = precision
         self.device = device
         self.random_state = random_state

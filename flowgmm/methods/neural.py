@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -180,6 +180,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         X: np.ndarray,
         ys: np.ndarray,
         rows: np.ndarray | None = None,
+        val: tuple[np.ndarray, np.ndarray] | None = None,
         checkpoint: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -190,6 +191,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             X: Points, shape (N, D).
             ys: Classes, -1 where unlabelled, shape (S, n). Every seed has as many labelled points.
             rows: Rows of X that each seed uses, shape (S, n); None: all, in order.
+            val: Rows of X for validation and their classes, both shape (S, n_val); only
+                `keep="best_val"` looks at them.
             checkpoint: File to resume from, if there, and to save to; it belongs to these
                 estimators and data.
             progress: Called a hundred times with (step, n_steps, text).
@@ -243,6 +246,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         batches = first._batches(x, codes, rows, streams["batches"])
         model = first._build(batches, len(classes), streams).to(device=device, dtype=dtype)
         training = first._training(batches.steps_per_epoch)
+        validate = first._validation(model, x, classes, val, n_init)
         history = train(
             model,
             lambda step: first._losses(model, batches, streams, step, training.n_steps),
@@ -256,6 +260,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 places,
                 [_digest(array) for array in (X, rows, codes)],
             ],
+            validate=validate,
             progress=progress,
         )
         scores = first._init_scores(model, batches)
@@ -267,6 +272,36 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             estimator.history_ = _slice_history(history, s)
             estimator.failure_ = history.failures.get(s)
             estimator.n_iter_ = history.steps[-1]
+
+    def _validation(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        classes: np.ndarray,
+        val: tuple[np.ndarray, np.ndarray] | None,
+        n_init: int,
+    ) -> Callable[[], Tensor] | None:
+        """What `train` asks for each slice's accuracy on its validation points, or None."""
+        if self.keep == "last":
+            return None
+        if self.keep != "best_val":
+            raise ValueError(f"unknown keep {self.keep!r}; expected last or best_val")
+        if val is None:
+            raise ValueError("keep='best_val' needs validation points: fit_stack's `val`")
+        rows, truth = (
+            torch.as_tensor(np.repeat(part, n_init, axis=0)).to(x.device)
+            for part in (val[0], np.searchsorted(classes, val[1]))
+        )
+
+        @torch.no_grad()
+        def accuracy() -> Tensor:
+            hits = [
+                self._log_posterior(model, x[part]).argmax(-1) == true
+                for part, true in zip(rows.split(CHUNK, 1), truth.split(CHUNK, 1), strict=True)
+            ]
+            return torch.cat(hits, dim=1).double().mean(1)
+
+        return accuracy
 
     def _shared_params(self) -> dict[str, Any]:
         return {k: v for k, v in self.get_params().items() if k not in self._per_seed}
