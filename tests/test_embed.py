@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowgmm import embed as module
 from flowgmm.datasets import dataset_spec
-from flowgmm.embed import embed, embed_dataset
+from flowgmm.embed import embed_dataset
+from flowgmm.embed import embed_texts as embed
+from flowgmm.embed import text as module
 from flowgmm.errors import UserError
 from flowgmm.files import sha256
 
