@@ -98,6 +98,9 @@ class Images:
     notes: list[str] = field(default_factory=list)
 
 
+Data = Arrays | Texts | Images
+
+
 def dataset_spec(
     name: str, entry: Mapping[str, Any], mirror: Path | None, surrogate: bool = False
 ) -> dict[str, Any]:
@@ -146,7 +149,7 @@ def dataset_spec(
     }
 
 
-def load(spec: Mapping[str, Any], raw: Path) -> Arrays | Texts | Images:
+def load(spec: Mapping[str, Any], raw: Path) -> Data:
     """Call the dataset's loader.
 
     Arguments:
@@ -162,9 +165,7 @@ def load(spec: Mapping[str, Any], raw: Path) -> Arrays | Texts | Images:
             f"dataset {name!r}: unknown loader {loader!r}; expected one of {', '.join(LOADERS)}"
         )
     module, function = LOADERS[loader].split(":")
-    call: Callable[..., Arrays | Texts | Images] = getattr(
-        importlib.import_module(module), function
-    )
+    call: Callable[..., Data] = getattr(importlib.import_module(module), function)
     options = spec.get("options", {})
     try:
         inspect.signature(call).bind(raw, **options)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.datasets import Arrays, Images, Texts, finish, load
+from flowgmm.datasets import Arrays, Texts, finish, load
 from flowgmm.embed.cache import Progress
 from flowgmm.embed.image import deviation, embed_images, native_resolution
 from flowgmm.embed.text import PACKAGED, PAPER_TEXT_ENCODER, embed_texts

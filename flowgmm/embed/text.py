@@ -234,7 +234,8 @@ def encoder_folder(encoder: str, cache: Path) -> Path:
         return folder
     if folder.is_absolute() or encoder.startswith("."):
         raise UserError(
-            f"encoder {encoder!r}: there is no such folder; correct `text_encoder` in config/config.yaml"
+            f"encoder {encoder!r}: there is no such folder; correct `text_encoder` in "
+            "config/config.yaml"
         )
     return _hub_folder(encoder)
 
@@ -316,6 +317,6 @@ def _hub_folder(encoder: str) -> Path:
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"encoder {encoder!r} cannot be had from the model hub ({reason}); set `text_encoder` in "
-            "config/config.yaml to a local folder with its files, or to minilm, which is a package"
+            f"encoder {encoder!r} cannot be had from the model hub ({reason}); set `text_encoder` "
+            "in config/config.yaml to a local folder with its files, or to minilm, a package"
         ) from error
