@@ -121,7 +121,8 @@ class StackedMLP(nn.Module):
             dropout: Stream of the dropout masks; None switches dropout off (evaluation).
         """
         for layer, p in zip(self.layers[:-1], self.dropout, strict=True):
-            drop = dropout is not None and p > 0
-            kept = dropout.kept((x.shape[1], layer.weight.shape[2]), p) if drop else None
-            x = _ReLUDropout.apply(layer(x), kept, 1 / (1 - p) if drop else 1.0)
+            x, kept, scale = layer(x), None, 1.0
+            if dropout is not None and p > 0:
+                kept, scale = dropout.kept(x.shape[1:], p), 1 / (1 - p)
+            x = _ReLUDropout.apply(x, kept, scale)
         return self.layers[-1](x)

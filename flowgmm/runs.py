@@ -316,6 +316,10 @@ def _entry(
         failure, found = str(error), {}
     if failure is not None:
         return entry | {"status": "failed", "reason": failure, "metrics": {}}
+    least = spec["collapsed_below"]
+    if least and (accuracy := found["val"]["accuracy"]) < least:
+        reason = f"collapsed: validation accuracy {accuracy:.1%} is below {least:.0%}"
+        return entry | {"status": "failed", "reason": reason, "metrics": found}
     return entry | {"status": "ok", "metrics": found}
 
 

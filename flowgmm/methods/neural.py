@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ class Batches:
         return self.x[self.unlabelled.gather(1, self._positions("unlabelled", n, size, step))]
 
 
-class NeuralClassifier(ClassifierMixin, BaseEstimator):
+class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Base of the neural classifiers; a subclass builds the stack and says what a step minimises.
 
     A stack of seeds trains as one model whose parameters have the seed as their first axis.
@@ -116,14 +117,15 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
     # -- what a subclass provides ------------------------------------------------------------
 
+    @abstractmethod
     def _build(self, batches: Batches, n_classes: int, streams: dict[str, Stream]) -> nn.Module:
         """The untrained stack, on the CPU or the batches' device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _empty(self, n_features: int, n_classes: int) -> nn.Module:
         """A stack of one with the right shapes, to load parameters into."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _losses(
         self,
         model: nn.Module,
@@ -133,11 +135,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         n_steps: int,
     ) -> dict[str, Tensor]:
         """Losses per seed at a step; see `flowgmm.train.train`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _log_posterior(self, model: nn.Module, x: Tensor) -> Tensor:
         """Posterior log p(y | x), shape (S, B, K), of preprocessed points, shape (S, B, D)."""
-        raise NotImplementedError
 
     def _mixture_parameters(self, model: nn.Module) -> list[nn.Parameter]:
         return []
@@ -327,7 +328,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             unlabelled = list(rows)
         else:
             unlabelled = [row[code < 0] for row, code in zip(rows, codes, strict=True)]
-        on_device = lambda parts: torch.as_tensor(np.stack(parts)).to(x.device)  # noqa: E731
+
+        def on_device(parts: list[np.ndarray]) -> Tensor:
+            return torch.as_tensor(np.stack(parts)).to(x.device)
+
         return Batches(
             x,
             on_device(labelled),
