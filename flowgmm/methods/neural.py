@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -183,6 +184,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         rows: np.ndarray | None = None,
         val: tuple[np.ndarray, np.ndarray] | None = None,
         checkpoint: Path | None = None,
+        share: float = 1.0,
         progress: Progress | None = None,
     ) -> None:
         """Fit S estimators that differ only in `random_state` in one stacked training.
@@ -196,6 +198,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
                 `keep="best_val"` looks at them.
             checkpoint: File to resume from, if there, and to save to; it belongs to these
                 estimators and data.
+            share: Share of the steps to make, for a look at an unfinished training.
             progress: Called a hundred times with (step, n_steps, text).
 
         Afterwards an estimator is fitted, and its `failure_` is None or says how it diverged.
@@ -262,6 +265,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
                 [_digest(array) for array in (X, rows, codes)],
             ],
             validate=validate,
+            stop=math.ceil(share * training.n_steps),
             progress=progress,
         )
         scores = first._init_scores(model, batches)
