@@ -358,7 +358,7 @@ class Config:
         entry = self.method(run.method)
         methods = self.resolve(run.dataset, run.labels).get("methods", {})
         settings: dict[str, Any] = {"preprocess": "none", "params": {}, "tune": None}
-        settings["tune_with"] = {}
+        settings |= {"tune_with": {}, "restart": "none"}
         for name in (entry.get("base"), run.method):
             settings = merge(settings, methods.get(name, {}))
         return settings
@@ -674,6 +674,8 @@ def _check_method(config: Config, name: str, settings: Mapping[str, Any], where:
             f"{where}.{name}.tune: neural methods are not tuned inside a job; write one recipe "
             "for each candidate and compare on validation points"
         )
+    if not entry["neural"] and settings.get("restart", "none") != "none":
+        raise UserError(f"{where}.{name}.restart is for neural methods; remove it")
     allowed = PREPROCESS[entry["neural"]]
     if settings.get("preprocess", "none") not in allowed:
         raise _unknown(settings["preprocess"], allowed, "value", f"{where}.{name}.preprocess")

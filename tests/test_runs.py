@@ -24,6 +24,7 @@ BASE = {
     "evaluate": ["val", "unlabelled", "test"],
     "vary": {"split": True, "labels": True, "initialisation": True},
     "collapsed_below": 0.0,
+    "restart": "none",
     "scaled_down": [],
     "seeds": [0, 1],
     "splits": [0, 1],
@@ -151,6 +152,24 @@ def test_collapsed_seed_is_marked_and_keeps_its_numbers(
         assert ("collapsed" in (entry["reason"] or "")) is collapsed
         assert entry["metrics"]["test"]["accuracy"] >= 0
     assert any(entry["status"] == "failed" for entry in record["runs"])
+
+
+def test_restarts_draw_other_weights_until_the_start_is_good(
+    files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run(MLP, files, tmp_path / "plain")
+    spec = MLP | {"restart": "val"}
+    monkeypatch.setattr(runs, "RESTART_MARGIN", 2.0)  # any start is good enough
+    record = run(spec, files, tmp_path / "good")
+    assert [entry["restarts"]["count"] for entry in record["runs"]] == [0, 0]
+    assert [e["metrics"] for e in record["runs"]] == [e["metrics"] for e in plain["runs"]]
+    monkeypatch.setattr(runs, "RESTART_MARGIN", -2.0)  # none is
+    record = run(spec, files, tmp_path / "poor")
+    assert [entry["restarts"]["count"] for entry in record["runs"]] == [3, 3]
+    assert [len(entry["restarts"]["tried"]) for entry in record["runs"]] == [3, 3]
+    for before, after in zip(plain["runs"], record["runs"], strict=True):
+        assert before["seeds"]["initialisation"] != after["seeds"]["initialisation"]
+        assert before["seeds"]["labels"] == after["seeds"]["labels"]
 
 
 def test_interrupted_training_leaves_no_output_and_comes_out_the_same(
