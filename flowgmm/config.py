@@ -24,6 +24,8 @@ FILES = ("datasets", "methods", "tables", "figures", "paper_results")
 # Parameters of `draw_split` that the config does not set.
 FIXED = ("y_train", "split_seed", "labels_seed")
 LABELS_A_STEP = ("unlabelled_batch", "n_labels")
+# Kinds of datasets whose features come from an encoder, and the setting that names it.
+ENCODERS = {"text": "text_encoder", "transfer": "image_encoder"}
 PREPROCESS = {True: ("none", "standardise", "pca"), False: ("none", "unit_norm", "standardise")}
 
 
@@ -288,12 +290,16 @@ class Config:
         if self.is_surrogate(dataset):
             return f"{dataset}-surrogate"
         if self.is_embedded(dataset):
-            return f"{dataset}-{Path(self.settings['encoder']).name}"
+            return f"{dataset}-{Path(self.encoder(dataset)).name}"
         return dataset
 
     def is_embedded(self, dataset: str) -> bool:
-        """Whether the dataset's features come from the encoder."""
-        return self.dataset(dataset)["kind"] == "text" and not self.is_surrogate(dataset)
+        """Whether the dataset's features come from an encoder."""
+        return self.dataset(dataset)["kind"] in ENCODERS and not self.is_surrogate(dataset)
+
+    def encoder(self, dataset: str) -> str:
+        """The encoder of an embedded dataset."""
+        return str(self.settings[ENCODERS[self.dataset(dataset)["kind"]]])
 
     def features_path(self, dataset: str) -> str:
         """The dataset's features file."""
@@ -307,7 +313,7 @@ class Config:
         spec = dataset_spec(dataset, self.dataset(dataset), self.mirror, surrogate)
         modules = ["flowgmm.datasets", LOADERS[spec["loader"]].split(":")[0]]
         if self.is_embedded(dataset):
-            spec["encoder"] = self.settings["encoder"]
+            spec["encoder"] = self.encoder(dataset)
             modules.append("flowgmm.embed")
         return spec | {"code": code_hash(*modules)}
 
