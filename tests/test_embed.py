@@ -169,9 +169,9 @@ def test_resuming_skips_finished_chunks(encoder, texts, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("empty", ["", "  ", '""', ";"])
-def test_empty_text_names_the_row(encoder, tmp_path, empty):
-    with pytest.raises(UserError, match="train: the text of row 1 is empty; take the row out"):
-        embed(["a cat", empty], encoder, tmp_path, where="train")
+def test_empty_text_is_named(encoder, tmp_path, empty):
+    with pytest.raises(UserError, match=r"text 2 of 2 is empty .*; leave it out"):
+        embed(["a cat", empty], encoder, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
