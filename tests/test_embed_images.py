@@ -53,7 +53,9 @@ def encoder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def images():
-    return smooth(50, 12)
+    images = smooth(50, 12)
+    images[0] = 255 * (images[0] > 127)  # edges, where interpolated values leave the range
+    return images
 
 
 def smooth(n, side):
@@ -83,8 +85,8 @@ def test_as_one_by_one_by_hand(encoder, images, tmp_path, resolution, channels_l
     got = embed_images(images, encoder, tmp_path, precision="fp32", **options)
     assert got.shape == (50, 16) and got.dtype == np.float32
     expected = by_hand(images, tiny(), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), resolution or SIDE)
-    # PIL rounds pixels to 1/255.
-    np.testing.assert_allclose(got, expected, atol=1e-3)
+    # PIL rounds and cuts off pixels twice, after each axis.
+    np.testing.assert_allclose(got, expected, atol=4e-3)
     assert np.ptp(expected, axis=0).max() > 0.1
 
 
