@@ -113,7 +113,9 @@ def test_prediction_never_holds_the_whole_kernel(problem, monkeypatch):
     monkeypatch.setattr(label_spreading, "BLOCK_ENTRIES", 7 * len(X))
     sizes = []
     inductive = model._inductive
-    monkeypatch.setattr(model, "_inductive", lambda X: sizes.append(len(X)) or inductive(X))
+    monkeypatch.setattr(
+        model, "_inductive", lambda X, graph: sizes.append(len(X)) or inductive(X, graph)
+    )
     assert len(model.predict(X_new)) == sum(sizes) == len(X_new)
     assert max(sizes) == 7
 

@@ -19,6 +19,8 @@ __all__ = ["KNNLabelSpreading", "RBFLabelSpreading"]
 # Cholesky is exact even for tiny scores but O(n^3): 18 s for a fit of 10,000 points on 2 cores,
 # where conjugate gradients, O(n^2), take 5 s. Above this many points the latter take over.
 LARGEST_CHOLESKY = 12_000
+# Types that are taken as they are; only the graph and blocks of new points become float64.
+TYPES = [np.float64, np.float32]
 # Entries of one block of the kernel between new points and the graph: 128 MB in float64.
 BLOCK_ENTRIES = 2**24
 
@@ -43,13 +45,14 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):
         self._check_parameters()
         if self.n_unlabelled < 0:
             raise ValueError(f"n_unlabelled={self.n_unlabelled} must be 0 or more")
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        X, y = validate_data(self, X, y, dtype=TYPES)
         self.classes_, codes = encode_labels(y)
         self.graph_indices_ = self._draw_graph(codes)
-        self.X_ = _unit_rows(X[self.graph_indices_], self.graph_indices_)
+        # As given: in float32 half of what its unit vectors take.
+        self.X_ = X[self.graph_indices_]
         codes = codes[self.graph_indices_]
         self._majority = int(np.bincount(codes[codes >= 0]).argmax())
-        scores = self._spread(codes)
+        scores = self._spread(self._graph(), codes)
         self.n_unreached_ = int((scores.sum(1) == 0).sum())
         self.label_distributions_ = self._distributions(scores)
         self.transduction_ = self.classes_[self.label_distributions_.argmax(1)]
@@ -81,9 +84,18 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):
 
     def _scores(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        X = _unit_rows(X, np.arange(len(X)))
-        return np.concatenate([self._inductive(X[rows]) for rows in _blocks(len(X), len(self.X_))])
+        X = validate_data(self, X, dtype=TYPES, reset=False)
+        numbers, graph = np.arange(len(X)), self._graph()
+        return np.concatenate(
+            [
+                self._inductive(_unit_rows(X[rows], numbers[rows]), graph)
+                for rows in _blocks(len(X), max(graph.shape))
+            ]
+        )
+
+    def _graph(self) -> np.ndarray:
+        """Unit vectors of the graph's points, shape (n, D)."""
+        return _unit_rows(self.X_, self.graph_indices_)
 
     def _distributions(self, scores: np.ndarray) -> np.ndarray:
         total = scores.sum(1, keepdims=True)
@@ -95,11 +107,11 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):
         """Raise ValueError if a hyper-parameter is out of range."""
 
     @abstractmethod
-    def _spread(self, codes: np.ndarray) -> np.ndarray:
-        """Scores (n, K) >= 0 of the graph's points from their codes (n,); 0 where unreached."""
+    def _spread(self, graph: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Scores (n, K) >= 0 of the unit vectors (n, D) from their codes (n,); 0: unreached."""
 
     @abstractmethod
-    def _inductive(self, X: np.ndarray) -> np.ndarray:
+    def _inductive(self, X: np.ndarray, graph: np.ndarray) -> np.ndarray:
         """Scores (B, K) >= 0 of new unit vectors (B, D); rows up to a positive factor."""
 
 
@@ -149,9 +161,9 @@ class RBFLabelSpreading(_GraphClassifier):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0")
 
-    def _spread(self, codes: np.ndarray) -> np.ndarray:
+    def _spread(self, graph: np.ndarray, codes: np.ndarray) -> np.ndarray:
         # One (n, n) array becomes cosines, W, S and at last the system, since it may take 0.8 GB.
-        matrix = self.X_ @ self.X_.T
+        matrix = graph @ graph.T
         matrix -= 1
         matrix *= self.gamma
         np.exp(matrix, out=matrix)
@@ -202,8 +214,8 @@ class RBFLabelSpreading(_GraphClassifier):
             )
         return np.maximum(solution.reshape(targets.shape), 0)
 
-    def _inductive(self, X: np.ndarray) -> np.ndarray:
-        kernel = X @ self.X_.T
+    def _inductive(self, X: np.ndarray, graph: np.ndarray) -> np.ndarray:
+        kernel = X @ graph.T
         # Relative to the nearest point, so that a large gamma does not make a whole row 0.
         kernel -= kernel.max(1, keepdims=True)
         kernel *= self.gamma
@@ -253,7 +265,7 @@ class KNNLabelSpreading(_GraphClassifier):
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha={self.alpha} must lie between 0 and 1")
 
-    def _spread(self, codes: np.ndarray) -> np.ndarray:
+    def _spread(self, graph: np.ndarray, codes: np.ndarray) -> np.ndarray:
         if self.n_neighbors > len(codes):
             raise ValueError(
                 f"n_neighbors={self.n_neighbors}, but the graph has n_samples={len(codes)}; "
@@ -262,18 +274,19 @@ class KNNLabelSpreading(_GraphClassifier):
         # scikit-learn's default of 30 iterations is too few for an alpha above 0.6.
         self._spreading = LabelSpreading(
             kernel="knn", n_neighbors=self.n_neighbors, alpha=self.alpha, max_iter=1000
-        ).fit(self.X_, codes)
+        ).fit(graph, codes)
         self.n_iter_ = self._spreading.n_iter_
         return self._spreading.label_distributions_
 
-    def _inductive(self, X: np.ndarray) -> np.ndarray:
+    def _inductive(self, X: np.ndarray, graph: np.ndarray) -> np.ndarray:
         # scikit-learn divides 0 by 0 where none of the neighbours was reached.
         with np.errstate(invalid="ignore"):
             return np.nan_to_num(self._spreading.predict_proba(X), nan=0.0)
 
 
 def _unit_rows(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """X with rows of length 1; `rows` are their numbers in the caller's array, for the error."""
+    """X with rows of length 1, in float64; `rows` are their numbers, for the error."""
+    X = np.asarray(X, np.float64)
     largest = np.abs(X).max(1, keepdims=True)
     if not largest.all():
         raise ValueError(
