@@ -334,9 +334,8 @@ def _cross_validate(
                 **_rivals(X, ys[k], X[rows[inside]], int(y.max()) + 1),
             }
             for method, values in said.items():
-                log_proba.setdefault(method, np.empty((len(rows), values.shape[1])))[inside] = (
-                    values
-                )
+                whole = log_proba.setdefault(method, np.empty((len(rows), values.shape[1])))
+                whole[inside] = values
     return _HeldOut(rows, fold, log_proba)
 
 

@@ -98,15 +98,20 @@ def test_every_label_is_held_out_once_and_hidden_from_the_model_that_is_scored_o
     monkeypatch.setattr(
         own_data,
         "_train",
-        lambda estimators, X, ys, *a: seen.extend(ys) or train(estimators, X, ys, *a),
+        lambda estimators, X, ys, *a: (
+            seen.extend(zip(estimators, ys, strict=True)) or train(estimators, X, ys, *a)
+        ),
     )
     held_out = own_data._cross_validate(X, codes, 0, None)
     assert held_out.rows.tolist() == list(range(23))
-    hidden = np.stack([(y == -1) & (codes >= 0) for y in seen])
-    assert (hidden.sum(axis=0) == (codes >= 0)).all()
-    # Members of a stack come in the order of their folds, smaller training parts first.
-    parts = {tuple(np.flatnonzero(row)) for row in hidden}
-    assert parts == {tuple(np.flatnonzero(held_out.fold == k)) for k in range(3)}
+    scored = np.zeros(23, int)
+    for estimator, y in seen:
+        hidden = np.flatnonzero((y == -1) & (codes >= 0))
+        scored[hidden] += 1
+        assert len(set(held_out.fold[hidden])) == 1
+        expected = estimator.predict_log_proba(X[hidden])
+        assert np.allclose(held_out.log_proba["FlowGMM"][hidden], expected, atol=1e-5)
+    assert (scored == 1).all() and len(seen) == 3
 
 
 def test_plenty_of_labels_are_held_out_in_part(monkeypatch):
@@ -115,7 +120,10 @@ def test_plenty_of_labels_are_held_out_in_part(monkeypatch):
     codes = np.arange(80) % 2
     held_out = own_data._cross_validate(X, codes, 0, None)
     assert len(held_out.rows) == 16 and not held_out.fold.any()
-    assert np.isfinite(held_out.calibrated(codes[held_out.rows])).all()
+    # Labels that agree with the model would make it surer than it is.
+    raw = held_out.log_proba["FlowGMM"]
+    assert np.allclose(held_out.calibrated(raw.argmax(axis=1)), raw, atol=1e-6)
+    assert (held_out.calibrated(raw.argmin(axis=1)).max(axis=1) < raw.max(axis=1)).all()
 
 
 def test_predict_repeats_what_fit_said_and_reads_new_levels(fitted, tmp_path):
