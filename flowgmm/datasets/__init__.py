@@ -38,6 +38,7 @@ LOADERS = {
     "hepmass": "flowgmm.datasets.uci:load_hepmass",
     "miniboone": "flowgmm.datasets.uci:load_miniboone",
     "table": "flowgmm.datasets.table:load_table",
+    "arrays": "flowgmm.datasets.arrays:load_arrays",
     "surrogate": "flowgmm.datasets.surrogate:load_surrogate",
 }
 

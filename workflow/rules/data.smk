@@ -5,6 +5,9 @@ rule fetch:
         "results/logs/fetch/{dataset}/{file}.log",
     benchmark:
         "results/benchmarks/fetch/{dataset}/{file}.tsv"
+    wildcard_constraints:
+        # Not the files that rules of rules/datasets make.
+        dataset=f"(?!({one_of(project.made_files())})$)[A-Za-z0-9_.]+",
     conda:
         "../../environment.yml"
     resources:
