@@ -1,4 +1,4 @@
-"""The command `flowgmm`, thin: options in, a call of the package, one screen out."""
+"""The command `flowgmm`: every command is options in, one call of the package, one screen out."""
 
 import functools
 import sys

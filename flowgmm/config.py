@@ -37,6 +37,9 @@ RULES = Path("workflow", "rules", "datasets")
 FILES = ("datasets", "methods", "tables", "figures", "paper_results")
 # Parameters of `draw_split` that the config does not set.
 FIXED = ("y_train", "split_seed", "labels_seed")
+LABELS_A_STEP = ("unlabelled_batch", "n_labels")
+# Kinds of datasets whose features come from an encoder, and the setting that names it.
+ENCODERS = {"text": "text_encoder", "transfer": "image_encoder"}
 PREPROCESS = {True: ("none", "standardise", "pca"), False: ("none", "unit_norm", "standardise")}
 
 
@@ -173,14 +176,14 @@ def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
 
 
 @functools.cache
-def parameters_of(estimator: str) -> tuple[str, ...] | None:
-    """Names that a class's constructor, or a function, takes; read from the source, not imported.
+def parameters_of(estimator: str) -> dict[str, str] | None:
+    """What a class's constructor, or a function, takes; read from the source, not imported.
 
     Arguments:
         estimator: Import path.
 
     Returns:
-        The names, or None if there is no such class or function.
+        Type hint (empty if there is none) by name, or None if there is no such class or function.
     """
     module, _, name = estimator.rpartition(".")
     source = _source(module)
@@ -192,10 +195,10 @@ def parameters_of(estimator: str) -> tuple[str, ...] | None:
         if isinstance(node, ast.ClassDef) and node.name == name:
             for member in node.body:
                 if isinstance(member, ast.FunctionDef) and member.name == "__init__":
-                    return _arguments(member)[1:]
+                    return {k: v for k, v in _arguments(member).items() if k != "self"}
             bases = [b.id for b in node.bases if isinstance(b, ast.Name)]
             found = (parameters_of(f"{module}.{base}") for base in bases)
-            return next((names for names in found if names is not None), ())
+            return next((names for names in found if names is not None), {})
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
@@ -207,9 +210,33 @@ def parameters_of(estimator: str) -> tuple[str, ...] | None:
     return None
 
 
-def _arguments(function: ast.FunctionDef) -> tuple[str, ...]:
+def _arguments(function: ast.FunctionDef) -> dict[str, str]:
     arguments = function.args
-    return tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs))
+    return {
+        a.arg: ast.unparse(a.annotation) if a.annotation else ""
+        for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    }
+
+
+# What a value from a YAML file may be, by the type hint of the parameter.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "None": (type(None),),
+    "list": (list,),
+}
+
+
+def _fits(value: Any, hint: str) -> bool:
+    """Whether a value is of the hinted type; of hints that say more than `_TYPES`, any is."""
+    kinds = [part.split("[")[0].strip() for part in hint.split("|")]
+    if any(kind not in _TYPES for kind in kinds):
+        return True
+    if isinstance(value, bool):
+        return "bool" in kinds
+    return any(isinstance(value, _TYPES[kind]) for kind in kinds)
 
 
 def _source(module: str) -> Path | None:
@@ -329,12 +356,16 @@ class Config:
         if self.is_surrogate(dataset):
             return f"{dataset}-surrogate"
         if self.is_embedded(dataset):
-            return f"{dataset}-{Path(self.settings['encoder']).name}"
+            return f"{dataset}-{Path(self.encoder(dataset)).name}"
         return dataset
 
     def is_embedded(self, dataset: str) -> bool:
-        """Whether the dataset's features come from the encoder."""
-        return self.dataset(dataset)["kind"] == "text" and not self.is_surrogate(dataset)
+        """Whether the dataset's features come from an encoder."""
+        return self.dataset(dataset)["kind"] in ENCODERS and not self.is_surrogate(dataset)
+
+    def encoder(self, dataset: str) -> str:
+        """The encoder of an embedded dataset."""
+        return str(self.settings[ENCODERS[self.dataset(dataset)["kind"]]])
 
     def features_path(self, dataset: str) -> str:
         """The dataset's features file."""
@@ -348,7 +379,7 @@ class Config:
         spec = dataset_spec(dataset, self.dataset(dataset), self.mirror, surrogate)
         modules = ["flowgmm.datasets", LOADERS[spec["loader"]].split(":")[0]]
         if self.is_embedded(dataset):
-            spec["encoder"] = self.settings["encoder"]
+            spec["encoder"] = self.encoder(dataset)
             modules.append("flowgmm.embed")
         return spec | {"code": code_hash(*modules)}
 
@@ -412,7 +443,7 @@ class Config:
         entry = self.method(run.method)
         methods = self.resolve(run.dataset, run.labels).get("methods", {})
         settings: dict[str, Any] = {"preprocess": "none", "params": {}, "tune": None}
-        settings["tune_with"] = {}
+        settings |= {"tune_with": {}, "restart": "none"}
         for name in (entry.get("base"), run.method):
             settings = merge(settings, methods.get(name, {}))
         return settings
@@ -460,6 +491,7 @@ class Config:
             "labelled_only": entry["labelled_only"],
             **settings,
             "evaluate": resolved["evaluate"],
+            "collapsed_below": resolved.get("collapsed_below", 0.0),
             "vary": resolved["vary"],
             "scaled_down": resolved.get("scaled_down", []),
             "seeds": seeds,
@@ -695,6 +727,12 @@ def _check_targets(config: Config) -> None:
     for name in config.tables:
         for run in config.table_runs(name):
             config.label_set(run.dataset, run.labels)
+            settings = config.resolve(run.dataset, run.labels)
+            if settings.get("collapsed_below") and "val" not in settings["evaluate"]:
+                raise UserError(
+                    f"config/recipes/{config.settings['recipe']}.yaml: collapsed_below of "
+                    f"{run.dataset}/{run.labels} looks at validation points; add val to `evaluate`"
+                )
         config.table_spec(name)
     for entry in config.figures.values():
         for panel in entry.get("panels", []):
@@ -706,7 +744,7 @@ def _check_method(config: Config, name: str, settings: Mapping[str, Any], where:
     if name not in config.methods:
         raise nearest(name, config.methods, "method", where)
     entry = config.methods[name]
-    known = parameters_of(entry["estimator"]) or ()
+    known = parameters_of(entry["estimator"]) or {}
     for group in ("params", "tune", "tune_with"):
         for key in settings.get(group) or {}:
             if key not in known:
@@ -714,11 +752,21 @@ def _check_method(config: Config, name: str, settings: Mapping[str, Any], where:
                 raise nearest(key, known, what, f"{where}.{name}.{group}")
             if key in ("random_state", "device", "preprocess"):
                 raise UserError(f"{where}.{name}.{group}.{key} is not set here; remove it")
+            given = settings[group][key]
+            for value in given if group == "tune" else [given]:
+                # "n_labels": as many as there are labels, which the job knows.
+                if not _fits(value, known[key]) and (key, value) != LABELS_A_STEP:
+                    raise UserError(
+                        f"{where}.{name}.{group}.{key} is {value!r}, expected {known[key]}; "
+                        "see config/README.md"
+                    )
     if entry["neural"] and settings.get("tune"):
         raise UserError(
             f"{where}.{name}.tune: neural methods are not tuned inside a job; write one recipe "
             "for each candidate and compare on validation points"
         )
+    if not entry["neural"] and settings.get("restart", "none") != "none":
+        raise UserError(f"{where}.{name}.restart is for neural methods; remove it")
     allowed = PREPROCESS[entry["neural"]]
     if settings.get("preprocess", "none") not in allowed:
         raise nearest(settings["preprocess"], allowed, "value", f"{where}.{name}.preprocess")

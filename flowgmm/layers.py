@@ -49,23 +49,28 @@ class StackedLinear(nn.Module):
 
 
 class _ReLUDropout(torch.autograd.Function):
-    """scale * kept * relu(x), in place, with kept in {0, 1}.
+    """scale * kept * relu(x), in place, with kept in {0, 1}, or None: all of it.
 
     One function, because the output alone says where the gradient goes: to where it is above 0.
+    Both ways are in place: fresh memory costs more than the arithmetic. The gradient may be
+    overwritten since it has just been made by the matrix product that follows.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kept: Tensor | None, scale: float) -> Tensor:
         ctx.mark_dirty(x)
-        y = x.mul_(kept).relu_().mul_(scale)
-        ctx.save_for_backward(y)
+        x.relu_()
+        if kept is not None:
+            x.mul_(kept).mul_(scale)
+        ctx.save_for_backward(x)
         ctx.scale = scale
-        return y
+        return x
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (y,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(gradient, y, 0).mul_(ctx.scale), None, None
+        torch.ops.aten.threshold_backward(gradient, y, 0, grad_input=gradient)
+        return gradient if ctx.scale == 1 else gradient.mul_(ctx.scale), None, None
 
 
 class StackedMLP(nn.Module):
@@ -116,9 +121,8 @@ class StackedMLP(nn.Module):
             dropout: Stream of the dropout masks; None switches dropout off (evaluation).
         """
         for layer, p in zip(self.layers[:-1], self.dropout, strict=True):
-            x = layer(x)
+            x, kept, scale = layer(x), None, 1.0
             if dropout is not None and p > 0:
-                x = _ReLUDropout.apply(x, dropout.kept(x.shape[1:], p), 1 / (1 - p))
-            else:
-                x = x.relu_()
+                kept, scale = dropout.kept(x.shape[1:], p), 1 / (1 - p)
+            x = _ReLUDropout.apply(x, kept, scale)
         return self.layers[-1](x)

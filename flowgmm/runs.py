@@ -14,10 +14,17 @@ from flowgmm.errors import DivergedError, UserError
 from flowgmm.files import content_hash, read_meta, read_tensors, sha256, write_json, write_tensors
 from flowgmm.methods import build
 from flowgmm.provenance import environment, git_state
+from flowgmm.seeds import derive
 
 __all__ = ["Progress", "run"]
 
 Progress = Callable[[int, int, str], None]
+
+# Restarts (spec, trap 7): how often, after which share of the steps, how far below the accuracy of
+# logistic regression.
+MAX_RESTARTS = 3
+RESTART_LOOK = 0.1
+RESTART_MARGIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -155,30 +162,83 @@ def _fit_stack(
     params = {**spec["params"], "device": device, "preprocess": spec["preprocess"]}
     if params.get("unlabelled_batch") == "n_labels":
         params["unlabelled_batch"] = len(tasks[0].split["labelled"])
-    estimators = [
-        build(spec["estimator"], params, random_state=state) for state in spec["random_states"]
-    ]
     sizes = {len(task.rows) for task in tasks}
     if len(sizes) > 1:
         raise UserError(
             f"{spec['dataset']}/{spec['labels']}: seeds with {sorted(sizes)} points cannot share "
             "a stack; set seeds_per_job: 1 in config/config.yaml"
         )
-    val = None
-    if params.get("keep") == "best_val":
-        val_rows = np.stack([task.split["val"] for task in tasks])
-        val = val_rows, data["y_train"][val_rows]
+
+    def fit(tasks: Sequence[_Task], states: Sequence[int], **options: Any) -> list[Any]:
+        val = None
+        if params.get("keep") == "best_val":
+            rows = np.stack([task.split["val"] for task in tasks])
+            val = rows, data["y_train"][rows]
+        estimators = [build(spec["estimator"], params, random_state=state) for state in states]
+        type(estimators[0]).fit_stack(
+            estimators,
+            data["X_train"],
+            np.stack([task.y for task in tasks]),
+            rows=np.stack([task.rows for task in tasks]),
+            val=val,
+            progress=progress,
+            **options,
+        )
+        return estimators
+
+    states = spec["random_states"]
+    notes: list[dict[str, Any]] = [{"tuned": None} for _ in tasks]
+    if spec["restart"] == "val":
+        states, restarts = _restart(data, tasks, states, fit)
+        notes = [{"tuned": None, "restarts": restarted} for restarted in restarts]
     checkpoint.mkdir(parents=True, exist_ok=True)
-    type(estimators[0]).fit_stack(
-        estimators,
-        data["X_train"],
-        np.stack([task.y for task in tasks]),
-        rows=np.stack([task.rows for task in tasks]),
-        val=val,
-        checkpoint=checkpoint / "state",
-        progress=progress,
-    )
-    return [(estimator, {"tuned": None}) for estimator in estimators]
+    estimators = fit(tasks, states, checkpoint=checkpoint / "state")
+    return list(zip(estimators, notes, strict=True))
+
+
+def _restart(
+    data: Mapping[str, np.ndarray],
+    tasks: Sequence[_Task],
+    states: Sequence[int],
+    fit: Callable[..., list[Any]],
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Other weights and means, never another split, for seeds that start poorly (spec, trap 7).
+
+    Returns:
+        A random state per seed, and what was tried: validation accuracies after a tenth of the
+        steps, and the accuracy that was asked for.
+    """
+    least = [_logistic_accuracy(data, task) - RESTART_MARGIN for task in tasks]
+    states = list(states)
+    tried: list[list[float]] = [[] for _ in tasks]
+    left = list(range(len(tasks)))
+    for attempt in range(1, MAX_RESTARTS + 1):
+        looked_at = fit([tasks[i] for i in left], [states[i] for i in left], share=RESTART_LOOK)
+        poor = []
+        for i, estimator in zip(left, looked_at, strict=True):
+            val = tasks[i].split["val"]
+            failed = estimator.failure_ is not None
+            hits = estimator.predict(data["X_train"][val]) == data["y_train"][val]
+            tried[i].append(0.0 if failed else float(hits.mean()))
+            if tried[i][-1] < least[i]:
+                poor.append(i)
+                states[i] = derive(f"restart/{attempt}", states[i], "initialisation")
+        left = poor
+        if not left:
+            break
+    return states, [
+        {"count": sum(a < bar for a in accuracies), "least": bar, "tried": accuracies}
+        for accuracies, bar in zip(tried, least, strict=True)
+    ]
+
+
+def _logistic_accuracy(data: Mapping[str, np.ndarray], task: _Task) -> float:
+    """Validation accuracy of logistic regression on the labelled points."""
+    from sklearn.linear_model import LogisticRegression
+
+    X, y, split = data["X_train"], data["y_train"], task.split
+    model = LogisticRegression(max_iter=1000).fit(X[split["labelled"]], y[split["labelled"]])
+    return float((model.predict(X[split["val"]]) == y[split["val"]]).mean())
 
 
 def _fit_each(
@@ -297,7 +357,8 @@ def _entry(
         "seed": spec["seeds"][i],
         "split": spec["splits"][i],
         "seeds": {
-            "random_state": spec["random_states"][i],
+            # After a restart it is not the spec's.
+            "random_state": getattr(estimator, "random_state", spec["random_states"][i]),
             **split_seeds,
             # A neural estimator derives one seed per purpose from its random_state.
             **getattr(estimator, "seeds_", {}),
@@ -316,6 +377,10 @@ def _entry(
         failure, found = str(error), {}
     if failure is not None:
         return entry | {"status": "failed", "reason": failure, "metrics": {}}
+    least = spec["collapsed_below"]
+    if least and (accuracy := found["val"]["accuracy"]) < least:
+        reason = f"collapsed: validation accuracy {accuracy:.1%} is below {least:.0%}"
+        return entry | {"status": "failed", "reason": reason, "metrics": found}
     return entry | {"status": "ok", "metrics": found}
 
 

@@ -310,7 +310,15 @@ def _check_blocks(blocks: Sequence[tuple[str, dict[str, Any]]]) -> None:
 def _not_comparable(record: Mapping[str, Any]) -> list[str]:
     """Why a record's numbers cannot be held against the paper's."""
     scaled = record["spec"].get("scaled_down") or []
-    return [*record["data"]["not_comparable"], *_scaled_down(scaled)]
+    return [*record["data"]["not_comparable"], *_restarted(record), *_scaled_down(scaled)]
+
+
+def _restarted(record: Mapping[str, Any]) -> list[str]:
+    """Restarts look at far more labels than a run is said to have."""
+    counts = [run["restarts"]["count"] for run in record["runs"] if run.get("restarts")]
+    if not counts:
+        return []
+    return [f"{sum(counts)} restarts, decided with {record['data']['n_val']} validation labels"]
 
 
 def _scaled_down(what: Sequence[str]) -> list[str]:

@@ -267,6 +267,7 @@ def train(
     checkpoint: Path | None = None,
     identity: Any = None,
     validate: Callable[[], Tensor] | None = None,
+    stop: int | None = None,
     progress: Progress | None = None,
 ) -> History:
     """Train a stack of models in place.
@@ -284,6 +285,7 @@ def train(
             the model and `training`.
         validate: Score of each seed's model on validation points, shape (S,), asked for at every
             look; the model ends with the parameters of each seed's best look. None: with the last.
+        stop: Leave the loop after this step, with the schedule of the whole; None: the last.
         progress: Called a hundred times a run.
 
     Returns:
@@ -310,11 +312,12 @@ def train(
         )
         start, history = keeper.load(model, optimizer, best)
     look_every = max(1, training.n_steps // N_LOOKS)
+    stop = training.n_steps if stop is None else min(stop, training.n_steps)
     watch = _Watch(training.n_steps, look_every, history)
     sums: dict[str, Tensor] = {}
     since_look, saved = 0, time.monotonic()
     started, first = time.monotonic(), start
-    for step in range(start, training.n_steps):
+    for step in range(start, stop):
         factor = learning_rate_factor(training.schedule, step, training.n_steps)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -329,7 +332,7 @@ def train(
             sums[name] = sums[name] + value.detach() if name in sums else value.detach()
         since_look += 1
         done = step + 1
-        if done % look_every and done < training.n_steps:
+        if done % look_every and done < stop:
             continue
         watch.look(done, sums, since_look)
         sums, since_look = {}, 0

@@ -1,4 +1,4 @@
-"""Make the features of texts with an encoder."""
+"""Make the features of texts or images with an encoder."""
 
 import argparse
 import json

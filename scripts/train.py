@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from flowgmm.runs import run
@@ -11,8 +12,10 @@ from flowgmm.script import Progress, run_script
 def main(options: argparse.Namespace) -> None:
     spec = json.loads(options.spec)
     splits = dict(zip(sorted(set(spec["splits"])), map(Path, options.splits), strict=True))
-    seeds = f"seeds {spec['seeds'][0]}-{spec['seeds'][-1]}"
-    run(
+    name = f"{spec['dataset']}/{spec['labels']} {spec['method']}"
+    # Also in the record; here for whoever reads the log (D2: std is not 1 everywhere).
+    print(f"{name}: {json.dumps(spec['params'])}", file=sys.stderr)
+    record = run(
         spec,
         Path(options.features),
         splits,
@@ -20,8 +23,12 @@ def main(options: argparse.Namespace) -> None:
         Path(options.checkpoints),
         device=options.device,
         threads=int(options.threads),
-        progress=Progress(f"{spec['dataset']}/{spec['labels']} {spec['method']} {seeds}"),
+        progress=Progress(f"{name} seeds {spec['seeds'][0]}-{spec['seeds'][-1]}"),
     )
+    # A failed seed is a result, which the tables show; the job itself has not failed.
+    for entry in record["runs"]:
+        if entry["status"] != "ok":
+            print(f"{name} seed {entry['seed']} failed: {entry['reason']}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -409,7 +409,9 @@ def test_text_in_another_encoding(tmp_path):
 def test_text_goes_through_the_encoder(tmp_path):
     for name in ("train.csv", "test.csv"):
         (tmp_path / name).write_bytes(b'"1","a","b"\n')
-    with pytest.raises(UserError, match="'t' is text; make its features with the rule embed_text"):
+    with pytest.raises(
+        UserError, match="'t' needs an encoder; make its features with the rule embed"
+    ):
         prepare(text_spec(classes=["a", "b"]), tmp_path)
 
 

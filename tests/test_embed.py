@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowgmm import embed as module
 from flowgmm.datasets import dataset_spec
-from flowgmm.embed import embed, embed_dataset
+from flowgmm.embed import embed_dataset
+from flowgmm.embed import embed_texts as embed
+from flowgmm.embed import text as module
 from flowgmm.errors import UserError
 from flowgmm.files import sha256
 
@@ -105,7 +106,7 @@ def test_cached_by_content(encoder, texts, tmp_path, monkeypatch):
 
 SLOW = """
 import json, pathlib, sys, time, torch
-from flowgmm import embed
+from flowgmm.embed import text as embed
 torch.set_num_threads(1)
 embed._CHUNK = 16
 call = embed._Encoder.__call__
@@ -114,7 +115,7 @@ def slow(self, texts):
     return call(self, texts)
 embed._Encoder.__call__ = slow
 texts = json.loads(pathlib.Path(sys.argv[1]).read_text())
-embed.embed(texts, sys.argv[2], pathlib.Path(sys.argv[3]), precision="fp32", batch_tokens=200)
+embed.embed_texts(texts, sys.argv[2], pathlib.Path(sys.argv[3]), precision="fp32", batch_tokens=200)
 """
 
 
@@ -151,11 +152,11 @@ def test_resuming_skips_finished_chunks(encoder, texts, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 100)
     call, sizes = module._Encoder.__call__, []
 
-    def interrupted(self, batch):
+    def interrupted(self, items):
         if len(sizes) == 2:
             raise KeyboardInterrupt
-        sizes.append(len(batch))
-        return call(self, batch)
+        sizes.append(len(items))
+        return call(self, items)
 
     monkeypatch.setattr(module._Encoder, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -345,7 +345,10 @@ def test_transform_and_inverse_transform(fitted, moons):
 
 def test_constant_columns_pass_through(moons):
     X, y, X_new, _ = moons
-    widen = lambda A: np.column_stack([A[:, 0], np.full(len(A), 7.0), A[:, 1]])  # noqa: E731
+
+    def widen(A: np.ndarray) -> np.ndarray:
+        return np.column_stack([A[:, 0], np.full(len(A), 7.0), A[:, 1]])
+
     narrow = flow(random_state=0).fit(X, y)
     wide = flow(random_state=0).fit(widen(X), y)
     np.testing.assert_allclose(

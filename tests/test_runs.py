@@ -23,6 +23,8 @@ BASE = {
     "tune_with": {},
     "evaluate": ["val", "unlabelled", "test"],
     "vary": {"split": True, "labels": True, "initialisation": True},
+    "collapsed_below": 0.0,
+    "restart": "none",
     "scaled_down": [],
     "seeds": [0, 1],
     "splits": [0, 1],
@@ -133,6 +135,41 @@ def test_diverged_seed_is_recorded_and_the_others_stand(
     assert record["runs"][1]["metrics"] == {}
     predictions, _ = read_tensors(tmp_path / "out" / "predictions.safetensors")
     assert (predictions["test"][1] == -1).all()
+
+
+def test_collapsed_seed_is_marked_and_keeps_its_numbers(
+    files: dict[str, Any], tmp_path: Path
+) -> None:
+    spec = MLP | {"collapsed_below": 0.6, "params": {**MLP["params"], "n_steps": 60}}
+    sound = run(spec, files, tmp_path / "sound")
+    assert [run["status"] for run in sound["runs"]] == ["ok", "ok"]
+    # A learning rate of next to nothing: the network stays what it was drawn as.
+    still = spec | {"params": {**spec["params"], "lr": 1e-12}}
+    record = run(still, files, tmp_path / "still")
+    for entry in record["runs"]:
+        collapsed = entry["metrics"]["val"]["accuracy"] < 0.6
+        assert entry["status"] == ("failed" if collapsed else "ok")
+        assert ("collapsed" in (entry["reason"] or "")) is collapsed
+        assert entry["metrics"]["test"]["accuracy"] >= 0
+    assert any(entry["status"] == "failed" for entry in record["runs"])
+
+
+def test_restarts_draw_other_weights_until_the_start_is_good(
+    files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run(MLP, files, tmp_path / "plain")
+    spec = MLP | {"restart": "val"}
+    monkeypatch.setattr(runs, "RESTART_MARGIN", 2.0)  # any start is good enough
+    record = run(spec, files, tmp_path / "good")
+    assert [entry["restarts"]["count"] for entry in record["runs"]] == [0, 0]
+    assert [e["metrics"] for e in record["runs"]] == [e["metrics"] for e in plain["runs"]]
+    monkeypatch.setattr(runs, "RESTART_MARGIN", -2.0)  # none is
+    record = run(spec, files, tmp_path / "poor")
+    assert [entry["restarts"]["count"] for entry in record["runs"]] == [3, 3]
+    assert [len(entry["restarts"]["tried"]) for entry in record["runs"]] == [3, 3]
+    for before, after in zip(plain["runs"], record["runs"], strict=True):
+        assert before["seeds"]["initialisation"] != after["seeds"]["initialisation"]
+        assert before["seeds"]["labels"] == after["seeds"]["labels"]
 
 
 def test_interrupted_training_leaves_no_output_and_comes_out_the_same(

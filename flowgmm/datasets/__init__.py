@@ -1,7 +1,7 @@
 """Datasets as configuration: the registry of loaders, and the contract that loaded data meet.
 
 A loader is one function `load_x(raw, **options)` that reads files from the folder `raw` (or
-generates) and returns `Arrays`, or `Texts` where an encoder has to come first.
+generates) and returns `Arrays`, or `Texts` or `Images` where an encoder has to come first.
 """
 
 import importlib
@@ -19,6 +19,7 @@ from flowgmm.files import sha256
 __all__ = [
     "LOADERS",
     "Arrays",
+    "Images",
     "Texts",
     "check",
     "dataset_spec",
@@ -39,6 +40,7 @@ LOADERS = {
     "miniboone": "flowgmm.datasets.uci:load_miniboone",
     "table": "flowgmm.datasets.table:load_table",
     "arrays": "flowgmm.datasets.arrays:load_arrays",
+    "cifar10": "flowgmm.datasets.cifar:load_cifar10",
     "surrogate": "flowgmm.datasets.surrogate:load_surrogate",
 }
 
@@ -79,6 +81,25 @@ class Texts:
     y_test: np.ndarray
     classes: list[str]
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A dataset as images; the fields mean what they mean in `Arrays`.
+
+    Attributes:
+        train, test: Shape (N, 3, height, width) uint8: red, green, blue.
+    """
+
+    train: np.ndarray
+    y_train: np.ndarray
+    test: np.ndarray
+    y_test: np.ndarray
+    classes: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+Data = Arrays | Texts | Images
 
 
 def dataset_spec(
@@ -129,7 +150,7 @@ def dataset_spec(
     }
 
 
-def load(spec: Mapping[str, Any], raw: Path) -> Arrays | Texts:
+def load(spec: Mapping[str, Any], raw: Path) -> Data:
     """Call the dataset's loader.
 
     Arguments:
@@ -145,7 +166,7 @@ def load(spec: Mapping[str, Any], raw: Path) -> Arrays | Texts:
             f"dataset {name!r}: unknown loader {loader!r}; expected one of {', '.join(LOADERS)}"
         )
     module, function = LOADERS[loader].split(":")
-    call: Callable[..., Arrays | Texts] = getattr(importlib.import_module(module), function)
+    call: Callable[..., Data] = getattr(importlib.import_module(module), function)
     options = spec.get("options", {})
     try:
         inspect.signature(call).bind(raw, **options)
@@ -174,9 +195,9 @@ def prepare(spec: Mapping[str, Any], raw: Path) -> tuple[dict[str, np.ndarray], 
         UserError: If the data do not meet the contract.
     """
     data = load(spec, raw)
-    if isinstance(data, Texts):
+    if not isinstance(data, Arrays):
         raise UserError(
-            f"dataset {spec['dataset']!r} is text; make its features with the rule embed_text"
+            f"dataset {spec['dataset']!r} needs an encoder; make its features with the rule embed"
         )
     return finish(spec, data, raw)
 

@@ -22,7 +22,8 @@ def resolve(
     """The files that a dataset is made of, given the mirror.
 
     Where the mirror lacks a file but has one of its `alternatives`, that one takes the file's
-    place, under the file's name.
+    place, under the file's name. Before that, where it lacks a file but has all files of one of
+    the entry's `alternative_files`, these are the dataset's files.
 
     Arguments:
         entry: Entry of `config/datasets.yaml`.
@@ -37,7 +38,9 @@ def resolve(
     """
     _check_mirror(mirror)
     files, notes, reasons = {}, [], []
-    for name, declared in entry.get("files", {}).items():
+    sets = [entry.get("files", {}), *entry.get("alternative_files", [])]
+    whole = (s for s in sets if mirror and all(_mirrored(file, mirror) for file in s.values()))
+    for name, declared in next(whole, sets[0]).items():
         file = {key: value for key, value in declared.items() if key != "alternatives"}
         if mirror is not None and not _mirrored(file, mirror):
             for alternative in declared.get("alternatives", []):

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +106,7 @@ class Batches:
         return self.x[self.unlabelled.gather(1, self._positions("unlabelled", n, size, step))]
 
 
-class NeuralClassifier(ClassifierMixin, BaseEstimator):
+class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Base of the neural classifiers; a subclass builds the stack and says what a step minimises.
 
     A stack of seeds trains as one model whose parameters have the seed as their first axis.
@@ -116,14 +118,15 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
 
     # -- what a subclass provides ------------------------------------------------------------
 
+    @abstractmethod
     def _build(self, batches: Batches, n_classes: int, streams: dict[str, Stream]) -> nn.Module:
         """The untrained stack, on the CPU or the batches' device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _empty(self, n_features: int, n_classes: int) -> nn.Module:
         """A stack of one with the right shapes, to load parameters into."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _losses(
         self,
         model: nn.Module,
@@ -133,11 +136,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         n_steps: int,
     ) -> dict[str, Tensor]:
         """Losses per seed at a step; see `flowgmm.train.train`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _log_posterior(self, model: nn.Module, x: Tensor) -> Tensor:
         """Posterior log p(y | x), shape (S, B, K), of preprocessed points, shape (S, B, D)."""
-        raise NotImplementedError
 
     def _mixture_parameters(self, model: nn.Module) -> list[nn.Parameter]:
         return []
@@ -182,6 +184,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
         rows: np.ndarray | None = None,
         val: tuple[np.ndarray, np.ndarray] | None = None,
         checkpoint: Path | None = None,
+        share: float = 1.0,
         progress: Progress | None = None,
     ) -> None:
         """Fit S estimators that differ only in `random_state` in one stacked training.
@@ -195,6 +198,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 `keep="best_val"` looks at them.
             checkpoint: File to resume from, if there, and to save to; it belongs to these
                 estimators and data.
+            share: Share of the steps to make, for a look at an unfinished training.
             progress: Called a hundred times with (step, n_steps, text).
 
         Afterwards an estimator is fitted, and its `failure_` is None or says how it diverged.
@@ -261,6 +265,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
                 [_digest(array) for array in (X, rows, codes)],
             ],
             validate=validate,
+            stop=math.ceil(share * training.n_steps),
             progress=progress,
         )
         scores = first._init_scores(model, batches)
@@ -327,7 +332,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator):
             unlabelled = list(rows)
         else:
             unlabelled = [row[code < 0] for row, code in zip(rows, codes, strict=True)]
-        on_device = lambda parts: torch.as_tensor(np.stack(parts)).to(x.device)  # noqa: E731
+
+        def on_device(parts: list[np.ndarray]) -> Tensor:
+            return torch.as_tensor(np.stack(parts)).to(x.device)
+
         return Batches(
             x,
             on_device(labelled),

@@ -45,15 +45,15 @@ rule prepare_data:
         "--output {output:q} 2> >(tee {log:q} >&2)"
 
 
-rule embed_text:
+rule embed:
     input:
         raw=lambda w: list(project.raw_files(dataset_of(w.features))),
     output:
         "results/features/{features}.safetensors",
     log:
-        "results/logs/embed_text/{features}.log",
+        "results/logs/embed/{features}.log",
     benchmark:
-        "results/benchmarks/embed_text/{features}.tsv"
+        "results/benchmarks/embed/{features}.tsv"
     wildcard_constraints:
         features=one_of(EMBEDDED),
     conda:

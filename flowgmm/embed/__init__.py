@@ -1,0 +1,68 @@
+"""Texts and images -> vectors of an encoder, once for all methods, cached by content."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowgmm.datasets import Arrays, Texts, finish, load
+from flowgmm.embed.cache import Progress
+from flowgmm.embed.image import deviation, embed_images, native_resolution
+from flowgmm.embed.text import PACKAGED, PAPER_TEXT_ENCODER, embed_texts
+from flowgmm.errors import UserError
+
+__all__ = ["embed_dataset", "embed_images", "embed_texts"]
+
+
+def embed_dataset(
+    spec: Mapping[str, Any], raw: Path, cache: Path, progress: Progress | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Load, embed, check and describe a dataset of texts or images.
+
+    Arguments:
+        spec: From `flowgmm.datasets.dataset_spec`, with `encoder` and, where the defaults do not
+            do, `embedding`: the keyword arguments of `embed_texts` or `embed_images`.
+        raw: Folder with the dataset's fetched files.
+        cache: Folder of vectors and unpacked or downloaded encoders.
+        progress: Called with (texts or images done, all, line of text).
+
+    Returns:
+        Arrays and header of a features file, as docs/architecture.md describes it.
+
+    Raises:
+        UserError: If the data do not meet the contract, or the encoder is not available.
+    """
+    data = load(spec, raw)
+    if isinstance(data, Arrays):
+        raise UserError(f"dataset {spec['dataset']!r} needs no encoder; use the rule prepare_data")
+    encoder, embedding = spec["encoder"], spec.get("embedding", {})
+    name, options = Path(encoder).name, {"progress": progress, **embedding}
+    vectors, notes, reasons = {}, list(data.notes), []
+    if isinstance(data, Texts):
+        for part, texts in (("train", data.train), ("test", data.test)):
+            where = f"dataset {spec['dataset']!r}, {part} part"
+            X = embed_texts(texts, encoder, cache, where=where, **options)
+            if encoder in PACKAGED:
+                # Their own pipeline ends with vectors of length 1; the paper's has no such step.
+                X = X / np.linalg.norm(X, axis=1, keepdims=True)
+            vectors[part] = X
+        if name != PAPER_TEXT_ENCODER:
+            reasons.append(f"encoder {name} instead of {PAPER_TEXT_ENCODER}")
+    else:
+        for part, images in (("train", data.train), ("test", data.test)):
+            vectors[part] = embed_images(images, encoder, cache, **options)
+        side = embedding.get("resolution") or native_resolution(encoder)
+        notes.append(f"features of {name} from images enlarged to {side} x {side} pixels")
+        if reason := deviation(encoder):
+            reasons.append(reason)
+    arrays = Arrays(
+        vectors["train"],
+        data.y_train,
+        vectors["test"],
+        data.y_test,
+        data.classes,
+        notes,
+        same_scale=True,
+    )
+    return finish(spec, arrays, raw, not_comparable=reasons)

