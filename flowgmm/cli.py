@@ -117,6 +117,24 @@ def estimate(
     show(estimate(Path(), targets or ["all_tables"], config or (), profile, cores))
 
 
+@command
+def why(
+    table: Annotated[str, typer.Argument(help="Table, such as table_1.")],
+    dataset: Annotated[str, typer.Argument(help="Dataset of the column, or dataset/labels.")],
+    method: Annotated[str, typer.Argument(help="Method of the row.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="Whose results. [default: as in config/config.yaml]")
+    ] = None,
+) -> None:
+    """Say where a cell comes from: runs, seeds, hashes, logs, and the command that remakes it.
+
+    Example: flowgmm why table_1 ag_news flowgmm --recipe small
+    """
+    from flowgmm.why import explain, show
+
+    show(explain(Path(), table, dataset, method, recipe))
+
+
 def main() -> None:
     """Entry point."""
     app()

@@ -5,6 +5,7 @@ import copy
 import difflib
 import functools
 import importlib.util
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -304,6 +305,16 @@ class Config:
     def mirror(self) -> Path | None:
         """Folder that replaces the network."""
         return None if self.settings["mirror"] is None else Path(self.settings["mirror"])
+
+    @property
+    def changes(self) -> list[str]:
+        """Settings that differ from `config/config.yaml`, as `--config` takes them."""
+        written = read_yaml(self.root / "config" / "config.yaml")
+        return [
+            f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in self.settings.items()
+            if value != written.get(key)
+        ]
 
     # Recipes
 

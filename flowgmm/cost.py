@@ -4,6 +4,8 @@ Counts are rough on purpose: a job without a record is to be known within a fact
 a job with one is scaled from it, where constant factors cancel.
 """
 
+import functools
+import json
 import math
 import subprocess
 import sys
@@ -12,26 +14,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["Machine", "Size", "Work", "count", "measure"]
+__all__ = ["ASSUMED_GPU", "Machine", "Size", "Work", "count", "embedded", "measure"]
 
 # What is not a product in a training step: activations, dropout, the optimizer.
-OVERHEAD = 1.5
+OVERHEAD = 1.3
 # An optimizer's update of all parameters, bound by memory, takes as long as this many points.
 UPDATE_POINTS = 16
 # Small operations per layer and step: forward, backward, update.
 CALLS_PER_LAYER = 350
 # float64 and functions such as exp, against float32 products.
 SLOW = 4.0
-# Operations of an encoder per text of 64 word pieces or per image, and features that it gives.
+# Operations of an encoder per text of 64 word pieces or per image, features that it gives, and the
+# side in pixels of these images.
 ENCODERS = {
-    "bert-base-uncased": (1.1e10, 768),
-    "mpnet": (1.1e10, 768),
-    "minilm": (1.4e9, 384),
-    "efficientnet_b4": (9e9, 1792),
-    "efficientnet_lite0": (8e8, 1280),
+    "bert-base-uncased": (1.1e10, 768, None),
+    "mpnet": (1.1e10, 768, None),
+    "minilm": (1.4e9, 384, None),
+    "efficientnet_b4": (9e9, 1792, 380),
+    "efficientnet_lite0": (8e8, 1280, 224),
 }
 # An encoder's small products and convolutions reach this part of a large product's rate.
-ENCODER_SHARE = 0.4
+ENCODER_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,12 @@ class Machine:
     start_s: float
     notes: tuple[str, ...]
 
-    def seconds(self, work: Work | None, gpu: "Machine | None" = None) -> float:
-        """Time of a job of so much work; None: of one whose work is not known."""
-        device = gpu or self
+    def seconds(self, work: Work | None, threads: int = 1, gpu: "Machine | None" = None) -> float:
+        """Time of a job of so much work (None: not known), on threads of the CPU or on a GPU."""
         if work is None:
             return self.start_s
-        return self.start_s + work.products / device.rate + work.calls * device.call_s
+        rate = self.rate * threads if gpu is None else gpu.rate
+        return self.start_s + work.products / rate + work.calls * (gpu or self).call_s
 
 
 # One GPU of the A100's class, in float32 with small batches.
@@ -144,17 +147,17 @@ def count(spec: Mapping[str, Any], size: Size | None) -> Work | None:
         return _neural(spec, size) if neural else _classic(spec, size)
     rows = size.n_train + size.n_test
     if "encoder" in spec:
-        per_item, _ = encoder_of(str(spec["encoder"]))
-        options = spec.get("embedding", {})
-        share = (options.get("resolution", 0) / 224) ** 2 or 1.0
+        per_item, _, native = _encoder(str(spec["encoder"]))
+        side = spec.get("embedding", {}).get("resolution")
+        share = (side / native) ** 2 if side and native else 1.0
         return Work(rows * per_item * share / ENCODER_SHARE)
     if "loader" in spec:
         return Work(1e4 * rows * size.n_features)  # reading text
     return None
 
 
-def encoder_of(name: str) -> tuple[float, int]:
-    """Operations per item and features of an encoder; of one that is not known, BERT's."""
+def _encoder(name: str) -> tuple[float, int, int | None]:
+    """An encoder's entry of `ENCODERS`; of one that is not known, BERT's."""
     return next((v for k, v in ENCODERS.items() if k in name), ENCODERS["bert-base-uncased"])
 
 
@@ -169,13 +172,10 @@ def _neural(spec: Mapping[str, Any], size: Size) -> Work:
     params = {**spec["params"], "preprocess": spec.get("preprocess", "none")}
     if params.get("unlabelled_batch") == "n_labels":
         params["unlabelled_batch"] = size.n_labelled
-    # As for a record of this kind: the network that would be trained, and for how long.
     estimator = build(spec["estimator"], params)
     width = min(size.n_features, params.get("pca_components") or size.n_features)
-    network = estimator._empty(width, size.n_classes)
-    matrices = [p for p in network.parameters() if p.ndim == 3 and p.shape[1] > 1]
-    parameters = sum(p.numel() for p in network.parameters())
-
+    text = json.dumps(params, sort_keys=True)
+    parameters, n_layers = _network(spec["estimator"], text, width, size.n_classes)
     n_unlabelled = size.n_unlabelled if estimator._uses_unlabelled() else 0
     batch = min(getattr(estimator, "unlabelled_batch", 0), n_unlabelled)
     labelled = min(estimator.labelled_batch or size.n_labelled, size.n_labelled)
@@ -185,8 +185,19 @@ def _neural(spec: Mapping[str, Any], size: Size) -> Work:
     stack = _n_seeds(spec) * getattr(estimator, "n_init", 1)
     trained = 2 * passes * parameters * (labelled + batch + UPDATE_POINTS) * stack * n_steps
     evaluated = 2 * parameters * (size.n_test + size.n_val + n_unlabelled) * _n_seeds(spec)
-    calls = CALLS_PER_LAYER * len(matrices) * passes / 3 * n_steps
+    calls = CALLS_PER_LAYER * n_layers * passes / 3 * n_steps
     return Work(OVERHEAD * (trained + evaluated), calls, parameters * _n_seeds(spec))
+
+
+@functools.cache
+def _network(estimator: str, params: str, width: int, n_classes: int) -> tuple[int, int]:
+    """Parameters and layers of the network that an estimator with these params (JSON) trains."""
+    from flowgmm.methods import build
+
+    network = build(estimator, json.loads(params))._empty(width, n_classes)
+    parameters = list(network.parameters())
+    n_layers = sum(p.ndim == 3 and p.shape[1] > 1 for p in parameters)
+    return sum(p.numel() for p in parameters), n_layers
 
 
 def _classic(spec: Mapping[str, Any], size: Size) -> Work:
@@ -220,6 +231,6 @@ def _fit(estimator: str, params: Mapping[str, Any], size: Size, n_new: int) -> f
     return SLOW * 100 * points * d
 
 
-def assumed_features(size: Size, encoder: str) -> Size:
-    """The size of a set that is not embedded yet."""
-    return replace(size, n_features=encoder_of(encoder)[1])
+def embedded(size: Size, encoder: str) -> Size:
+    """The size of a set that an encoder will have made into features."""
+    return replace(size, n_features=_encoder(encoder)[1])

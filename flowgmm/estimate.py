@@ -8,6 +8,7 @@ import csv
 import heapq
 import json
 import math
+import os
 import statistics
 import time
 from collections import defaultdict
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flowgmm.config import Config, load, settings_with
-from flowgmm.cost import ASSUMED_GPU, Machine, Size, Work, assumed_features, count, measure
+from flowgmm.cost import ASSUMED_GPU, Machine, Size, Work, count, embedded, measure
 from flowgmm.files import read_json, read_meta
 from flowgmm.plan import Plan, PlannedJob, make_plan
 
@@ -38,6 +39,9 @@ __all__ = [
 BASES = ("measured", "scaled", "counted", "assumed")
 # Finished jobs that a prediction looks at: those with the most similar work.
 NEIGHBOURS = 5
+# Counted times of jobs that are like each other differ by this factor at the most: what a job of
+# seconds takes is its start, which says nothing of one of hours.
+LIKE = 10.0
 # Seconds beyond its start of a job of which nothing is known.
 UNKNOWN_S = 2.0
 # Bytes of an output that is neither features nor a model: tables, plots, records.
@@ -55,6 +59,7 @@ class Finished:
         dataset: Its dataset; empty if it has none.
         work: What was counted for it; None: nothing.
         seconds: Wall time.
+        threads: Cores that it took.
         gpu: Whether it used a GPU.
     """
 
@@ -64,6 +69,7 @@ class Finished:
     dataset: str
     work: Work | None
     seconds: float
+    threads: int = 1
     gpu: bool = False
 
 
@@ -128,13 +134,13 @@ def estimate(
     planning_s = time.monotonic() - begin
 
     machine, gpu_machine, has_gpu = _machines()
-    history = finished_jobs(root / "results")
+    history = finished_jobs(config, has_gpu)
     gpu = tuple(_uses_gpu(job, has_gpu) for job in plan.jobs)
     guesses, sizes = [], []
     for job, on_gpu in zip(plan.jobs, gpu, strict=True):
         size = _size(config, job.spec)
         work = count(job.spec, size)
-        like = _like(job.benchmark or "", job.rule, job.spec, work, 0.0, on_gpu)
+        like = _like(job.benchmark or "", job.rule, job.spec, work, 0.0, job.threads, on_gpu)
         guesses.append(_target(job) or predict(like, history, machine, gpu_machine))
         sizes.append(_bytes(config, job, size, work))
     threads = [job.threads for job in plan.jobs]
@@ -183,21 +189,29 @@ def _target(job: PlannedJob) -> Guess | None:
 # History
 
 
-def finished_jobs(results: Path) -> list[Finished]:
-    """All jobs that left a benchmark file below `results`, whatever the recipe."""
-    found = []
+def finished_jobs(config: Config, has_gpu: bool = False) -> list[Finished]:
+    """All jobs that left a benchmark file below `results/`, whatever the recipe.
+
+    Arguments:
+        config: Says how large a dataset is where a job does not.
+        has_gpu: Whether embeddings, which do not say what they ran on, ran on a GPU.
+    """
+    results, found = config.root / "results", []
     for folder in sorted({*results.glob("benchmarks"), *results.glob("*/benchmarks")}):
         for path in sorted(folder.rglob("*.tsv")):
             rule, *stem = path.relative_to(folder).with_suffix("").parts
-            spec, size, device = _evidence(folder.parent, Path(*stem))
+            made = _evidence(folder.parent, Path(*stem))
+            spec, where = made["spec"], made["environment"]
+            size = _recorded(made["data"]) or _size(config, spec)
+            gpu, threads = where.get("device", "cpu") != "cpu", where.get("threads", 1)
+            if "encoder" in spec:
+                gpu, threads = has_gpu, os.cpu_count() or 1
             with path.open(encoding="utf-8", newline="") as handle:
                 rows = list(csv.DictReader(handle, delimiter="\t"))
             if not rows:
                 continue  # cut off while it was written; the job will run again
-            seconds = float(rows[-1]["s"])
-            work = count(spec, size)
-            name = path.relative_to(results.parent).as_posix()
-            found.append(_like(name, rule, spec, work, seconds, device != "cpu"))
+            name, seconds = path.relative_to(config.root).as_posix(), float(rows[-1]["s"])
+            found.append(_like(name, rule, spec, count(spec, size), seconds, threads, gpu))
     return found
 
 
@@ -207,30 +221,30 @@ def _like(
     spec: Mapping[str, Any],
     work: Work | None,
     seconds: float,
+    threads: int,
     gpu: bool,
 ) -> Finished:
     kind = next((str(spec[k]) for k in ("method", "encoder", "loader") if k in spec), "")
-    return Finished(benchmark, rule, kind, str(spec.get("dataset", "")), work, seconds, gpu)
+    dataset = str(spec.get("dataset", ""))
+    return Finished(benchmark, rule, kind, dataset, work, seconds, threads, gpu)
 
 
-def _evidence(folder: Path, stem: Path) -> tuple[dict[str, Any], Size | None, str]:
-    """Spec, size and device of a job, from what it made; nothing if that is gone."""
+def _evidence(folder: Path, stem: Path) -> dict[str, Any]:
+    """What a job said about itself in what it made: ``spec``, ``data`` and ``environment``."""
+    found: dict[str, Any] = {"spec": {}, "data": {}, "environment": {}}
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         for path in (place / stem / "record.json", place / f"{stem}.json"):
             if path.is_file():
                 content = read_json(path)
-                device = content.get("environment", {}).get("device", "cpu")
-                return content.get("spec", {}), _recorded(content.get("data")), device
-        path = place / f"{stem}.safetensors"
-        if path.is_file():
-            spec = read_meta(path).get("spec", {})
-            return spec, _shapes(path) if "loader" in spec else None, "cpu"
-    return {}, None, "cpu"
+                return {key: content.get(key, empty) for key, empty in found.items()}
+        if (place / f"{stem}.safetensors").is_file():
+            return found | {"spec": read_meta(place / f"{stem}.safetensors").get("spec", {})}
+    return found
 
 
-def _recorded(data: Mapping[str, Any] | None) -> Size | None:
-    """Size as a record has it."""
-    if not data or "n_labelled" not in data:
+def _recorded(data: Mapping[str, Any]) -> Size | None:
+    """Size as a record has it; None if it has none."""
+    if "n_labelled" not in data:
         return None
     keys = ("n_features", "n_train", "n_test", "n_labelled", "n_unlabelled", "n_val")
     return Size(n_classes=len(data["classes"]), **{key: data[key] for key in keys})
@@ -277,7 +291,7 @@ def _declared(config: Config, name: str) -> Size:
         n_train=options.get("n_train", rows.get("train", 5000)),
         n_test=options.get("n_test", rows.get("test", 2000)),
     )
-    return assumed_features(size, str(spec["encoder"])) if "encoder" in spec else size
+    return embedded(size, str(spec["encoder"])) if "encoder" in spec else size
 
 
 # Prediction
@@ -294,27 +308,34 @@ def predict(job: Finished, history: Iterable[Finished], machine: Machine, gpu: M
 
     Returns:
         ``measured``: it ran here with the same work. ``scaled``: counted, times the median of
-        measured / counted of the finished jobs of its rule and kind (else of its rule) whose work
-        is the most similar. ``counted``: nothing like it has run. ``assumed``: nothing can be
-        counted either.
+        measured / counted of the finished jobs of its rule and kind (else of its rule) that are
+        the most like it. ``counted``: nothing like it has run. ``assumed``: nothing can be counted
+        either.
     """
-    same = [f for f in history if f.rule == job.rule and f.gpu == job.gpu]
-    on = gpu if job.gpu else None
-    counted = machine.seconds(job.work, on)
+
+    def counted_for(job: Finished) -> float:
+        return machine.seconds(job.work, job.threads, gpu if job.gpu else None)
+
+    same = [
+        f
+        for f in history
+        if f.rule == job.rule and f.gpu == job.gpu and (f.work is None) == (job.work is None)
+    ]
+    counted = counted_for(job)
     for finished in same:
         if finished.benchmark == job.benchmark and _as_much(finished.work, job.work):
             return Guess(finished.seconds, "measured")
-    if not same:
-        basis = "assumed" if job.work is None else "counted"
-        return Guess(counted + (UNKNOWN_S if job.work is None else 0.0), basis)
 
     def distance(finished: Finished) -> tuple[float, bool]:
-        ratio = machine.seconds(finished.work, on) / counted
+        ratio = counted_for(finished) / counted
         return abs(math.log(ratio)), finished.dataset != job.dataset
 
-    similar = [f for f in same if f.kind == job.kind] or same
-    nearest = sorted(similar, key=distance)[:NEIGHBOURS]
-    factor = statistics.median(f.seconds / machine.seconds(f.work, on) for f in nearest)
+    near = [f for f in sorted(same, key=distance) if distance(f)[0] < math.log(LIKE)]
+    nearest = ([f for f in near if f.kind == job.kind] or near)[:NEIGHBOURS]
+    if not nearest:
+        basis = "assumed" if job.work is None else "counted"
+        return Guess(counted + (UNKNOWN_S if job.work is None else 0.0), basis)
+    factor = statistics.median(f.seconds / counted_for(f) for f in nearest)
     return Guess(counted * factor, "scaled")
 
 

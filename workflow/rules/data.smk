@@ -17,7 +17,7 @@ rule fetch:
     params:
         spec=lambda w, output: as_json(project.raw_files(w.dataset)[str(output[0])]),
     shell:
-        "python scripts/fetch.py --spec {params.spec:q} --mirror {resources.mirror:q} "
+        "python scripts/fetch.py --spec {params.spec:q} --mirror={resources.mirror:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"
 
 
