@@ -431,6 +431,11 @@ def test_schedule(cores: int | None, at_once: int | None, wall: float) -> None:
     assert schedule(plan, [1, 5, 5, 3, 2], [1] * 5) == (wall, [0, 1, 3])
 
 
+def test_urgent_jobs_start_first() -> None:
+    jobs = (planned("a", ""), planned("b", ""), planned("c", "", priority=1))
+    assert schedule(Plan(jobs, 2, None), [1, 1, 4], [1, 1, 1])[0] == 4
+
+
 def test_a_job_of_all_cores_runs_alone() -> None:
     plan = Plan((planned("a", "", threads=9), planned("b", "", threads=1)), 2, None)
     assert schedule(plan, [3, 4], [9, 1])[0] == 7
