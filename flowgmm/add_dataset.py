@@ -91,11 +91,11 @@ def add_dataset(
         "loader": "table",
         "options": options,
         "files": {stored: {"path": path.as_posix(), "sha256": sha256(file)}},
+        "drop_constant": True,
     }
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder)
         shutil.copyfile(file, raw / stored)
-        entry["drop_constant"] = True
         arrays, meta = prepare(dataset_spec(name, entry, None), raw)
     y_train = arrays["y_train"]
     entry |= {

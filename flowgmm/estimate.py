@@ -500,11 +500,8 @@ def show(result: Estimate) -> None:
     for column, footer in zip(table.columns[1:], row(jobs), strict=True):
         column.footer = footer
     console.print(table)
-    where = (
-        f"{result.plan.cores} cores"
-        if result.plan.cores is not None
-        else "a cluster, without its queue"
-    )
+    cores = result.plan.cores
+    where = "a cluster, without its queue" if cores is None else f"{cores} cores"
     console.print(f"Wall time on {where}: {_time(result.wall_s)}")
     length = sum(seconds[i] for i in result.chain)
     console.print(f"Critical path, {_time(length)}:")
