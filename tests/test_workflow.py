@@ -17,7 +17,6 @@ from flowgmm.files import read_tensors
 
 ROOT = Path(__file__).parents[1]
 PLANNED = (
-    "table_2",
     "table_3",
     "table_4",
     "table_5",
