@@ -5,6 +5,7 @@ import copy
 import difflib
 import functools
 import importlib.util
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,9 +18,23 @@ from flowgmm.errors import UserError
 from flowgmm.provenance import code_hash
 from flowgmm.seeds import derive
 
-__all__ = ["Config", "Job", "Run", "load", "merge", "parameters_of", "read_yaml"]
+__all__ = [
+    "NAME",
+    "Config",
+    "Job",
+    "Run",
+    "dump_yaml",
+    "load",
+    "merge",
+    "nearest",
+    "parameters_of",
+    "read_yaml",
+    "settings_with",
+]
 
 NAME = re.compile(r"[A-Za-z0-9_.]+")
+# Where a data set of an unusual kind brings its own rules.
+RULES = Path("workflow", "rules", "datasets")
 FILES = ("datasets", "methods", "tables", "figures", "paper_results")
 # Parameters of `draw_split` that the config does not set.
 FIXED = ("y_train", "split_seed", "labels_seed")
@@ -67,6 +82,51 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would not read as text."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML in the style of `config/`: keys in their order, short collections on one line."""
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=98,
+    )
+    return text
+
+
+def settings_with(root: Path, changes: Iterable[str]) -> dict[str, Any]:
+    """`config/config.yaml` with changes as Snakemake's `--config` takes them.
+
+    Arguments:
+        root: Folder that holds `config/`.
+        changes: ``key=value`` each; values are YAML.
+
+    Raises:
+        UserError: If a change is not of this form.
+    """
+    settings: dict[str, Any] = dict(read_yaml(root / "config" / "config.yaml"))
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise UserError(f"--config {change!r} is not of the form key=value; add the value")
+        try:
+            settings[key] = yaml.load(value, Loader=_Loader)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"--config {change!r} is no YAML ({reason}); quote the value"
+            ) from error
+    return settings
+
+
 def merge(base: Any, extra: Any) -> Any:
     """`extra` laid over `base`: mappings key by key, anything else replaced."""
     if not (isinstance(base, Mapping) and isinstance(extra, Mapping)):
@@ -77,8 +137,15 @@ def merge(base: Any, extra: Any) -> Any:
     return merged
 
 
-def _unknown(value: str, known: Iterable[str], what: str, where: str) -> UserError:
-    """The error for a name that is not there, with the nearest one that is."""
+def nearest(value: str, known: Iterable[str], what: str, where: str) -> UserError:
+    """The error for a name that is not there, with the nearest one that is.
+
+    Arguments:
+        value: The name.
+        known: Those that are there.
+        what: What it should name.
+        where: Where it stands.
+    """
     names = [str(name) for name in known]
     close = difflib.get_close_matches(value, names, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(names)}"
@@ -103,9 +170,9 @@ def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
         known = error.schema.get("properties", {})
         for key in error.instance:
             if key not in known:
-                raise _unknown(str(key), known, "key", where)
+                raise nearest(str(key), known, "key", where)
     if error.validator == "enum":
-        raise _unknown(str(error.instance), map(str, error.validator_value), "value", where)
+        raise nearest(str(error.instance), map(str, error.validator_value), "value", where)
     raise UserError(f"{where}: {' '.join(error.message.split())}; see config/README.md")
 
 
@@ -239,6 +306,16 @@ class Config:
         """Folder that replaces the network."""
         return None if self.settings["mirror"] is None else Path(self.settings["mirror"])
 
+    @property
+    def changes(self) -> list[str]:
+        """Settings that differ from `config/config.yaml`, as `--config` takes them."""
+        written = read_yaml(self.root / "config" / "config.yaml")
+        return [
+            f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in self.settings.items()
+            if value != written.get(key)
+        ]
+
     # Recipes
 
     def resolve(self, dataset: str, labels: str) -> dict[str, Any]:
@@ -264,7 +341,7 @@ class Config:
     def dataset(self, name: str) -> dict[str, Any]:
         """Entry of a dataset."""
         if name not in self.datasets:
-            raise _unknown(name, self.datasets, "dataset", "config/datasets.yaml")
+            raise nearest(name, self.datasets, "dataset", "config/datasets.yaml")
         entry: dict[str, Any] = self.datasets[name]
         return entry
 
@@ -272,7 +349,7 @@ class Config:
         """How labelled, unlabelled and validation points are chosen."""
         known = self.dataset(dataset)["labels"]
         if labels not in known:
-            raise _unknown(labels, known, "label set", f"config/datasets.yaml: {dataset}.labels")
+            raise nearest(labels, known, "label set", f"config/datasets.yaml: {dataset}.labels")
         merged: dict[str, Any] = merge(
             known[labels], self.resolve(dataset, labels).get("split", {})
         )
@@ -330,6 +407,19 @@ class Config:
         files: dict[str, Any] = self.features_spec(dataset)["files"]
         return {f"results/raw/{dataset}/{name}": file for name, file in files.items()}
 
+    def rules_files(self) -> list[Path]:
+        """Rules files of data sets of an unusual kind, which the workflow includes."""
+        return sorted((self.root / RULES).glob("*.smk"))
+
+    def made_files(self) -> list[str]:
+        """``dataset/file`` of the raw files that those rules make."""
+        return [
+            f"{dataset}/{name}"
+            for dataset, entry in self.datasets.items()
+            for name, file in entry.get("files", {}).items()
+            if "rules" in file
+        ]
+
     # Splits
 
     def split_index(self, dataset: str, labels: str, seed: int) -> int:
@@ -372,7 +462,7 @@ class Config:
     def method(self, name: str) -> dict[str, Any]:
         """Entry of a method."""
         if name not in self.methods:
-            raise _unknown(name, self.methods, "method", "config/methods.yaml")
+            raise nearest(name, self.methods, "method", "config/methods.yaml")
         entry: dict[str, Any] = self.methods[name]
         return entry
 
@@ -456,7 +546,7 @@ class Config:
         points = self.tuning_points(run)
         if point not in points:
             where = f"{run.dataset}/{run.labels}, {run.method}"
-            raise _unknown(point, points, "candidate", where)
+            raise nearest(point, points, "candidate", where)
         spec = self._spec(self.tuning_job(run), f"tune/{run.dataset}/{run.labels}/{run.method}")
         # The grid itself, and what only matters to tables, do not determine a candidate's result.
         rest = {"evaluate": ["val"], "collapsed_below": 0.0, "candidate": points[point]}
@@ -495,7 +585,7 @@ class Config:
     def table(self, name: str) -> dict[str, Any]:
         """Entry of a table."""
         if name not in self.tables:
-            raise _unknown(name, self.tables, "table", "config/tables.yaml")
+            raise nearest(name, self.tables, "table", "config/tables.yaml")
         entry: dict[str, Any] = self.tables[name]
         return entry
 
@@ -636,7 +726,7 @@ def _recipes(root: Path, name: str) -> list[dict[str, Any]]:
         path = folder / f"{current}.yaml"
         if not NAME.fullmatch(current) or not path.is_file():
             known = sorted(p.stem for p in folder.glob("*.yaml"))
-            raise _unknown(current, known, "recipe", where)
+            raise nearest(current, known, "recipe", where)
         where = f"config/recipes/{current}.yaml"
         if current in seen:
             raise UserError(f"{where}: extends itself by way of {', '.join(seen)}; break the ring")
@@ -658,6 +748,12 @@ def _check_names(config: Config) -> None:
                     f"config/{file}.yaml: name {name!r} has other characters than letters, "
                     "digits, _ and .; rename it"
                 )
+    rules = [path.name for path in config.rules_files()]
+    for name, entry in config.datasets.items():
+        for file in entry.get("files", {}).values():
+            if "rules" in file and file["rules"] not in rules:
+                where = f"config/datasets.yaml: {name}.files"
+                raise nearest(file["rules"], rules, f"file of {RULES}", where)
     for name, entry in config.methods.items():
         where = f"config/methods.yaml: {name}"
         if parameters_of(entry["estimator"]) is None:
@@ -665,12 +761,12 @@ def _check_names(config: Config) -> None:
                 f"{where}.estimator: {entry['estimator']!r} does not exist; correct the import path"
             )
         if "base" in entry and entry["base"] not in config.methods:
-            raise _unknown(entry["base"], config.methods, "method", f"{where}.base")
+            raise nearest(entry["base"], config.methods, "method", f"{where}.base")
     for name in config.settings["skip"]:
         known = {*config.datasets, *config.methods}
         for part in name.split("/"):
             if part not in known:
-                raise _unknown(part, known, "dataset or method", "config/config.yaml: skip")
+                raise nearest(part, known, "dataset or method", "config/config.yaml: skip")
 
 
 def _check_recipes(config: Config) -> None:
@@ -681,7 +777,7 @@ def _check_recipes(config: Config) -> None:
         where = f"config/recipes/{recipe['name']}.yaml"
         for name in recipe.get("surrogate", []):
             if name not in kinds | set(config.datasets):
-                raise _unknown(name, [*kinds, *config.datasets], "dataset", f"{where}: surrogate")
+                raise nearest(name, [*kinds, *config.datasets], "dataset", f"{where}: surrogate")
         levels = {"all": recipe.get("all", {})}
         for group, known in (
             ("kinds", kinds),
@@ -690,7 +786,7 @@ def _check_recipes(config: Config) -> None:
         ):
             for name, settings in recipe.get(group, {}).items():
                 if name not in known:
-                    raise _unknown(name, sorted(known), group[:-1], f"{where}: {group}")
+                    raise nearest(name, sorted(known), group[:-1], f"{where}: {group}")
                 levels[f"{group}.{name}"] = settings
         label_keys = [
             key for key in parameters_of("flowgmm.splits.draw_split") or () if key not in FIXED
@@ -698,7 +794,7 @@ def _check_recipes(config: Config) -> None:
         for place, settings in levels.items():
             for key in settings.get("split", {}):
                 if key not in label_keys:
-                    raise _unknown(key, label_keys, "key", f"{where}: {place}.split")
+                    raise nearest(key, label_keys, "key", f"{where}: {place}.split")
             for name, method in settings.get("methods", {}).items():
                 _check_method(config, name, method, f"{where}: {place}.methods")
 
@@ -737,14 +833,14 @@ def _check_targets(config: Config) -> None:
 
 def _check_method(config: Config, name: str, settings: Mapping[str, Any], where: str) -> None:
     if name not in config.methods:
-        raise _unknown(name, config.methods, "method", where)
+        raise nearest(name, config.methods, "method", where)
     entry = config.methods[name]
     known = parameters_of(entry["estimator"]) or {}
     for group in ("params", "tune", "tune_with"):
         for key in settings.get(group) or {}:
             if key not in known:
                 what = f"parameter of {entry['estimator'].rpartition('.')[2]}"
-                raise _unknown(key, known, what, f"{where}.{name}.{group}")
+                raise nearest(key, known, what, f"{where}.{name}.{group}")
             if key in ("random_state", "device", "preprocess"):
                 raise UserError(f"{where}.{name}.{group}.{key} is not set here; remove it")
             given = settings[group][key]
@@ -759,4 +855,4 @@ def _check_method(config: Config, name: str, settings: Mapping[str, Any], where:
         raise UserError(f"{where}.{name}.restart is for neural methods; remove it")
     allowed = PREPROCESS[entry["neural"]]
     if settings.get("preprocess", "none") not in allowed:
-        raise _unknown(settings["preprocess"], allowed, "value", f"{where}.{name}.preprocess")
+        raise nearest(settings["preprocess"], allowed, "value", f"{where}.{name}.preprocess")

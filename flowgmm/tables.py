@@ -20,6 +20,7 @@ __all__ = [
     "print_tables",
     "read_table",
     "table_spec",
+    "value_text",
     "write",
 ]
 
@@ -461,8 +462,13 @@ def _unique(texts: Iterable[str]) -> list[str]:
 # From cells to files
 
 
-def write(table: Table, prefix: str | os.PathLike[str]) -> list[Path]:
+def write(table: Table, prefix: str | os.PathLike[str], changes: Sequence[str] = ()) -> list[Path]:
     """Write `prefix`.csv, .md, .tex and .json; the json leads from each cell to its runs.
+
+    Arguments:
+        table: The table.
+        prefix: Path without suffix.
+        changes: The command line's ``key=value``, without which the table cannot be made again.
 
     Returns:
         The four paths.
@@ -470,7 +476,7 @@ def write(table: Table, prefix: str | os.PathLike[str]) -> list[Path]:
     paths = [Path(f"{os.fspath(prefix)}.{suffix}") for suffix in ("csv", "md", "tex", "json")]
     for path, text in zip(paths, (_csv(table), _markdown(table), _latex(table)), strict=False):
         write_text(path, text)
-    write_json(paths[3], {"schema": 1} | asdict(table))
+    write_json(paths[3], {"schema": 1, "changes": list(changes)} | asdict(table))
     return paths
 
 
@@ -582,7 +588,7 @@ class _Grid:
         if cell.verdict == "not run":
             lines = ["not run", f"paper {printed}"] if printed else ["not run"]
             return lines, self._number([f"not run ({cell.why})"]), ""
-        lines = _choice_text(cell) if cell.metric == "tuned" else [_value_text(cell)]
+        lines = _choice_lines(cell) if cell.metric == "tuned" else [value_text(cell)]
         if cell.n_failed and cell.value_ok is not None:
             ok = f"{cell.value_ok:.{DECIMALS[cell.unit]}f}"
             lines.append(f"{ok} over the {cell.n_ok} that did not fail")
@@ -599,8 +605,10 @@ class _Grid:
         return lines, self._number(reasons), COLOURS.get(cell.verdict, "")
 
 
-def _value_text(cell: Cell) -> str:
-    """Our number: value, spread, number of runs and of failures."""
+def value_text(cell: Cell) -> str:
+    """Our number: value, spread, number of runs and of failures; or what was chosen."""
+    if cell.metric == "tuned":
+        return "; ".join(_choice_lines(cell))
     n = f"n = {cell.n}" if not cell.n_missing else f"n = {cell.n - cell.n_missing} of {cell.n}"
     if cell.n_failed:
         n += f", {cell.n_failed} failed"
@@ -611,7 +619,7 @@ def _value_text(cell: Cell) -> str:
     return f"{cell.value:.{decimals}f}{spread} ({n})"
 
 
-def _choice_text(cell: Cell) -> list[str]:
+def _choice_lines(cell: Cell) -> list[str]:
     """What was chosen, the printed parameter first; with counts where runs chose differently."""
     first = cell.printed and cell.printed["parameter"]
     texts = []

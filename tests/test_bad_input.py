@@ -117,7 +117,7 @@ CSV = "raw/t.csv"
         ({"raw/test.csv": '"1","a","b"\n'}, embed(), "test.csv row 1: expected 2 columns, got 3"),
         ({CSV: b"a,b,y\n1,2,caf\xe9\n"}, prepare(), "is not utf-8 (byte 0xe9); set the option"),
         ({"raw/train.csv": b'"1","caf\xe9"\n'}, embed(), "is not utf-8 (byte 0xe9); set the opt"),
-        ({"raw/train.csv": '"1","a"\n"2",""\n'}, embed(), "the text of row 1 is empty; take"),
+        ({"raw/train.csv": '"1","a"\n"2",""\n'}, embed(), "csv row 2: the text is empty; take"),
         ({CSV: "a,b,y\n" + "1,2,0\n3,4,0\n" * 9}, prepare(), "1 class (0); at least 2"),
         ({}, fetch(sha256="0" * 64), "expected sha256:000"),
         ({}, fetch(mirror="none"), "mirror 'none' is not a folder"),

