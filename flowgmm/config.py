@@ -480,12 +480,15 @@ class Config:
         return [Job(run, first, min(first + size, n) - 1) for first in range(0, n, size)]
 
     def train_spec(self, job: Job) -> dict[str, Any]:
-        """What determines a training job, beside features and splits."""
+        """What determines a training job, beside features, splits and what was chosen."""
+        return self._spec(job, f"{job.run.dataset}/{job.run.labels}/{job.run.method}")
+
+    def _spec(self, job: Job, experiment: str) -> dict[str, Any]:
+        """The same, its seeds derived for an experiment of this name."""
         run = job.run
         entry, settings = self.method(run.method), self.method_settings(run)
         resolved = self.resolve(run.dataset, run.labels)
         seeds = list(range(job.first, job.last + 1))
-        experiment = f"{run.dataset}/{run.labels}/{run.method}"
         splits = [self.split_index(run.dataset, run.labels, seed) for seed in seeds]
         # What a deterministic method draws, such as the points of a graph, belongs to the split.
         varies = resolved["vary"]["initialisation"]
@@ -521,6 +524,55 @@ class Config:
         """A file among a job's outputs."""
         return f"{self.results}/runs/{job.folder}/{name}"
 
+    # Tuning of neural methods: one job for each candidate; classic ones choose inside theirs
+
+    def tuning_points(self, run: Run) -> dict[str, dict[str, Any]]:
+        """The candidates of a neural method's grid by name, in grid order; none without a grid."""
+        from flowgmm.methods.tuning import candidates, point_name
+
+        grid = self.method_settings(run)["tune"] if self.method(run.method)["neural"] else None
+        return {point_name(candidate): candidate for candidate in candidates(grid)} if grid else {}
+
+    def tuning_job(self, run: Run) -> Job:
+        """The seeds, and with them the splits, that candidates are trained on."""
+        n = int(self.resolve(run.dataset, run.labels).get("n_tune_seeds", 1))
+        return Job(run, 0, n - 1)
+
+    def tune_spec(self, run: Run, point: str) -> dict[str, Any]:
+        """What determines the training of a candidate, beside features and splits.
+
+        All candidates draw the same random numbers, which are not those of the final runs.
+        """
+        points = self.tuning_points(run)
+        if point not in points:
+            where = f"{run.dataset}/{run.labels}, {run.method}"
+            raise nearest(point, points, "candidate", where)
+        spec = self._spec(self.tuning_job(run), f"tune/{run.dataset}/{run.labels}/{run.method}")
+        # The grid itself, and what only matters to tables, do not determine a candidate's result.
+        rest = {"evaluate": ["val"], "collapsed_below": 0.0, "candidate": points[point]}
+        params = {**spec["params"], **spec.pop("tune_with"), **points[point]}
+        for key in ("tune", "scaled_down", "vary"):
+            del spec[key]
+        return {**spec, **rest, "params": params}
+
+    def choose_spec(self, run: Run) -> dict[str, Any]:
+        """What determines a choice, beside the candidates' files: also their order, in ties."""
+        return {
+            "points": list(self.tuning_points(run)),
+            "code": code_hash("flowgmm.methods.tuning"),
+        }
+
+    def _tuning_file(self, run: Run, name: str) -> str:
+        return f"{self.results}/tuning/{run.dataset}/{run.labels}/{run.method}/{name}.json"
+
+    def point_paths(self, run: Run) -> list[str]:
+        """The candidates' files, in grid order."""
+        return [self._tuning_file(run, f"point-{name}") for name in self.tuning_points(run)]
+
+    def choice_path(self, run: Run) -> list[str]:
+        """The file with what was chosen for a run; none for a run that needs none."""
+        return [self._tuning_file(run, "choice")] if self.tuning_points(run) else []
+
     def not_run(self, dataset: str, method: str) -> str | None:
         """Why a method is not run on a dataset; None if it is."""
         skipped = {dataset, method, f"{dataset}/{method}"} & set(self.settings["skip"])
@@ -546,12 +598,15 @@ class Config:
             row if isinstance(row, str) else row["method"]
             for row in (*entry["rows"], *entry.get("extra_rows", []))
         ]
-        runs = (
-            Run(column["dataset"], column["labels"], method)
-            for column in entry["columns"]
-            for method in methods
-        )
-        return {run: self.not_run(run.dataset, run.method) for run in runs}
+        runs: dict[Run, str | None] = {}
+        for column in entry["columns"]:
+            tuned = column.get("metric", entry.get("metric")) == "tuned"
+            for method in methods:
+                run = Run(column["dataset"], column["labels"], method)
+                runs[run] = self.not_run(run.dataset, run.method)
+                if tuned and not self.method_settings(run)["tune"]:
+                    runs[run] = "not tuned in this recipe"
+        return runs
 
     def table_records(self, name: str) -> list[str]:
         """The record files that a table is made of."""
@@ -584,11 +639,24 @@ class Config:
 
     def figure_jobs(self, name: str) -> list[Job]:
         """The job behind each panel of a figure, the one with seed 0."""
-        panels = self.figures[name]["panels"]
+        panels = self.figures[name].get("panels", [])
         return [
             self.jobs(Run(panel["dataset"], panel["labels"], panel["method"]))[0]
             for panel in panels
         ]
+
+    def figure_table(self, name: str) -> list[str]:
+        """The table that a figure is drawn from; none for a figure of models."""
+        table = self.figures[name].get("table")
+        return [f"{self.results}/tables/{table}.json"] if table else []
+
+    def shown(self, figure: str) -> bool:
+        """Whether a figure is among all: not one of tuning where no neural method is tuned."""
+        table = self.figures[figure].get("table")
+        return table is None or any(
+            reason is None and self.tuning_points(run)
+            for run, reason in self.table_runs(table).items()
+        )
 
     def figure_models(self, name: str) -> list[str]:
         """The model behind each panel."""
@@ -737,8 +805,14 @@ def _check_targets(config: Config) -> None:
         config.absent(name)
     for name in config.tables:
         for run in config.table_runs(name):
-            config.label_set(run.dataset, run.labels)
+            n_val = config.label_set(run.dataset, run.labels).get("n_val", 0)
             settings = config.resolve(run.dataset, run.labels)
+            if not n_val and config.method_settings(run)["tune"]:
+                raise UserError(
+                    f"config/recipes/{config.settings['recipe']}.yaml: {run.method} has a grid on "
+                    f"{run.dataset}/{run.labels}, but there are no validation points; give the "
+                    "label set n_val, or set `tune: null`"
+                )
             if settings.get("collapsed_below") and "val" not in settings["evaluate"]:
                 raise UserError(
                     f"config/recipes/{config.settings['recipe']}.yaml: collapsed_below of "
@@ -746,6 +820,12 @@ def _check_targets(config: Config) -> None:
                 )
         config.table_spec(name)
     for entry in config.figures.values():
+        table = config.table(entry["table"]) if "table" in entry else None
+        if table and (table.get("metric") != "tuned" or "paper" not in table):
+            raise UserError(
+                f"config/figures.yaml: table {entry['table']!r} shows no printed hyper-parameters; "
+                "name one with `metric: tuned` and `paper`"
+            )
         for panel in entry.get("panels", []):
             config.label_set(panel["dataset"], panel["labels"])
             config.method(panel["method"])
@@ -771,11 +851,6 @@ def _check_method(config: Config, name: str, settings: Mapping[str, Any], where:
                         f"{where}.{name}.{group}.{key} is {value!r}, expected {known[key]}; "
                         "see config/README.md"
                     )
-    if entry["neural"] and settings.get("tune"):
-        raise UserError(
-            f"{where}.{name}.tune: neural methods are not tuned inside a job; write one recipe "
-            "for each candidate and compare on validation points"
-        )
     if not entry["neural"] and settings.get("restart", "none") != "none":
         raise UserError(f"{where}.{name}.restart is for neural methods; remove it")
     allowed = PREPROCESS[entry["neural"]]

@@ -194,7 +194,8 @@ def _about(cell: Cell, spec: Mapping[str, Any]) -> dict[str, str]:
     """Value, printed number and verdict of a cell."""
     said = {}
     if cell.runs:
-        said["value"] = f"{value_text(cell)}, {spec['aggregate']} ± {spec['spread']}"
+        kind = "" if cell.metric == "tuned" else f", {spec['aggregate']} ± {spec['spread']}"
+        said["value"] = value_text(cell) + kind
     if cell.interval:
         box = cell.interval
         said["interval"] = f"{box['low']:.4g} to {box['high']:.4g} ({box['kind']})"
