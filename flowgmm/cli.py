@@ -40,6 +40,103 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @command
+def add_dataset(
+    name: Annotated[str, typer.Argument(help="Name of the data set: letters, digits, _ and .")],
+    file: Annotated[Path, typer.Argument(help="CSV, plain or gzipped, or Parquet.")],
+    label: Annotated[str, typer.Option(help="Column with the classes; empty: unlabelled.")],
+    n_labels: Annotated[int, typer.Option(help="Labelled points of a run.")],
+    n_val: Annotated[
+        int | None, typer.Option(help="Validation points. [default: 1000, or a fifth of the rows]")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Values of the label column in order: a,b,c. [default: all]")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="Column to leave out; may be repeated.")
+    ] = None,
+    sep: Annotated[str, typer.Option(help="Separator of a CSV.")] = ",",
+    title: Annotated[str | None, typer.Option(help="What tables call it. [default: NAME]")] = None,
+    licence: Annotated[str, typer.Option(help="Terms of use.")] = "not stated",
+) -> None:
+    """Add a table of your own to the workflow, as a column of the table `extra`.
+
+    Run it in the repository. It copies the file to data/NAME/, checks it, and writes its entries
+    into config/datasets.yaml and config/tables.yaml.
+
+    Example: flowgmm add-dataset wine wine.csv --label quality --n-labels 30
+    """
+    from flowgmm.add_dataset import add_dataset
+
+    added = add_dataset(
+        Path(),
+        name,
+        file,
+        label=label,
+        n_labels=n_labels,
+        n_val=n_val,
+        classes=classes.split(",") if classes else None,
+        drop=drop or (),
+        sep=sep,
+        title=title,
+        licence=licence,
+    )
+    rows, (label_set,) = added.entry["rows"], added.entry["labels"].values()
+    print(
+        f"{name}: {rows['train']} training and {rows['test']} test rows, {added.entry['columns']} "
+        f"features; {label_set['n_labels']} labelled and {label_set['n_val']} validation points"
+    )
+    for note in added.notes:
+        print(f"  {note}")
+    print(
+        f"Its file is {added.path} (not in git), its entry is in config/datasets.yaml, its column"
+    )
+    print("in config/tables.yaml. What to run next:")
+    print("  flowgmm estimate extra_tables")
+    print("  snakemake --profile local -- extra_tables")
+
+
+@command
+def estimate(
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="As of Snakemake. [default: all_tables]")
+    ] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(help="key=value of config/config.yaml; may be repeated.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="Profile of Snakemake.")] = "local",
+    cores: Annotated[int | None, typer.Option(help="Cores. [default: as in the profile]")] = None,
+) -> None:
+    """Say what a run would take, before it runs: jobs, hours, disk, and the longest chain.
+
+    Times come from the records of runs that were made here, scaled where the size differs, and
+    from counted operations where there are none.
+
+    Example: flowgmm estimate table_1 --config recipe=small --config mirror=../data
+    """
+    from flowgmm.estimate import estimate, show
+
+    show(estimate(Path(), targets or ["all_tables"], config or (), profile, cores))
+
+
+@command
+def why(
+    table: Annotated[str, typer.Argument(help="Table, such as table_1.")],
+    dataset: Annotated[str, typer.Argument(help="Dataset of the column, or dataset/labels.")],
+    method: Annotated[str, typer.Argument(help="Method of the row.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="Whose results. [default: as in config/config.yaml]")
+    ] = None,
+) -> None:
+    """Say where a cell comes from: runs, seeds, hashes, logs, and the command that remakes it.
+
+    Example: flowgmm why table_1 ag_news flowgmm --recipe small
+    """
+    from flowgmm.why import explain, show
+
+    show(explain(Path(), table, dataset, method, recipe))
+
+
+@command
 def fit(
     file: Annotated[Path, typer.Argument(help="CSV (plain or gzipped), .parquet, or .npz (X, y).")],
     label: Annotated[str, typer.Option(help="Column with the classes; empty: unlabelled.")] = "y",

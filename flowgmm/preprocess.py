@@ -5,7 +5,10 @@ components) are set apart: they are modelled by a standard Gaussian that all cla
 whole stays a density of the data.
 """
 
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +19,8 @@ PREPROCESS = ("none", "standardise", "pca")
 CONSTANT = 1e-9
 # A principal component is constant if its spread is below this share of the largest one.
 DEPENDENT = 1e-6
+# Rows that are worked on in float64 at a time: it bounds the memory.
+CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,10 @@ class Preprocess:
             )
         if kind == "none":
             return cls(np.zeros(n_features), np.eye(n_features), np.ones(n_features), n_features)
-        X = np.asarray(X, dtype=np.float64)
-        shift, spread = X.mean(axis=0), X.std(axis=0)
+        shift = _sum(X, lambda x: x.sum(axis=0)) / len(X)
+        spread = np.sqrt(_sum(X, lambda x: ((x - shift) ** 2).sum(axis=0)) / len(X))
         # By its own magnitude: columns may come in any units.
-        varying = spread > CONSTANT * np.abs(X).max(axis=0)
+        varying = spread > CONSTANT * np.maximum(abs(X.max(axis=0)), abs(X.min(axis=0)))
         if not varying.any():
             raise ValueError(f"X has no column that varies among its {n_features}")
         if kind == "standardise":
@@ -72,7 +77,8 @@ class Preprocess:
             rotation = np.eye(n_features)[:, order]
             spread, varying = spread[order], varying[order]
         else:
-            variances, rotation = np.linalg.eigh(np.atleast_2d(np.cov(X, rowvar=False, ddof=0)))
+            covariance = _sum(X, lambda x: (c := x - shift).T @ c) / len(X)
+            variances, rotation = np.linalg.eigh(covariance)
             rotation = rotation[:, ::-1]
             # The sign of an eigenvector is arbitrary: its largest entry is made positive, so that
             # equal data give equal models on every machine.
@@ -90,10 +96,40 @@ class Preprocess:
         """The constant log|det du/dx| in nats; the same at every point."""
         return float(-np.log(self.scale).sum())
 
+    @functools.cached_property
+    def _order(self) -> np.ndarray | None:
+        """Where the rotation only reorders the columns of x: their order in u; else None."""
+        order = self.rotation.argmax(axis=0)
+        reorders = np.array_equal(self.rotation, np.eye(len(order))[:, order])
+        return order if reorders else None
+
     def forward(self, X: np.ndarray) -> np.ndarray:
-        """The way there, x to u, both shape (N, D)."""
-        return (np.asarray(X, dtype=np.float64) - self.shift) @ self.rotation / self.scale
+        """The way there, x to u, both shape (N, D), in float64."""
+        return self._first(X, len(self.shift))
+
+    def _first(self, X: np.ndarray, n: int) -> np.ndarray:
+        """The first n coordinates of u, shape (N, n)."""
+        centred = np.asarray(X, dtype=np.float64) - self.shift
+        if self._order is None:
+            return centred @ self.rotation[:, :n] / self.scale[:n]
+        return centred[:, self._order[:n]] / self.scale[:n]
+
+    def lead(self, X: np.ndarray, dtype: Any) -> np.ndarray:
+        """The coordinates of u that go to the network, shape (N, n_lead), in another type."""
+        U = np.empty((len(X), self.n_lead), dtype)
+        for rows in _chunks(len(X)):
+            U[rows] = self._first(X[rows], self.n_lead)
+        return U
 
     def inverse(self, U: np.ndarray) -> np.ndarray:
         """The way back, u to x, both shape (N, D)."""
         return (np.asarray(U, dtype=np.float64) * self.scale) @ self.rotation.T + self.shift
+
+
+def _chunks(n: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK) for start in range(0, n, CHUNK))
+
+
+def _sum(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Sum over chunks of rows, in float64, of a function of the rows."""
+    return sum(function(np.asarray(X[rows], np.float64)) for rows in _chunks(len(X)))  # type: ignore[return-value]

@@ -42,6 +42,7 @@ def training(**changes: Any) -> dict[str, Any]:
         "estimator": "flowgmm.methods.flow_gmm.FlowGMMClassifier",
         "params": {},
         "tune": None,
+        "restart": "none",
         "splits": [0],
         "random_states": [0],
         **changes,
@@ -117,7 +118,7 @@ CSV = "raw/t.csv"
         ({"raw/test.csv": '"1","a","b"\n'}, embed(), "test.csv row 1: expected 2 columns, got 3"),
         ({CSV: b"a,b,y\n1,2,caf\xe9\n"}, prepare(), "is not utf-8 (byte 0xe9); set the option"),
         ({"raw/train.csv": b'"1","caf\xe9"\n'}, embed(), "is not utf-8 (byte 0xe9); set the opt"),
-        ({"raw/train.csv": '"1","a"\n"2",""\n'}, embed(), "the text of row 1 is empty; take"),
+        ({"raw/train.csv": '"1","a"\n"2",""\n'}, embed(), "csv row 2: the text is empty; take"),
         ({CSV: "a,b,y\n" + "1,2,0\n3,4,0\n" * 9}, prepare(), "1 class (0); at least 2"),
         ({}, fetch(sha256="0" * 64), "expected sha256:000"),
         ({}, fetch(mirror="none"), "mirror 'none' is not a folder"),
@@ -146,8 +147,10 @@ def test_one_line_and_nothing_half_written(
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
     assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    # Before it there may be progress, but nothing else of the error.
+    *before, line = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
+    assert not any("error" in text.lower() or "Traceback" in text for text in before)
     assert expected in line
     assert not [path for path in Path("out").rglob("*") if path.is_file()]
     assert not list(place.rglob("*.part"))

@@ -169,9 +169,9 @@ def test_resuming_skips_finished_chunks(encoder, texts, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("empty", ["", "  ", '""', ";"])
-def test_empty_text_names_the_row(encoder, tmp_path, empty):
-    with pytest.raises(UserError, match="train: the text of row 1 is empty; take the row out"):
-        embed(["a cat", empty], encoder, tmp_path, where="train")
+def test_empty_text_is_named(encoder, tmp_path, empty):
+    with pytest.raises(UserError, match=r"text 2 of 2 is empty .*; leave it out"):
+        embed(["a cat", empty], encoder, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -282,3 +282,27 @@ def test_embed_dataset(encoder, texts, tmp_path):
     chosen = dataset_spec("t", entry | {"embedding": {"pooling": "mean"}}, None)
     other, _ = embed_dataset(chosen | {"encoder": encoder}, raw, tmp_path / "cache")
     assert np.abs(other["X_train"] - arrays["X_train"]).max() > 0.1
+
+
+GROWING = """
+import pathlib, sys, tempfile, torch
+from flowgmm.embed import embed_texts, text
+torch.set_num_threads(1)
+text._CHUNK = 128
+def peak():
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+for n in (256, 4096):
+    texts = [f"the cat {i} " + "sat on a mat far away " * 8 for i in range(n)]
+    with tempfile.TemporaryDirectory() as cache:
+        embed_texts(texts, sys.argv[1], pathlib.Path(cache), precision="fp32", batch_tokens=2048)
+    print(peak())
+"""
+
+
+def test_peak_memory_does_not_grow_with_the_texts(encoder):
+    """From 256 to 4096 texts, by no more than the texts and the vectors (2 MiB) take."""
+    command = [sys.executable, "-c", GROWING, encoder]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    small, large = map(float, done.stdout.split())
+    assert large - small < 10

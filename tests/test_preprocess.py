@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from flowgmm import preprocess
 from flowgmm.preprocess import PREPROCESS, Preprocess
 
 RNG = np.random.default_rng(0)
@@ -22,6 +23,20 @@ def test_inverse_and_log_det(kind):
     step = data.std(axis=0)
     jacobian = (fitted.forward(data[0] + np.diag(step)) - u[0]) / step[:, None]
     assert np.linalg.slogdet(jacobian)[1] == pytest.approx(fitted.log_det, abs=1e-6)
+
+
+@pytest.mark.parametrize("components", [None, 2])
+@pytest.mark.parametrize("kind", PREPROCESS)
+def test_in_chunks_as_at_once(kind, components, monkeypatch):
+    data, components = (X / UNITS, components) if kind == "pca" else (X, None)
+    at_once = Preprocess.fit(data, kind, components)
+    monkeypatch.setattr(preprocess, "CHUNK", 7)
+    fitted = Preprocess.fit(data, kind, components)
+    np.testing.assert_allclose(fitted.scale, at_once.scale, rtol=1e-12)
+    lead = fitted.lead(data, np.float32)
+    assert lead.dtype == np.float32
+    expected = (data - at_once.shift) @ at_once.rotation[:, : at_once.n_lead]
+    np.testing.assert_allclose(lead, expected / at_once.scale[: at_once.n_lead], 1e-5, 1e-6)
 
 
 def test_none_is_the_identity():

@@ -56,13 +56,14 @@ def load_cifar10(raw: Path) -> Images:
                 f"{where}: {name} has md5 {got}, expected {expected}; delete it and fetch it again"
             )
         parts.append(np.frombuffer(batches.pop(name), np.uint8).reshape(-1, ROW))
-    train, test = np.concatenate(parts[:-1]), parts[-1]
+    images = [part[:, 1:].reshape(-1, 3, SIDE, SIDE) for part in parts]
+    labels = [part[:, 0].astype(np.int64) for part in parts]
     return Images(
-        train=train[:, 1:].reshape(-1, 3, SIDE, SIDE),
-        y_train=train[:, 0].astype(np.int64),
-        test=test[:, 1:].reshape(-1, 3, SIDE, SIDE),
-        y_test=test[:, 0].astype(np.int64),
-        classes=list(CLASSES),
+        np.concatenate(images[:-1]),
+        np.concatenate(labels[:-1]),
+        images[-1].copy(),
+        labels[-1],
+        list(CLASSES),
     )
 
 

@@ -65,7 +65,8 @@ def load_text(
         seed: Number of the draw of `train_rows`.
 
     Raises:
-        UserError: If a file is absent, cut off, in another encoding, or a row is malformed.
+        UserError: If a file is absent, cut off, in another encoding, or a row is malformed or, of
+            those that are kept, without a word.
 
     Source: spec 2.2; the labels are parsed as integers, where the authors' script reads the last
     digit and turns Yahoo's class 10 into 0. `train_rows`: D12.
@@ -75,7 +76,7 @@ def load_text(
         with _open(raw, name, archive, encoding) as handle:
             parts.append(_read(handle, name, len(classes), fields, most))
     (texts, y), (test_texts, test_y) = parts
-    notes = []
+    notes, chosen = [], np.arange(len(texts))
     if train_rows is not None:
         if train_rows > len(texts):
             raise UserError(f"{train}: train_rows is {train_rows}, but it has {len(texts)} rows")
@@ -83,6 +84,8 @@ def load_text(
         chosen = rng.permutation(len(texts))[:train_rows]
         notes.append(f"{train_rows} of {len(texts)} training rows")
         texts, y = [texts[i] for i in chosen], y[chosen]
+    _check_words(texts, chosen, train)
+    _check_words(test_texts, np.arange(len(test_texts)), test)
     return Texts(texts, y, test_texts, test_y, list(classes), notes)
 
 
@@ -146,3 +149,11 @@ def _read(
         labels.append(int(row[0]) - 1)
         texts.append(" , ".join(row[1:] if row[1] else row[2:]))
     return texts, np.asarray(labels, np.int64)
+
+
+def _check_words(texts: list[str], rows: np.ndarray, name: str) -> None:
+    for text, row in zip(texts, rows, strict=True):
+        if not normalise(text):
+            raise UserError(
+                f"{name} row {row + 1}: the text is empty; take the row out of the file"
+            )

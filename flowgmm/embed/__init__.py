@@ -41,8 +41,7 @@ def embed_dataset(
     vectors, notes, reasons = {}, list(data.notes), []
     if isinstance(data, Texts):
         for part, texts in (("train", data.train), ("test", data.test)):
-            where = f"dataset {spec['dataset']!r}, {part} part"
-            X = embed_texts(texts, encoder, cache, where=where, **options)
+            X = embed_texts(texts, encoder, cache, **options)
             if encoder in PACKAGED:
                 # Their own pipeline ends with vectors of length 1; the paper's has no such step.
                 X = X / np.linalg.norm(X, axis=1, keepdims=True)

@@ -92,7 +92,7 @@ def _fill(
         if progress and (elapsed - reported > 3 or seen == len(sizes)):
             reported = elapsed
             rate, remaining = (seen - resumed) / elapsed, elapsed / work * (left - work)
-            progress(seen, len(sizes), f"{rate:.0f} {unit}/s, {remaining:.0f} s left")
+            progress(seen, len(sizes), f"{rate:.3g} {unit}/s, {remaining:.0f} s left")
 
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap[Any, Any]:

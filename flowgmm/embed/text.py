@@ -70,7 +70,6 @@ def embed_texts(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     batch_tokens: int = 4096,
     progress: Progress | None = None,
-    where: str = "texts",
 ) -> np.ndarray:
     """One vector a text.
 
@@ -88,7 +87,6 @@ def embed_texts(
         precision: ``auto`` is bf16 where the device computes with it, else fp32.
         batch_tokens: Word pieces per batch, padding included; it bounds the memory.
         progress: Called at most every few seconds with (texts done, N, line of text).
-        where: What the texts are, for messages.
 
     Returns:
         Vectors, shape (N, D) float32, mapped from the file in `cache`.
@@ -107,11 +105,9 @@ def embed_texts(
         batch_tokens=batch_tokens,
         device=device,
     )
-    for row, text in enumerate(texts):
+    for number, text in enumerate(texts, start=1):
         if not (normalise(text) if normaliser else text.strip()):
-            raise UserError(
-                f"{where}: the text of row {row} is empty; take the row out of the file"
-            )
+            raise UserError(f"text {number} of {len(texts)} is empty ({text!r}); leave it out")
     folder = encoder_folder(encoder, cache)
     return embedded(
         [_texts_hash(texts), _folder_hash(folder), asdict(options)],

@@ -385,16 +385,20 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
     def score_samples(self, X: Any) -> np.ndarray:
         """Density log p(x) of x itself, before preprocessing, in nats, float64, shape (N,)."""
         X = self._check(X)
-        U = X if self.preprocess == "none" else self.preprocess_.forward(X)
         n_lead = self.preprocess_.n_lead
 
         def log_prob(model: FlowGMM, u: Tensor) -> tuple[Tensor]:
             z, log_det = model.flow(u)
             return ((model.mixture.log_prob(z) + log_det).double(),)
 
-        rest = np.asarray(U[:, n_lead:], dtype=np.float64)
-        log_rest = -0.5 * (rest**2 + np.log(2 * np.pi)).sum(axis=1)
-        return self._map(log_prob, U[:, :n_lead])[0] + log_rest + self.preprocess_.log_det
+        def score(X: np.ndarray) -> np.ndarray:
+            U = X if self.preprocess == "none" else self.preprocess_.forward(X)
+            rest = np.asarray(U[:, n_lead:], dtype=np.float64)
+            log_rest = -0.5 * (rest**2 + np.log(2 * np.pi)).sum(axis=1)
+            return self._map(log_prob, U[:, :n_lead])[0] + log_rest + self.preprocess_.log_det
+
+        # In chunks, since `forward` gives float64.
+        return np.concatenate([score(X[i : i + CHUNK]) for i in range(0, len(X), CHUNK)])
 
     def transform(self, X: Any) -> np.ndarray:
         """Latent code of each point, shape (N, D).

@@ -238,8 +238,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         device = _device(first.device)
         preprocess = Preprocess.fit(X, first.preprocess, getattr(first, "pca_components", None))
         dtype = torch.float64 if first.precision == "fp64" else torch.float32
-        lead = preprocess.forward(X)[:, : preprocess.n_lead] if first.preprocess != "none" else X
-        x = torch.as_tensor(np.asarray(lead), dtype=dtype).to(device)
+        x = torch.as_tensor(first._lead(X, preprocess), dtype=dtype).to(device)
         if rows is None:
             rows = np.broadcast_to(np.arange(len(X)), ys.shape)
         rows = np.asarray(rows).repeat(n_init, axis=0)
@@ -396,15 +395,17 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         return validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
 
-    def _lead(self, X: np.ndarray) -> np.ndarray:
+    def _lead(self, X: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+        """What goes to the network, in its type."""
         if self.preprocess == "none":
             return X
-        return self.preprocess_.forward(X)[:, : self.preprocess_.n_lead]
+        return preprocess.lead(X, np.float64 if self.precision == "fp64" else np.float32)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Posterior log p(y | x) in nats, float64, shape (N, K); finite where p rounds to 0."""
         X = self._check(X)
-        return self._map(lambda m, x: (self._log_posterior(m, x).double(),), self._lead(X))[0]
+        U = self._lead(X, self.preprocess_)
+        return self._map(lambda m, u: (self._log_posterior(m, u).double(),), U)[0]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Posterior p(y | x), shape (N, K)."""
