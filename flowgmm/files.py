@@ -5,8 +5,7 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 from flowgmm.errors import UserError
 
 __all__ = [
-    "atomic_folder",
     "atomic_path",
     "content_hash",
     "read_json",
@@ -57,47 +55,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def atomic_folder(
-    path: str | os.PathLike[str], replaceable: Collection[str] | None = None
-) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it takes the name only if the block succeeds.
-
-    Arguments:
-        path: The folder.
-        replaceable: Names of the files that a folder of that name may hold to be replaced; None:
-            none may be there.
-
-    Raises:
-        UserError: If there is such a folder already, with other files, or it cannot be written.
-    """
-    path = Path(path)
-    if path.exists() or path.is_symlink():
-        if replaceable is None:
-            raise UserError(f"{path} is there already; choose another --output, or give --force")
-        held = [child.name for child in path.iterdir()] if path.is_dir() else [path.name]
-        if others := sorted(set(held) - set(replaceable)):
-            raise UserError(
-                f"{path} holds {others[0]!r}, which --force leaves alone; choose another --output"
-            )
-    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    old = part.with_suffix(".old")
-    try:
-        part.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; check the folder's permissions and free space"
-        ) from error
-    try:
-        yield part
-        if path.exists():
-            path.rename(old)
-        part.rename(path)
-    finally:
-        for folder in (part, old):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

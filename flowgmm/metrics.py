@@ -1,7 +1,5 @@
 """Accuracy, likelihoods and calibration over all points at once, and summaries over runs."""
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -9,21 +7,14 @@ from flowgmm.errors import DivergedError
 
 __all__ = [
     "accuracy",
-    "accuracy_interval",
     "class_nll",
     "density_nll",
     "evaluate",
     "expected_calibration_error",
     "mad",
     "median",
-    "paired_p_value",
-    "reliability",
     "std",
-    "temperature",
 ]
-
-
-LOG_TEMPERATURE = (-3.0, 12.0)
 
 
 def accuracy(y: ArrayLike, predicted: ArrayLike) -> float:
@@ -80,76 +71,6 @@ def expected_calibration_error(
     # |B|/n * |acc(B) - conf(B)| = |sum over B of (hit - confidence)| / n
     gaps = np.bincount(bins, weights=hit - confidence, minlength=n_bins)
     return float(np.abs(gaps).sum() / len(hit))
-
-
-def reliability(
-    y: ArrayLike, predicted: ArrayLike, log_proba: ArrayLike, n_bins: int = 10
-) -> list[dict[str, float]]:
-    """Confidence and accuracy in equal-width bins of the confidence, empty ones left out.
-
-    Arguments:
-        y: True classes, shape (N,).
-        predicted: Predicted classes, shape (N,).
-        log_proba: Log probabilities of the classes, shape (N, K).
-        n_bins: Number of bins.
-
-    Returns:
-        ``n``, mean ``confidence`` and ``accuracy`` of each bin, both in 0..1.
-    """
-    confidence = np.exp(_normalised(log_proba).max(axis=1))
-    hit = np.asarray(y) == np.asarray(predicted)
-    bins = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
-    return [
-        {
-            "n": int((bins == b).sum()),
-            "confidence": float(confidence[bins == b].mean()),
-            "accuracy": float(hit[bins == b].mean()),
-        }
-        for b in np.unique(bins)
-    ]
-
-
-def temperature(y: ArrayLike, log_proba: ArrayLike) -> float:
-    """T that makes the probabilities p^(1/T), normalised, most likely.
-
-    Arguments:
-        y: True classes in 0..K-1, shape (N,).
-        log_proba: Log probabilities of the classes, finite, shape (N, K).
-
-    Source: Izmailov et al. (2020), Table 5: with equal weights T is the factor on the variance of
-    the components; spec 1.8.
-    """
-    from scipy.optimize import minimize_scalar
-
-    rows = np.asarray(log_proba, dtype=np.float64)
-    found = minimize_scalar(
-        lambda log_t: class_nll(y, rows / math.exp(log_t)), bounds=LOG_TEMPERATURE, method="bounded"
-    )
-    return math.exp(found.x)
-
-
-def accuracy_interval(n_right: int, n: int) -> tuple[float, float]:
-    """95 % interval of an accuracy in 0..1 from n independent points, by Wilson's method."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(n_right, n).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def paired_p_value(right: ArrayLike, other_right: ArrayLike) -> float:
-    """Two-sided exact McNemar test of equal accuracy of two methods on the same points.
-
-    Arguments:
-        right: Whether the one is right at each point, shape (N,).
-        other_right: Whether the other is, shape (N,).
-    """
-    from scipy.stats import binomtest
-
-    right, other_right = np.asarray(right, bool), np.asarray(other_right, bool)
-    n_first, n_second = int((right & ~other_right).sum()), int((other_right & ~right).sum())
-    if n_first + n_second == 0:
-        return 1.0
-    return float(binomtest(n_first, n_first + n_second).pvalue)
 
 
 def evaluate(

@@ -1,17 +1,29 @@
 """FlowGMM on a table of one's own: fit, held-out check against simple rivals, predict, sample."""
 
+import contextlib
+import os
+import secrets
+import shutil
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from flowgmm import metrics
 from flowgmm.errors import UserError
-from flowgmm.files import atomic_folder, read_json, write_json
+from flowgmm.files import read_json, write_json
+from flowgmm.held_out import (
+    FLOWGMM,
+    best_temperature,
+    compare,
+    cross_validate,
+    ece,
+    reliability,
+    rivals,
+    tempered,
+)
 from flowgmm.seeds import derive
 from flowgmm.tabular import Columns, read_labels, read_table
 
@@ -20,9 +32,8 @@ if TYPE_CHECKING:
 
     from flowgmm.methods.flow_gmm import FlowGMMClassifier
 
-__all__ = ["FLOWGMM", "TableModel", "fit_table"]
+__all__ = ["TableModel", "fit_table"]
 
-FLOWGMM = "FlowGMM"
 EMBEDDING = "embedding the texts"
 
 # docs/recipes.md has the experiments behind these.
@@ -46,9 +57,6 @@ WIDE: dict[str, Any] = {
     "unlabelled_weight": 100.0,
     "consistency_weight": 100.0,
 }
-# More labelled rows than this are not cross-validated: a part of about a fifth, or of so many
-# rows, is held out.
-N_FOLDS, PLENTY = 10, 5000
 
 MODEL, DESCRIPTION = "model.safetensors", "model.json"
 PREDICTIONS, REPORT, PAGE = "predictions.csv", "report.json", "report.html"
@@ -115,7 +123,7 @@ class TableModel:
 
     def log_proba(self, X: np.ndarray) -> np.ndarray:
         """Log probabilities of the classes in nats, shape (N, K), of features, shape (N, D)."""
-        return _tempered(self.estimator.predict_log_proba(X), self.temperature)
+        return tempered(self.estimator.predict_log_proba(X), self.temperature)
 
     def predict(self, frame: "pd.DataFrame", progress: Progress | None = None) -> "pd.DataFrame":
         """Row number (from 1), predicted class and probability of each class, for every row.
@@ -200,10 +208,11 @@ def fit_table(
         UserError: If a file, column, label or the output folder is not as it should be, or training
             diverged.
     """
-    from flowgmm import report as report_
+    from flowgmm.report import draw, write_page
 
     started = time.monotonic()
-    with atomic_folder(output, FILES if force else None) as folder:
+    embedding = _named(progress, EMBEDDING)
+    with _results_folder(output, force) as folder:
         frame = read_table(path, sep=sep, encoding=encoding)
         codes, classes = read_labels(frame, label, path)
         for name in (*drop, *text):
@@ -211,24 +220,40 @@ def fit_table(
                 what = "is the label" if name == label else "is not there"
                 raise UserError(f"{path}: column {name!r} {what}; correct --drop or --text")
         features = frame.drop(columns=[label, *drop])
-        embedding = _named(progress, EMBEDDING)
         columns, X, notes = Columns.fit(features, text, encoder, embedding)
         if test is not None:
             table = read_table(test, sep=sep, encoding=encoding)
             y_test, _ = read_labels(table, label, test, classes)
             known = y_test >= 0
             y_test, X_test = y_test[known], columns.transform(table[known], embedding)
-        held_out = _cross_validate(X, codes, seed, progress)
-        y = codes[held_out.rows]
-        temperature = max(1.0, metrics.temperature(y, held_out.log_proba[FLOWGMM]))
-        estimator = _train([_estimator(X, seed)], X, codes[None], "training", progress)[0]
-        model = TableModel(estimator, columns, label, classes, temperature)
+        checked = cross_validate(
+            X,
+            codes,
+            seed,
+            lambda folds, ys, name: _train(
+                [_estimator(X, seed, int(fold)) for fold in folds], X, ys, _named(progress, name)
+            ),
+        )
+        y, raw = codes[checked.rows], checked.log_proba[FLOWGMM]
+        calibrated = checked.calibrated(y)
+        final = _train([_estimator(X, seed)], X, codes[None], _named(progress, "training"))[0]
+        model = TableModel(final, columns, label, classes, max(1.0, best_temperature(y, raw)))
         log_proba = model.log_proba(X)
-        tested = None
-        if test is not None:
-            scored = {FLOWGMM: model.log_proba(X_test), **_rivals(X, codes, X_test, len(classes))}
-            tested = {"file": str(test), "rows": len(y_test), **_compare(y_test, scored)}
-        calibrated = {**held_out.log_proba, FLOWGMM: held_out.calibrated(y)}
+        held_out = {
+            "folds": int(checked.fold.max()) + 1,
+            "rows": len(y),
+            "temperature": model.temperature,
+            "ece_uncalibrated": ece(y, raw),
+            "reliability": reliability(y, calibrated.argmax(axis=1), calibrated),
+            "methods": compare(y, {**checked.log_proba, FLOWGMM: calibrated}),
+        }
+        tested = test and {
+            "file": str(test),
+            "rows": len(y_test),
+            "methods": compare(
+                y_test, {FLOWGMM: model.log_proba(X_test), **rivals(X, codes, X_test)}
+            ),
+        }
         report = {
             "file": str(path),
             "label": label,
@@ -237,106 +262,21 @@ def fit_table(
             "columns": {column.name: column.kind for column in columns.columns},
             "features": X.shape[1],
             "notes": notes,
-            "classes": _per_class(codes, y, calibrated[FLOWGMM], log_proba, classes),
-            "held_out": {
-                "folds": int(held_out.fold.max()) + 1,
-                "rows": len(y),
-                "temperature": temperature,
-                "ece_uncalibrated": _ece(y, held_out.log_proba[FLOWGMM]),
-                "reliability": metrics.reliability(
-                    y, calibrated[FLOWGMM].argmax(axis=1), calibrated[FLOWGMM]
-                ),
-                **_compare(y, calibrated),
-            },
+            "classes": _per_class(codes, y, calibrated, log_proba, classes),
+            "held_out": held_out,
             "test": tested,
             "sure": _sureness(log_proba[codes < 0] if (codes < 0).any() else log_proba),
-            "settings": estimator.get_params(),
+            "settings": final.get_params(),
             "seed": seed,
             "seconds": round(time.monotonic() - started, 1),
         }
         predictions = _predictions(log_proba, classes)
-        given = [classes[k] if k >= 0 else "" for k in codes]
-        predictions.insert(1, "given", given)
-        model.save(folder)
+        predictions.insert(1, "given", [classes[k] if k >= 0 else "" for k in codes])
         predictions.to_csv(folder / PREDICTIONS, index=False)
+        model.save(folder)
         write_json(folder / REPORT, report)
-        picture = report_.draw(model, X, codes, report)
-        report_.write_page(folder / PAGE, report, picture)
+        write_page(folder / PAGE, report, draw(model, X, codes, report))
     return report
-
-
-# -- held-out check ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _HeldOut:
-    """What models say about labelled rows that they did not learn from.
-
-    Attributes:
-        rows: The labelled rows, shape (n,).
-        fold: Fold of each, shape (n,).
-        log_proba: Of each method, shape (n, K).
-    """
-
-    rows: np.ndarray
-    fold: np.ndarray
-    log_proba: dict[str, np.ndarray]
-
-    def calibrated(self, y: np.ndarray) -> np.ndarray:
-        """FlowGMM's, each part with the temperature that suits the others, shape (n, K)."""
-        log_proba = self.log_proba[FLOWGMM]
-        result = np.empty_like(log_proba)
-        # One part alone is halved.
-        parts = self.fold if self.fold.any() else np.arange(len(self.fold)) % 2
-        for part in np.unique(parts):
-            inside = parts == part
-            t = metrics.temperature(y[~inside], log_proba[~inside])
-            result[inside] = _tempered(log_proba[inside], max(1.0, t))
-        return result
-
-
-def _cross_validate(
-    X: np.ndarray, codes: np.ndarray, seed: int, progress: Progress | None
-) -> _HeldOut:
-    """Every method on the same folds of the labelled rows; what is held out is unlabelled."""
-    from sklearn.model_selection import StratifiedKFold
-
-    rows = np.flatnonzero(codes >= 0)
-    y = codes[rows]
-    plenty = len(rows) > PLENTY
-    n_folds = max(5, len(rows) // PLENTY) if plenty else min(N_FOLDS, int(np.bincount(y).max()))
-    folds = StratifiedKFold(
-        n_folds, shuffle=True, random_state=derive("own data/folds", seed, "split")
-    )
-    fold = np.empty(len(rows), dtype=np.int64)
-    with warnings.catch_warnings():
-        # A class smaller than the number of folds is spread over as many as it has rows.
-        warnings.filterwarnings("ignore", message="The least populated class")
-        for number, (_, held) in enumerate(folds.split(rows, y)):
-            fold[held] = number
-    if plenty:
-        rows, fold, n_folds = rows[fold == 0], fold[fold == 0], 1
-    ys = np.repeat(codes[None], n_folds, axis=0)
-    ys[fold, rows] = -1
-    log_proba: dict[str, np.ndarray] = {}
-    # A stack needs equal numbers of labelled points; folds differ by one at most.
-    n_labelled = (ys >= 0).sum(axis=1)
-    for n in np.unique(n_labelled):
-        members = np.flatnonzero(n_labelled == n)
-        name = f"held-out check, {len(members)} of {n_folds} folds at once"
-        fresh = [_estimator(X, seed, int(k)) for k in members]
-        for k, estimator in zip(
-            members, _train(fresh, X, ys[members], name, progress), strict=True
-        ):
-            inside = fold == k
-            said = {
-                FLOWGMM: estimator.predict_log_proba(X[rows[inside]]),
-                **_rivals(X, ys[k], X[rows[inside]], int(y.max()) + 1),
-            }
-            for method, values in said.items():
-                whole = log_proba.setdefault(method, np.empty((len(rows), values.shape[1])))
-                whole[inside] = values
-    return _HeldOut(rows, fold, log_proba)
 
 
 def _estimator(X: np.ndarray, seed: int, number: int = -1) -> "FlowGMMClassifier":
@@ -353,71 +293,17 @@ def _train(
     estimators: list["FlowGMMClassifier"],
     X: np.ndarray,
     ys: np.ndarray,
-    name: str,
-    progress: Progress | None,
+    progress: Callable[[int, int, str], None] | None,
 ) -> list["FlowGMMClassifier"]:
     """Fit one stack.
 
     Raises:
         UserError: If one diverged.
     """
-    type(estimators[0]).fit_stack(estimators, X, ys, progress=_named(progress, name))
+    type(estimators[0]).fit_stack(estimators, X, ys, progress=progress)
     if failure := next((e.failure_ for e in estimators if e.failure_ is not None), None):
         raise UserError(f"FlowGMM {failure}; leave out columns with extreme values by --drop")
     return estimators
-
-
-def _rivals(
-    X: np.ndarray, codes: np.ndarray, X_new: np.ndarray, n_classes: int
-) -> dict[str, np.ndarray]:
-    """Log probabilities, shape (N, K), of scikit-learn's classifiers as they come.
-
-    They learn from the labelled rows; the scale of the features is that of all rows.
-    """
-    from sklearn.dummy import DummyClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-
-    known = codes >= 0
-    rivals = {
-        "logistic regression": LogisticRegression(max_iter=1000),
-        "k nearest neighbours": KNeighborsClassifier(min(5, int(known.sum()))),
-        "most frequent class": DummyClassifier(strategy="prior"),
-    }
-    result = {}
-    for name, rival in rivals.items():
-        proba = rival.fit(X[known], codes[known]).predict_proba(X_new)
-        result[name] = np.log(np.clip(proba, 1e-12, None))
-    return result
-
-
-def _compare(y: np.ndarray, log_proba: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Accuracy of each method with its interval, and FlowGMM against the others, row by row."""
-    right = {name: rows.argmax(axis=1) == y for name, rows in log_proba.items()}
-    methods = []
-    for name, hits in right.items():
-        low, high = metrics.accuracy_interval(int(hits.sum()), len(y))
-        entry: dict[str, Any] = {
-            "method": name,
-            "right": int(hits.sum()),
-            "accuracy": float(hits.mean()),
-            "low": low,
-            "high": high,
-            "class_nll": metrics.class_nll(y, log_proba[name]),
-            "ece": _ece(y, log_proba[name]),
-        }
-        if name != FLOWGMM:
-            ours = right[FLOWGMM]
-            p = metrics.paired_p_value(ours, hits)
-            better = "better" if ours.sum() > hits.sum() else "worse"
-            entry |= {
-                "only_flowgmm_right": int((ours & ~hits).sum()),
-                "only_this_right": int((hits & ~ours).sum()),
-                "p_value": p,
-                "flowgmm_is": better if p < 0.05 else "no difference shown",
-            }
-        methods.append(entry)
-    return {"methods": methods}
 
 
 def _per_class(
@@ -450,16 +336,6 @@ def _sureness(log_proba: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _ece(y: np.ndarray, log_proba: np.ndarray) -> float:
-    return metrics.expected_calibration_error(y, log_proba.argmax(axis=1), log_proba)
-
-
-def _tempered(log_proba: np.ndarray, temperature: float) -> np.ndarray:
-    from scipy.special import log_softmax
-
-    return log_softmax(log_proba / temperature, axis=1)
-
-
 def _predictions(log_proba: np.ndarray, classes: Sequence[str]) -> "pd.DataFrame":
     import pandas as pd
 
@@ -474,3 +350,36 @@ def _predictions(log_proba: np.ndarray, classes: Sequence[str]) -> "pd.DataFrame
 def _named(progress: Progress | None, name: str) -> Callable[[int, int, str], None] | None:
     """What a training or an encoder calls, with the work's name put in."""
     return progress and (lambda done, total, _: progress(name, done, total))
+
+
+@contextlib.contextmanager
+def _results_folder(path: Path, force: bool) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it takes the name only if the block succeeds.
+
+    Raises:
+        UserError: If `path` is there and may not be replaced, or cannot be written.
+    """
+    if path.exists() or path.is_symlink():
+        if not force:
+            raise UserError(f"{path} is there already; choose another --output, or give --force")
+        held = [child.name for child in path.iterdir()] if path.is_dir() else [path.name]
+        if others := sorted(set(held) - set(FILES)):
+            raise UserError(
+                f"{path} holds {others[0]!r}, which --force leaves alone; choose another --output"
+            )
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    old = part.with_suffix(".old")
+    try:
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; check the folder's permissions and free space"
+        ) from error
+    try:
+        yield part
+        if path.exists():
+            path.rename(old)
+        part.rename(path)
+    finally:
+        for folder in (part, old):
+            shutil.rmtree(folder, ignore_errors=True)

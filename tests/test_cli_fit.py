@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from flowgmm import own_data, tabular
+from flowgmm import held_out, metrics, own_data, tabular
 from flowgmm.cli import app
 from flowgmm.errors import UserError
 from flowgmm.own_data import TableModel
@@ -23,7 +23,7 @@ N = 90
 @pytest.fixture(autouse=True)
 def _short_training(monkeypatch):
     monkeypatch.setitem(own_data.SETTINGS, "n_steps", 60)
-    monkeypatch.setattr(own_data, "N_FOLDS", 3)
+    monkeypatch.setattr(held_out, "N_FOLDS", 3)
 
 
 def run(*arguments):
@@ -61,7 +61,7 @@ def fitted(tmp_path_factory):
     frame.to_csv(folder / "customers.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(own_data.SETTINGS, "n_steps", 60)
-        patch.setattr(own_data, "N_FOLDS", 3)
+        patch.setattr(held_out, "N_FOLDS", 3)
         patch.chdir(folder)
         result = run("fit", "customers.csv", "--label", "outcome")
     assert result.exit_code == 0, result.output
@@ -89,41 +89,44 @@ def test_fit_writes_what_it_says(fitted):
     assert (predictions["predicted"] == truth)[hidden].mean() > 0.9
 
 
-def test_every_label_is_held_out_once_and_hidden_from_the_model_that_is_scored_on_it(monkeypatch):
+def cross(X, codes, seen=None):
+    """`cross_validate` with the short training; what was trained on which labels goes to `seen`."""
+
+    def fit(folds, ys, _):
+        estimators = [own_data._estimator(X, 0, int(fold)) for fold in folds]
+        (seen if seen is not None else []).extend(zip(estimators, ys, strict=True))
+        return own_data._train(estimators, X, ys, None)
+
+    return held_out.cross_validate(X, codes, 0, fit)
+
+
+def test_every_label_is_held_out_once_and_hidden_from_the_model_that_is_scored_on_it():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 2)).astype(np.float32)
     codes = np.r_[np.zeros(11), np.ones(12), np.full(17, -1)].astype(int)
     seen = []
-    train = own_data._train
-    monkeypatch.setattr(
-        own_data,
-        "_train",
-        lambda estimators, X, ys, *a: (
-            seen.extend(zip(estimators, ys, strict=True)) or train(estimators, X, ys, *a)
-        ),
-    )
-    held_out = own_data._cross_validate(X, codes, 0, None)
-    assert held_out.rows.tolist() == list(range(23))
+    checked = cross(X, codes, seen)
+    assert checked.rows.tolist() == list(range(23))
     scored = np.zeros(23, int)
     for estimator, y in seen:
         hidden = np.flatnonzero((y == -1) & (codes >= 0))
         scored[hidden] += 1
-        assert len(set(held_out.fold[hidden])) == 1
+        assert len(set(checked.fold[hidden])) == 1
         expected = estimator.predict_log_proba(X[hidden])
-        assert np.allclose(held_out.log_proba["FlowGMM"][hidden], expected, atol=1e-5)
+        assert np.allclose(checked.log_proba["FlowGMM"][hidden], expected, atol=1e-5)
     assert (scored == 1).all() and len(seen) == 3
 
 
 def test_plenty_of_labels_are_held_out_in_part(monkeypatch):
-    monkeypatch.setattr(own_data, "PLENTY", 50)
+    monkeypatch.setattr(held_out, "PLENTY", 50)
     X = np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32)
     codes = np.arange(80) % 2
-    held_out = own_data._cross_validate(X, codes, 0, None)
-    assert len(held_out.rows) == 16 and not held_out.fold.any()
+    checked = cross(X, codes)
+    assert len(checked.rows) == 16 and not checked.fold.any()
     # Labels that agree with the model would make it surer than it is.
-    raw = held_out.log_proba["FlowGMM"]
-    assert np.allclose(held_out.calibrated(raw.argmax(axis=1)), raw, atol=1e-6)
-    assert (held_out.calibrated(raw.argmin(axis=1)).max(axis=1) < raw.max(axis=1)).all()
+    raw = checked.log_proba["FlowGMM"]
+    assert np.allclose(checked.calibrated(raw.argmax(axis=1)), raw, atol=1e-6)
+    assert (checked.calibrated(raw.argmin(axis=1)).max(axis=1) < raw.max(axis=1)).all()
 
 
 def test_predict_repeats_what_fit_said_and_reads_new_levels(fitted, tmp_path):
@@ -372,3 +375,38 @@ def test_help_is_quick_and_has_an_example():
     heavy = "{'torch', 'pandas', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)"
     code = f"import sys, flowgmm.cli; sys.exit(str({heavy}) if {heavy} else 0)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- figures ---------------------------------------------------------------------------------
+
+
+def test_reliability_adds_up_to_the_calibration_error():
+    rng = np.random.default_rng(0)
+    log_proba = np.log(rng.dirichlet([1, 1, 1], 300))
+    y, predicted = rng.integers(0, 3, 300), log_proba.argmax(axis=1)
+    bins = held_out.reliability(y, predicted, log_proba, n_bins=15)
+    assert sum(b["n"] for b in bins) == 300
+    gap = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / 300
+    assert gap == pytest.approx(metrics.expected_calibration_error(y, predicted, log_proba))
+
+
+@pytest.mark.parametrize("factor", [0.5, 5.0])
+def test_temperature_undoes_a_factor_on_the_logits(factor):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, size=(20_000, 3))
+    proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    y = (rng.random((20_000, 1)) > proba.cumsum(axis=1)).sum(axis=1)
+    assert held_out.best_temperature(y, factor * logits) == pytest.approx(factor, rel=0.05)
+
+
+def test_interval_and_paired_test_against_known_values():
+    # Wilson's interval for 8 of 10, as in Brown, Cai and DasGupta's formula.
+    z, n, p = 1.959964, 10, 0.8
+    middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    expected = ((middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n))
+    assert held_out.accuracy_interval(8, 10) == pytest.approx(expected, abs=1e-6)
+    # Alone right on 6 rows against 0: 2 / 2^6, whatever happens on the other rows.
+    first = np.r_[np.ones(6), np.ones(5), np.zeros(4)]
+    second = np.r_[np.zeros(6), np.ones(5), np.zeros(4)]
+    assert held_out.paired_p_value(first, second) == pytest.approx(2 / 64)
+    assert held_out.paired_p_value(first, first) == 1

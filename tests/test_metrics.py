@@ -79,35 +79,3 @@ def test_summaries():
     assert metrics.median(values) == 82.0
     assert metrics.mad(values) == 1.5  # of 2, 1, 1, 8; 1.4826 times that would be 2.22
     assert metrics.std([1.0, 3.0]) == 1.0  # ddof 0; ddof 1 would give 1.41
-
-
-def test_reliability_adds_up_to_the_calibration_error():
-    rng = np.random.default_rng(0)
-    log_proba = np.log(rng.dirichlet([1, 1, 1], 300))
-    y, predicted = rng.integers(0, 3, 300), log_proba.argmax(axis=1)
-    bins = metrics.reliability(y, predicted, log_proba, n_bins=15)
-    assert sum(b["n"] for b in bins) == 300
-    gap = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / 300
-    assert gap == pytest.approx(metrics.expected_calibration_error(y, predicted, log_proba))
-
-
-@pytest.mark.parametrize("factor", [0.5, 5.0])
-def test_temperature_undoes_a_factor_on_the_logits(factor):
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, size=(20_000, 3))
-    proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    y = (rng.random((20_000, 1)) > proba.cumsum(axis=1)).sum(axis=1)
-    assert metrics.temperature(y, factor * logits) == pytest.approx(factor, rel=0.05)
-
-
-def test_interval_and_paired_test_against_known_values():
-    # Wilson's interval for 8 of 10, as in Brown, Cai and DasGupta's formula.
-    z, n, p = 1.959964, 10, 0.8
-    middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    expected = ((middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n))
-    assert metrics.accuracy_interval(8, 10) == pytest.approx(expected, abs=1e-6)
-    # Alone right on 6 rows against 0: 2 / 2^6, whatever happens on the other rows.
-    first = np.r_[np.ones(6), np.ones(5), np.zeros(4)]
-    second = np.r_[np.zeros(6), np.ones(5), np.zeros(4)]
-    assert metrics.paired_p_value(first, second) == pytest.approx(2 / 64)
-    assert metrics.paired_p_value(first, first) == 1
