@@ -33,8 +33,7 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
         report: From `flowgmm.own_data.fit_table`.
     """
     kinds = Counter(report["columns"].values())
-    names = {"number": "numbers", "date": "dates", "category": "categories", "text": "texts"}
-    columns = ", ".join(f"{kinds[kind]} {name}" for kind, name in names.items() if kinds[kind])
+    columns = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
     n_unlabelled = report["rows"] - report["labelled"]
     classes = [f"{entry['labelled']:,} {entry['name']}" for entry in report["classes"]]
     more = ", ..." if len(classes) > 10 else ""
@@ -56,7 +55,7 @@ def verdict(report: Mapping[str, Any], part: str) -> str:
     for entry in rivals:
         by.setdefault(entry["flowgmm_is"], []).append(entry["method"])
     said = [
-        f"{text} {' and '.join(by[is_])}"
+        f"{text} {', '.join(by[is_])}"
         for is_, text in (
             ("better", "is better than"),
             ("worse", "is worse than"),
