@@ -1,9 +1,11 @@
 """The command `flowgmm`: every command is options in, one call of the package, one screen out."""
 
+import contextlib
 import functools
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +37,229 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Exit(2) from None
 
     return app.command(name=function.__name__.replace("_", "-"))(guarded)
+
+
+@command
+def add_dataset(
+    name: Annotated[str, typer.Argument(help="Name of the data set: letters, digits, _ and .")],
+    file: Annotated[Path, typer.Argument(help="CSV, plain or gzipped, or Parquet.")],
+    label: Annotated[str, typer.Option(help="Column with the classes; empty: unlabelled.")],
+    n_labels: Annotated[int, typer.Option(help="Labelled points of a run.")],
+    n_val: Annotated[
+        int | None, typer.Option(help="Validation points. [default: 1000, or a fifth of the rows]")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Values of the label column in order: a,b,c. [default: all]")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="Column to leave out; may be repeated.")
+    ] = None,
+    sep: Annotated[str, typer.Option(help="Separator of a CSV.")] = ",",
+    title: Annotated[str | None, typer.Option(help="What tables call it. [default: NAME]")] = None,
+    licence: Annotated[str, typer.Option(help="Terms of use.")] = "not stated",
+) -> None:
+    """Add a table of your own to the workflow, as a column of the table `extra`.
+
+    Run it in the repository. It copies the file to data/NAME/, checks it, and writes its entries
+    into config/datasets.yaml and config/tables.yaml.
+
+    Example: flowgmm add-dataset wine wine.csv --label quality --n-labels 30
+    """
+    from flowgmm.add_dataset import add_dataset
+
+    added = add_dataset(
+        Path(),
+        name,
+        file,
+        label=label,
+        n_labels=n_labels,
+        n_val=n_val,
+        classes=classes.split(",") if classes else None,
+        drop=drop or (),
+        sep=sep,
+        title=title,
+        licence=licence,
+    )
+    rows, (label_set,) = added.entry["rows"], added.entry["labels"].values()
+    print(
+        f"{name}: {rows['train']} training and {rows['test']} test rows, {added.entry['columns']} "
+        f"features; {label_set['n_labels']} labelled and {label_set['n_val']} validation points"
+    )
+    for note in added.notes:
+        print(f"  {note}")
+    print(
+        f"Its file is {added.path} (not in git), its entry is in config/datasets.yaml, its column"
+    )
+    print("in config/tables.yaml. What to run next:")
+    print("  flowgmm estimate extra_tables")
+    print("  snakemake --profile local -- extra_tables")
+
+
+@command
+def estimate(
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="As of Snakemake. [default: all_tables]")
+    ] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(help="key=value of config/config.yaml; may be repeated.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="Profile of Snakemake.")] = "local",
+    cores: Annotated[int | None, typer.Option(help="Cores. [default: as in the profile]")] = None,
+) -> None:
+    """Say what a run would take, before it runs: jobs, hours, disk, and the longest chain.
+
+    Times come from the records of runs that were made here, scaled where the size differs, and
+    from counted operations where there are none.
+
+    Example: flowgmm estimate table_1 --config recipe=small --config mirror=../data
+    """
+    from flowgmm.estimate import estimate, show
+
+    show(estimate(Path(), targets or ["all_tables"], config or (), profile, cores))
+
+
+@command
+def why(
+    table: Annotated[str, typer.Argument(help="Table, such as table_1.")],
+    dataset: Annotated[str, typer.Argument(help="Dataset of the column, or dataset/labels.")],
+    method: Annotated[str, typer.Argument(help="Method of the row.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="Whose results. [default: as in config/config.yaml]")
+    ] = None,
+) -> None:
+    """Say where a cell comes from: runs, seeds, hashes, logs, and the command that remakes it.
+
+    Example: flowgmm why table_1 ag_news flowgmm --recipe small
+    """
+    from flowgmm.why import explain, show
+
+    show(explain(Path(), table, dataset, method, recipe))
+
+
+@command
+def fit(
+    file: Annotated[Path, typer.Argument(help="CSV (plain or gzipped), .parquet, or .npz (X, y).")],
+    label: Annotated[str, typer.Option(help="Column with the classes; empty: unlabelled.")] = "y",
+    text: Annotated[
+        list[str] | None, typer.Option(help="Column of free text to embed; may be repeated.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="Column to leave out; may be repeated.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="A second table with labels, to score on.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the results. [default: NAME-flowgmm]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a folder of results.")] = False,
+    encoder: Annotated[
+        str, typer.Option(help="Text encoder: minilm, mpnet, a hub model's name or a folder.")
+    ] = "minilm",
+    sep: Annotated[str, typer.Option(help="Separator of a CSV.")] = ",",
+    encoding: Annotated[str, typer.Option(help="Of a CSV.")] = "utf-8",
+    seed: Annotated[int, typer.Option(min=0, help="Of folds and training.")] = 0,
+) -> None:
+    """Classify the unlabelled rows of a table, and say how good and how sure that is.
+
+    Writes predictions.csv, a saved model, report.html and report.json. Numbers are scaled,
+    categories encoded, dates become days; a column that is no help is left out, with a note.
+
+    Example: flowgmm fit customers.csv --label churned
+    """
+    from flowgmm.own_data import fit_table
+    from flowgmm.report import show
+
+    folder = output or Path(f"{file.name.split('.')[0]}-flowgmm")
+    with _progress() as progress:
+        report = fit_table(
+            file,
+            label,
+            folder,
+            text=text or (),
+            drop=drop or (),
+            test=test,
+            encoder=encoder,
+            sep=sep,
+            encoding=encoding,
+            seed=seed,
+            force=force,
+            progress=progress,
+        )
+    show(report, folder)
+
+
+@command
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder from flowgmm fit.")],
+    file: Annotated[Path, typer.Argument(help="Table with the same columns; no label is needed.")],
+    output: Annotated[Path | None, typer.Option(help="CSV to write. [default: the screen]")] = None,
+    sep: Annotated[str, typer.Option(help="Separator of a CSV.")] = ",",
+    encoding: Annotated[str, typer.Option(help="Of a CSV.")] = "utf-8",
+) -> None:
+    """Class of each row of a table, with the probability of every class.
+
+    Example: flowgmm predict customers-flowgmm new.csv --output predicted.csv
+    """
+    from flowgmm.own_data import TableModel
+    from flowgmm.tabular import read_table
+
+    fitted = TableModel.load(model)
+    with _progress() as progress:
+        predicted = fitted.predict(read_table(file, sep=sep, encoding=encoding), progress)
+    _write(predicted, output)
+
+
+@command
+def sample(
+    model: Annotated[Path, typer.Argument(help="Folder from flowgmm fit.")],
+    n: Annotated[int, typer.Option("-n", help="Number of rows.")] = 10,
+    class_: Annotated[
+        str | None, typer.Option("--class", help="Their class. [default: each is drawn]")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="Below 1: closer to the middle of the class.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="CSV to write. [default: the screen]")] = None,
+) -> None:
+    """Draw new rows of the table from a fitted model.
+
+    Approximate for categories, which are the likeliest level of a drawn point; texts stay empty.
+
+    Example: flowgmm sample customers-flowgmm -n 100 --class yes --output drawn.csv
+    """
+    from flowgmm.own_data import TableModel
+
+    _write(TableModel.load(model).sample(n, class_, temperature, seed), output)
+
+
+def _write(frame: Any, output: Path | None) -> None:
+    from flowgmm.files import write_text
+
+    text = frame.to_csv(index=False, float_format="%.6g")
+    if output is None:
+        print(text, end="")
+    else:
+        write_text(output, text)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar of what is being done, on standard error while it is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    console = Console(stderr=True)
+    tasks: dict[str, TaskID] = {}
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def tell(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name)
+            bar.update(tasks[name], completed=done, total=total)
+
+        yield tell
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import copy
 import difflib
 import functools
 import importlib.util
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,9 +18,23 @@ from flowgmm.errors import UserError
 from flowgmm.provenance import code_hash
 from flowgmm.seeds import derive
 
-__all__ = ["Config", "Job", "Run", "load", "merge", "parameters_of", "read_yaml"]
+__all__ = [
+    "NAME",
+    "Config",
+    "Job",
+    "Run",
+    "dump_yaml",
+    "load",
+    "merge",
+    "nearest",
+    "parameters_of",
+    "read_yaml",
+    "settings_with",
+]
 
 NAME = re.compile(r"[A-Za-z0-9_.]+")
+# Where a data set of an unusual kind brings its own rules.
+RULES = Path("workflow", "rules", "datasets")
 FILES = ("datasets", "methods", "tables", "figures", "paper_results")
 # Parameters of `draw_split` that the config does not set.
 FIXED = ("y_train", "split_seed", "labels_seed")
@@ -67,6 +82,51 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would not read as text."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML in the style of `config/`: keys in their order, short collections on one line."""
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=98,
+    )
+    return text
+
+
+def settings_with(root: Path, changes: Iterable[str]) -> dict[str, Any]:
+    """`config/config.yaml` with changes as Snakemake's `--config` takes them.
+
+    Arguments:
+        root: Folder that holds `config/`.
+        changes: ``key=value`` each; values are YAML.
+
+    Raises:
+        UserError: If a change is not of this form.
+    """
+    settings: dict[str, Any] = dict(read_yaml(root / "config" / "config.yaml"))
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise UserError(f"--config {change!r} is not of the form key=value; add the value")
+        try:
+            settings[key] = yaml.load(value, Loader=_Loader)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"--config {change!r} is no YAML ({reason}); quote the value"
+            ) from error
+    return settings
+
+
 def merge(base: Any, extra: Any) -> Any:
     """`extra` laid over `base`: mappings key by key, anything else replaced."""
     if not (isinstance(base, Mapping) and isinstance(extra, Mapping)):
@@ -77,8 +137,15 @@ def merge(base: Any, extra: Any) -> Any:
     return merged
 
 
-def _unknown(value: str, known: Iterable[str], what: str, where: str) -> UserError:
-    """The error for a name that is not there, with the nearest one that is."""
+def nearest(value: str, known: Iterable[str], what: str, where: str) -> UserError:
+    """The error for a name that is not there, with the nearest one that is.
+
+    Arguments:
+        value: The name.
+        known: Those that are there.
+        what: What it should name.
+        where: Where it stands.
+    """
     names = [str(name) for name in known]
     close = difflib.get_close_matches(value, names, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(names)}"
@@ -103,9 +170,9 @@ def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
         known = error.schema.get("properties", {})
         for key in error.instance:
             if key not in known:
-                raise _unknown(str(key), known, "key", where)
+                raise nearest(str(key), known, "key", where)
     if error.validator == "enum":
-        raise _unknown(str(error.instance), map(str, error.validator_value), "value", where)
+        raise nearest(str(error.instance), map(str, error.validator_value), "value", where)
     raise UserError(f"{where}: {' '.join(error.message.split())}; see config/README.md")
 
 
@@ -239,6 +306,16 @@ class Config:
         """Folder that replaces the network."""
         return None if self.settings["mirror"] is None else Path(self.settings["mirror"])
 
+    @property
+    def changes(self) -> list[str]:
+        """Settings that differ from `config/config.yaml`, as `--config` takes them."""
+        written = read_yaml(self.root / "config" / "config.yaml")
+        return [
+            f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in self.settings.items()
+            if value != written.get(key)
+        ]
+
     # Recipes
 
     def resolve(self, dataset: str, labels: str) -> dict[str, Any]:
@@ -264,7 +341,7 @@ class Config:
     def dataset(self, name: str) -> dict[str, Any]:
         """Entry of a dataset."""
         if name not in self.datasets:
-            raise _unknown(name, self.datasets, "dataset", "config/datasets.yaml")
+            raise nearest(name, self.datasets, "dataset", "config/datasets.yaml")
         entry: dict[str, Any] = self.datasets[name]
         return entry
 
@@ -272,7 +349,7 @@ class Config:
         """How labelled, unlabelled and validation points are chosen."""
         known = self.dataset(dataset)["labels"]
         if labels not in known:
-            raise _unknown(labels, known, "label set", f"config/datasets.yaml: {dataset}.labels")
+            raise nearest(labels, known, "label set", f"config/datasets.yaml: {dataset}.labels")
         merged: dict[str, Any] = merge(
             known[labels], self.resolve(dataset, labels).get("split", {})
         )
@@ -330,6 +407,19 @@ class Config:
         files: dict[str, Any] = self.features_spec(dataset)["files"]
         return {f"results/raw/{dataset}/{name}": file for name, file in files.items()}
 
+    def rules_files(self) -> list[Path]:
+        """Rules files of data sets of an unusual kind, which the workflow includes."""
+        return sorted((self.root / RULES).glob("*.smk"))
+
+    def made_files(self) -> list[str]:
+        """``dataset/file`` of the raw files that those rules make."""
+        return [
+            f"{dataset}/{name}"
+            for dataset, entry in self.datasets.items()
+            for name, file in entry.get("files", {}).items()
+            if "rules" in file
+        ]
+
     # Splits
 
     def split_index(self, dataset: str, labels: str, seed: int) -> int:
@@ -372,7 +462,7 @@ class Config:
     def method(self, name: str) -> dict[str, Any]:
         """Entry of a method."""
         if name not in self.methods:
-            raise _unknown(name, self.methods, "method", "config/methods.yaml")
+            raise nearest(name, self.methods, "method", "config/methods.yaml")
         entry: dict[str, Any] = self.methods[name]
         return entry
 
@@ -390,12 +480,15 @@ class Config:
         return [Job(run, first, min(first + size, n) - 1) for first in range(0, n, size)]
 
     def train_spec(self, job: Job) -> dict[str, Any]:
-        """What determines a training job, beside features and splits."""
+        """What determines a training job, beside features, splits and what was chosen."""
+        return self._spec(job, f"{job.run.dataset}/{job.run.labels}/{job.run.method}")
+
+    def _spec(self, job: Job, experiment: str) -> dict[str, Any]:
+        """The same, its seeds derived for an experiment of this name."""
         run = job.run
         entry, settings = self.method(run.method), self.method_settings(run)
         resolved = self.resolve(run.dataset, run.labels)
         seeds = list(range(job.first, job.last + 1))
-        experiment = f"{run.dataset}/{run.labels}/{run.method}"
         splits = [self.split_index(run.dataset, run.labels, seed) for seed in seeds]
         # What a deterministic method draws, such as the points of a graph, belongs to the split.
         varies = resolved["vary"]["initialisation"]
@@ -431,6 +524,55 @@ class Config:
         """A file among a job's outputs."""
         return f"{self.results}/runs/{job.folder}/{name}"
 
+    # Tuning of neural methods: one job for each candidate; classic ones choose inside theirs
+
+    def tuning_points(self, run: Run) -> dict[str, dict[str, Any]]:
+        """The candidates of a neural method's grid by name, in grid order; none without a grid."""
+        from flowgmm.methods.tuning import candidates, point_name
+
+        grid = self.method_settings(run)["tune"] if self.method(run.method)["neural"] else None
+        return {point_name(candidate): candidate for candidate in candidates(grid)} if grid else {}
+
+    def tuning_job(self, run: Run) -> Job:
+        """The seeds, and with them the splits, that candidates are trained on."""
+        n = int(self.resolve(run.dataset, run.labels).get("n_tune_seeds", 1))
+        return Job(run, 0, n - 1)
+
+    def tune_spec(self, run: Run, point: str) -> dict[str, Any]:
+        """What determines the training of a candidate, beside features and splits.
+
+        All candidates draw the same random numbers, which are not those of the final runs.
+        """
+        points = self.tuning_points(run)
+        if point not in points:
+            where = f"{run.dataset}/{run.labels}, {run.method}"
+            raise nearest(point, points, "candidate", where)
+        spec = self._spec(self.tuning_job(run), f"tune/{run.dataset}/{run.labels}/{run.method}")
+        # The grid itself, and what only matters to tables, do not determine a candidate's result.
+        rest = {"evaluate": ["val"], "collapsed_below": 0.0, "candidate": points[point]}
+        params = {**spec["params"], **spec.pop("tune_with"), **points[point]}
+        for key in ("tune", "scaled_down", "vary"):
+            del spec[key]
+        return {**spec, **rest, "params": params}
+
+    def choose_spec(self, run: Run) -> dict[str, Any]:
+        """What determines a choice, beside the candidates' files: also their order, in ties."""
+        return {
+            "points": list(self.tuning_points(run)),
+            "code": code_hash("flowgmm.methods.tuning"),
+        }
+
+    def _tuning_file(self, run: Run, name: str) -> str:
+        return f"{self.results}/tuning/{run.dataset}/{run.labels}/{run.method}/{name}.json"
+
+    def point_paths(self, run: Run) -> list[str]:
+        """The candidates' files, in grid order."""
+        return [self._tuning_file(run, f"point-{name}") for name in self.tuning_points(run)]
+
+    def choice_path(self, run: Run) -> list[str]:
+        """The file with what was chosen for a run; none for a run that needs none."""
+        return [self._tuning_file(run, "choice")] if self.tuning_points(run) else []
+
     def not_run(self, dataset: str, method: str) -> str | None:
         """Why a method is not run on a dataset; None if it is."""
         skipped = {dataset, method, f"{dataset}/{method}"} & set(self.settings["skip"])
@@ -443,7 +585,7 @@ class Config:
     def table(self, name: str) -> dict[str, Any]:
         """Entry of a table."""
         if name not in self.tables:
-            raise _unknown(name, self.tables, "table", "config/tables.yaml")
+            raise nearest(name, self.tables, "table", "config/tables.yaml")
         entry: dict[str, Any] = self.tables[name]
         return entry
 
@@ -456,12 +598,15 @@ class Config:
             row if isinstance(row, str) else row["method"]
             for row in (*entry["rows"], *entry.get("extra_rows", []))
         ]
-        runs = (
-            Run(column["dataset"], column["labels"], method)
-            for column in entry["columns"]
-            for method in methods
-        )
-        return {run: self.not_run(run.dataset, run.method) for run in runs}
+        runs: dict[Run, str | None] = {}
+        for column in entry["columns"]:
+            tuned = column.get("metric", entry.get("metric")) == "tuned"
+            for method in methods:
+                run = Run(column["dataset"], column["labels"], method)
+                runs[run] = self.not_run(run.dataset, run.method)
+                if tuned and not self.method_settings(run)["tune"]:
+                    runs[run] = "not tuned in this recipe"
+        return runs
 
     def table_records(self, name: str) -> list[str]:
         """The record files that a table is made of."""
@@ -494,11 +639,24 @@ class Config:
 
     def figure_jobs(self, name: str) -> list[Job]:
         """The job behind each panel of a figure, the one with seed 0."""
-        panels = self.figures[name]["panels"]
+        panels = self.figures[name].get("panels", [])
         return [
             self.jobs(Run(panel["dataset"], panel["labels"], panel["method"]))[0]
             for panel in panels
         ]
+
+    def figure_table(self, name: str) -> list[str]:
+        """The table that a figure is drawn from; none for a figure of models."""
+        table = self.figures[name].get("table")
+        return [f"{self.results}/tables/{table}.json"] if table else []
+
+    def shown(self, figure: str) -> bool:
+        """Whether a figure is among all: not one of tuning where no neural method is tuned."""
+        table = self.figures[figure].get("table")
+        return table is None or any(
+            reason is None and self.tuning_points(run)
+            for run, reason in self.table_runs(table).items()
+        )
 
     def figure_models(self, name: str) -> list[str]:
         """The model behind each panel."""
@@ -568,7 +726,7 @@ def _recipes(root: Path, name: str) -> list[dict[str, Any]]:
         path = folder / f"{current}.yaml"
         if not NAME.fullmatch(current) or not path.is_file():
             known = sorted(p.stem for p in folder.glob("*.yaml"))
-            raise _unknown(current, known, "recipe", where)
+            raise nearest(current, known, "recipe", where)
         where = f"config/recipes/{current}.yaml"
         if current in seen:
             raise UserError(f"{where}: extends itself by way of {', '.join(seen)}; break the ring")
@@ -590,6 +748,12 @@ def _check_names(config: Config) -> None:
                     f"config/{file}.yaml: name {name!r} has other characters than letters, "
                     "digits, _ and .; rename it"
                 )
+    rules = [path.name for path in config.rules_files()]
+    for name, entry in config.datasets.items():
+        for file in entry.get("files", {}).values():
+            if "rules" in file and file["rules"] not in rules:
+                where = f"config/datasets.yaml: {name}.files"
+                raise nearest(file["rules"], rules, f"file of {RULES}", where)
     for name, entry in config.methods.items():
         where = f"config/methods.yaml: {name}"
         if parameters_of(entry["estimator"]) is None:
@@ -597,12 +761,12 @@ def _check_names(config: Config) -> None:
                 f"{where}.estimator: {entry['estimator']!r} does not exist; correct the import path"
             )
         if "base" in entry and entry["base"] not in config.methods:
-            raise _unknown(entry["base"], config.methods, "method", f"{where}.base")
+            raise nearest(entry["base"], config.methods, "method", f"{where}.base")
     for name in config.settings["skip"]:
         known = {*config.datasets, *config.methods}
         for part in name.split("/"):
             if part not in known:
-                raise _unknown(part, known, "dataset or method", "config/config.yaml: skip")
+                raise nearest(part, known, "dataset or method", "config/config.yaml: skip")
 
 
 def _check_recipes(config: Config) -> None:
@@ -613,7 +777,7 @@ def _check_recipes(config: Config) -> None:
         where = f"config/recipes/{recipe['name']}.yaml"
         for name in recipe.get("surrogate", []):
             if name not in kinds | set(config.datasets):
-                raise _unknown(name, [*kinds, *config.datasets], "dataset", f"{where}: surrogate")
+                raise nearest(name, [*kinds, *config.datasets], "dataset", f"{where}: surrogate")
         levels = {"all": recipe.get("all", {})}
         for group, known in (
             ("kinds", kinds),
@@ -622,7 +786,7 @@ def _check_recipes(config: Config) -> None:
         ):
             for name, settings in recipe.get(group, {}).items():
                 if name not in known:
-                    raise _unknown(name, sorted(known), group[:-1], f"{where}: {group}")
+                    raise nearest(name, sorted(known), group[:-1], f"{where}: {group}")
                 levels[f"{group}.{name}"] = settings
         label_keys = [
             key for key in parameters_of("flowgmm.splits.draw_split") or () if key not in FIXED
@@ -630,7 +794,7 @@ def _check_recipes(config: Config) -> None:
         for place, settings in levels.items():
             for key in settings.get("split", {}):
                 if key not in label_keys:
-                    raise _unknown(key, label_keys, "key", f"{where}: {place}.split")
+                    raise nearest(key, label_keys, "key", f"{where}: {place}.split")
             for name, method in settings.get("methods", {}).items():
                 _check_method(config, name, method, f"{where}: {place}.methods")
 
@@ -641,8 +805,14 @@ def _check_targets(config: Config) -> None:
         config.absent(name)
     for name in config.tables:
         for run in config.table_runs(name):
-            config.label_set(run.dataset, run.labels)
+            n_val = config.label_set(run.dataset, run.labels).get("n_val", 0)
             settings = config.resolve(run.dataset, run.labels)
+            if not n_val and config.method_settings(run)["tune"]:
+                raise UserError(
+                    f"config/recipes/{config.settings['recipe']}.yaml: {run.method} has a grid on "
+                    f"{run.dataset}/{run.labels}, but there are no validation points; give the "
+                    "label set n_val, or set `tune: null`"
+                )
             if settings.get("collapsed_below") and "val" not in settings["evaluate"]:
                 raise UserError(
                     f"config/recipes/{config.settings['recipe']}.yaml: collapsed_below of "
@@ -650,6 +820,12 @@ def _check_targets(config: Config) -> None:
                 )
         config.table_spec(name)
     for entry in config.figures.values():
+        table = config.table(entry["table"]) if "table" in entry else None
+        if table and (table.get("metric") != "tuned" or "paper" not in table):
+            raise UserError(
+                f"config/figures.yaml: table {entry['table']!r} shows no printed hyper-parameters; "
+                "name one with `metric: tuned` and `paper`"
+            )
         for panel in entry.get("panels", []):
             config.label_set(panel["dataset"], panel["labels"])
             config.method(panel["method"])
@@ -657,14 +833,14 @@ def _check_targets(config: Config) -> None:
 
 def _check_method(config: Config, name: str, settings: Mapping[str, Any], where: str) -> None:
     if name not in config.methods:
-        raise _unknown(name, config.methods, "method", where)
+        raise nearest(name, config.methods, "method", where)
     entry = config.methods[name]
     known = parameters_of(entry["estimator"]) or {}
     for group in ("params", "tune", "tune_with"):
         for key in settings.get(group) or {}:
             if key not in known:
                 what = f"parameter of {entry['estimator'].rpartition('.')[2]}"
-                raise _unknown(key, known, what, f"{where}.{name}.{group}")
+                raise nearest(key, known, what, f"{where}.{name}.{group}")
             if key in ("random_state", "device", "preprocess"):
                 raise UserError(f"{where}.{name}.{group}.{key} is not set here; remove it")
             given = settings[group][key]
@@ -675,13 +851,8 @@ def _check_method(config: Config, name: str, settings: Mapping[str, Any], where:
                         f"{where}.{name}.{group}.{key} is {value!r}, expected {known[key]}; "
                         "see config/README.md"
                     )
-    if entry["neural"] and settings.get("tune"):
-        raise UserError(
-            f"{where}.{name}.tune: neural methods are not tuned inside a job; write one recipe "
-            "for each candidate and compare on validation points"
-        )
     if not entry["neural"] and settings.get("restart", "none") != "none":
         raise UserError(f"{where}.{name}.restart is for neural methods; remove it")
     allowed = PREPROCESS[entry["neural"]]
     if settings.get("preprocess", "none") not in allowed:
-        raise _unknown(settings["preprocess"], allowed, "value", f"{where}.{name}.preprocess")
+        raise nearest(settings["preprocess"], allowed, "value", f"{where}.{name}.preprocess")

@@ -1,6 +1,7 @@
-"""The paper's 2-D figures: what the flow does to the data, and what unlabelled data change."""
+"""The paper's 2-D figures, and the curves behind the choice of hyper-parameters."""
 
 import os
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from flowgmm.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from flowgmm.tables import Cell, Table
 
 __all__ = ["FUNCTIONS", "Flow", "Panel", "load_panel", "make_figure", "save"]
 
@@ -32,6 +35,17 @@ STYLE: Any = {
     "figure.dpi": 100,
     "pdf.fonttype": 42,
 }
+# For a figure that is a column wide itself.
+COLUMN_STYLE: Any = STYLE | {
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.linewidth": 0.6,
+    "lines.markersize": 3,
+    "lines.linewidth": 1.0,
+}
+
+
+PARAMETER_TITLES = {"lr": "learning rate", "n_neighbors": "number of neighbours k"}
 
 
 class Flow(Protocol):
@@ -111,12 +125,14 @@ def load_panel(
     )
 
 
-def make_figure(function: str, panels: Sequence[Panel], marks: Sequence[str] = ()) -> "Figure":
+def make_figure(
+    function: str, content: "Sequence[Panel] | Table", marks: Sequence[str] = ()
+) -> "Figure":
     """Draw a figure.
 
     Arguments:
         function: A name in `FUNCTIONS`.
-        panels: What is drawn.
+        content: What is drawn: panels, or the table of which it shows the background.
         marks: Why the figure is not the paper's, such as a smaller size; written below it.
 
     Raises:
@@ -131,7 +147,7 @@ def make_figure(function: str, panels: Sequence[Panel], marks: Sequence[str] = (
             f"choose one of {', '.join(FUNCTIONS)}"
         )
     with matplotlib.rc_context(STYLE):
-        figure = FUNCTIONS[function](panels)
+        figure = FUNCTIONS[function](content)
         if marks:
             figure.supxlabel("; ".join(marks), fontsize=10)
         return figure
@@ -206,9 +222,109 @@ def draw_with_and_without(panels: Sequence[Panel]) -> "Figure":
     return figure
 
 
-FUNCTIONS: dict[str, Callable[[Sequence[Panel]], "Figure"]] = {
+def draw_tuning(table: "Table") -> "Figure":
+    """Validation accuracy against the printed hyper-parameter, 3.3 inches wide.
+
+    One row per column of the table, one panel per hyper-parameter, one line per method. A method
+    with several hyper-parameters shows the best of each value; runs that choose on their own show
+    their mean. A star marks what was chosen, a thin line what is printed, a cross what diverged.
+    """
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    columns = list(zip(*table.cells, strict=True))
+    printed = [cell for column in columns for cell in column if cell.printed]
+    names = list(dict.fromkeys(map(_parameter, printed)))
+    colours = {row["method"]: COLOURS[i % len(COLOURS)] for i, row in enumerate(table.spec["rows"])}
+    heights = [1.1 if any(c.verdict != "not run" for c in column) else 0.4 for column in columns]
+    with matplotlib.rc_context(COLUMN_STYLE):
+        figure, axes = plt.subplots(
+            len(columns),
+            len(names),
+            figsize=(3.3, sum(heights) + 0.2 * len(columns) + 0.8),
+            height_ratios=heights,
+            sharey="row",
+            squeeze=False,
+            layout="constrained",
+        )
+        for i, cells in enumerate(columns):
+            labels = "; ".join(table.remarks[i]["labels"])
+            title = table.spec["columns"][i]["title"] + (f" ({labels})" if labels else "")
+            axes[i, 0].set_title(title, loc="left", pad=3)
+            for ax, name in zip(axes[i], names, strict=True):
+                _draw_curves(ax, [cell for cell in cells if _parameter(cell) == name], colours)
+                ax.tick_params(labelsize=6, length=2, width=0.6, pad=1.5)
+            if not any(ax.lines for ax in axes[i]):
+                axes[i, 0].set_yticks([])
+        for ax, name in zip(axes[-1], names, strict=True):
+            ax.set_xlabel(PARAMETER_TITLES.get(name, name))
+        figure.supylabel("validation accuracy, %", fontsize=7)
+        _tuning_legend(figure, table, colours)
+    return figure
+
+
+def _parameter(cell: "Cell") -> str:
+    """The hyper-parameter that the paper prints for a cell; empty where it prints none."""
+    return cell.printed["parameter"] if cell.printed else ""
+
+
+def _draw_curves(ax: "Axes", cells: "Sequence[Cell]", colours: dict[str, str]) -> None:
+    """The curves of one dataset and hyper-parameter, or why there are none."""
+    drawn = [cell for cell in cells if cell.verdict != "not run"]
+    if not drawn:
+        why = "; ".join(dict.fromkeys(cell.why for cell in cells))
+        place: Any = {"transform": ax.transAxes, "ha": "center", "va": "center", "fontsize": 5.5}
+        ax.text(0.5, 0.5, textwrap.fill(f"not run: {why}", 34), **place)
+        ax.set_xticks([])
+        return
+    grid: list[Any] = []
+    for i, cell in enumerate(drawn):
+        colour, printed = colours[cell.method], (cell.printed or {})["value"]
+        curves = [_curve(run["tuning"], _parameter(cell)) for run in cell.runs]
+        grid = sorted(curves[0])
+        mean = {value: 100 * float(np.mean([curve[value] for curve in curves])) for value in grid}
+        ax.plot(grid, list(mean.values()), "o-", color=colour)
+        chosen = sorted({run["value"] for run in cell.runs})
+        ax.plot(chosen, [mean[v] for v in chosen], "*", color=colour, ms=8, mec="black", mew=0.5)
+        lost = [value for value in grid if np.isnan(mean[value])]
+        ax.plot(lost, [0.05] * len(lost), "x", color=colour, transform=ax.get_xaxis_transform())
+        # Methods with the same printed value share a line, each with dashes in the others' gaps.
+        dashes = (2 * i, (2, 2 * max(1, len(drawn) - 1)))
+        ax.axvline(printed, color=colour, lw=0.7, ls=dashes, zorder=0)
+    if isinstance(grid[0], float):
+        ax.set_xscale("log")
+
+
+def _curve(tuning: Sequence[dict[str, Any]], name: str) -> dict[Any, float]:
+    """Best accuracy by value of one hyper-parameter; NaN where every candidate diverged."""
+    curve: dict[Any, float] = {}
+    for candidate in tuning:
+        value, accuracy = candidate["params"][name], candidate["accuracy"]
+        accuracy = np.nan if accuracy is None else accuracy
+        curve[value] = float(np.fmax(curve.get(value, np.nan), accuracy))
+    return curve
+
+
+def _tuning_legend(figure: "Figure", table: "Table", colours: dict[str, str]) -> None:
+    """Methods, and what the marks mean, below the panels."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colours[row["method"]], marker="o", label=row["title"])
+        for row in table.spec["rows"]
+    ]
+    grey: Any = {"color": "0.4", "linestyle": ""}
+    handles += [
+        Line2D([], [], marker="*", ms=8, mec="black", mew=0.5, label="chosen", **grey),
+        Line2D([], [], color="0.4", lw=0.6, ls=(0, (2, 2)), label="printed in the paper"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=6, frameon=False)
+
+
+FUNCTIONS: dict[str, Callable[[Any], "Figure"]] = {
     "transport": draw_transport,
     "with_and_without": draw_with_and_without,
+    "tuning": draw_tuning,
 }
 
 

@@ -1,5 +1,9 @@
-"""One training job: spec, features and splits in; predictions, a record and a model out."""
+"""One training job: spec, features and splits in; predictions, a record and a model out.
 
+A candidate of a grid is trained by the same path; only its accuracy on validation points comes out.
+"""
+
+import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +15,20 @@ import numpy as np
 
 from flowgmm import metrics
 from flowgmm.errors import DivergedError, UserError
-from flowgmm.files import content_hash, read_meta, read_tensors, sha256, write_json, write_tensors
+from flowgmm.files import (
+    content_hash,
+    read_json,
+    read_meta,
+    read_tensors,
+    sha256,
+    write_json,
+    write_tensors,
+)
 from flowgmm.methods import build
 from flowgmm.provenance import environment, git_state
 from flowgmm.seeds import derive
 
-__all__ = ["Progress", "run"]
+__all__ = ["Progress", "run", "tune"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -29,11 +41,19 @@ RESTART_MARGIN = 0.05
 
 @dataclass(frozen=True)
 class _Task:
-    """What one seed learns from: rows of the training part and their labels, -1 where hidden."""
+    """All that one seed may see of the labels.
+
+    Attributes:
+        rows: Rows of the training part that it learns from, shape (n,).
+        y: Their labels, -1 where hidden, shape (n,).
+        split: Rows of labelled, unlabelled and validation points.
+        y_val: Labels of the validation points, shape (n_val,).
+    """
 
     rows: np.ndarray
     y: np.ndarray
     split: dict[str, np.ndarray]
+    y_val: np.ndarray
 
 
 def run(
@@ -45,6 +65,7 @@ def run(
     device: str = "auto",
     threads: int = 1,
     progress: Progress | None = None,
+    choice: Path | None = None,
 ) -> dict[str, Any]:
     """Fit one method on all seeds of a job, evaluate, and write what came out.
 
@@ -62,6 +83,8 @@ def run(
         device: Where neural methods train.
         threads: Threads on a CPU.
         progress: Called with (step, n_steps, text).
+        choice: What was chosen from the grid of a neural method, as
+            `flowgmm.methods.tuning.choose` made it; lies over the spec's params.
 
     Returns:
         The record.
@@ -70,29 +93,35 @@ def run(
         UserError: If an input is missing or does not fit the spec, or a parameter is out of range.
     """
     start = time.monotonic()
+    chosen: dict[str, Any] = {}
     hashes = {
         "code": spec["code"],
         "features": sha256(features),
         "splits": {str(number): sha256(path) for number, path in sorted(splits.items())},
     }
+    if spec["neural"] and spec["tune"]:
+        if choice is None:
+            raise UserError(
+                f"{spec['dataset']}/{spec['labels']}, {spec['method']} has a grid, but nothing was "
+                "chosen from it; give the file that the rule `choose` makes"
+            )
+        found = read_json(choice)
+        chosen = {"tuned": found["params"], "tuning": found["curve"], "budget": found["budget"]}
+        hashes["choice"] = sha256(choice)
     data, meta = read_tensors(features, ["X_train", "y_train", "X_test"])
     tasks = [_task(spec, data["y_train"], splits[number]) for number in spec["splits"]]
 
     fitting = time.monotonic()
     checkpoint = checkpoints / content_hash({"spec": spec, "hashes": hashes})
-    try:
-        if spec["neural"]:
-            fitted = _fit_stack(spec, data, tasks, checkpoint, device, threads, progress)
-        else:
-            fitted = _fit_each(spec, data, tasks, progress)
-    except UserError:
-        raise
-    except ValueError as error:  # the features are checked: what an estimator refuses is a setting
-        shutil.rmtree(checkpoint, ignore_errors=True)
-        raise UserError(
-            f"{spec['dataset']}/{spec['labels']}, {spec['method']}: "
-            f"{' '.join(str(error).split())}; correct config/recipes/{spec['recipe']}.yaml"
-        ) from error
+    fitted = _fit(
+        {**spec, "params": {**spec["params"], **chosen.get("tuned", {})}},
+        data["X_train"],
+        tasks,
+        checkpoint,
+        device,
+        threads,
+        progress,
+    )
     fit_s = time.monotonic() - fitting
 
     predictions, outcomes = _predict(spec, data, tasks, fitted, len(meta["classes"]))
@@ -102,7 +131,7 @@ def run(
     for i, (estimator, notes) in enumerate(fitted):
         truth = _truth(tasks[i], data["y_train"], y_test)
         drawn = split_seeds[spec["splits"][i]]
-        entries.append(_entry(spec, i, estimator, notes, drawn, outcomes[i], truth))
+        entries.append(_entry(spec, i, estimator, notes | chosen, drawn, outcomes[i], truth))
 
     out.mkdir(parents=True, exist_ok=True)
     write_tensors(out / "predictions.safetensors", predictions, {"spec": dict(spec)})
@@ -136,19 +165,118 @@ def run(
     return record
 
 
+def tune(
+    spec: Mapping[str, Any],
+    features: Path,
+    splits: Mapping[int, Path],
+    output: Path,
+    checkpoints: Path,
+    device: str = "auto",
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train one candidate of a grid and write its accuracy on validation points.
+
+    Nothing of the test part is read, and of the labels only those of the labelled and the
+    validation points: what is written is a function of these (beside the times).
+
+    Arguments:
+        spec: From `flowgmm.config.Config.tune_spec`.
+        features: Features file, of which the training part is read.
+        splits: Split file by its number.
+        output: The file, which `flowgmm.methods.tuning.choose` reads.
+        checkpoints: As for `run`.
+        device: Where the candidate trains.
+        threads: Threads on a CPU.
+        progress: Called with (step, n_steps, text).
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: As for `run`, or if a validation point has no label.
+    """
+    from flowgmm.methods.tuning import check_validation
+
+    start = time.monotonic()
+    data, meta = read_tensors(features, ["X_train", "y_train"])
+    y_train = data.pop("y_train")
+    tasks = [_task(spec, y_train, splits[number]) for number in spec["splits"]]
+    del y_train  # from here on there are only the labels that the tasks hold
+    for task in tasks:
+        check_validation(task.y_val)
+    hashes = {"code": spec["code"], "seen": _digest(data["X_train"], tasks)}
+    checkpoint = checkpoints / content_hash({"spec": spec, "hashes": hashes})
+    fitted = _fit(spec, data["X_train"], tasks, checkpoint, device, threads, progress)
+    _, outcomes = _predict(spec, data, tasks, fitted, len(meta["classes"]))
+    split_seeds = {number: read_meta(path)["seeds"] for number, path in splits.items()}
+    runs = []
+    for i, (task, (estimator, notes)) in enumerate(zip(tasks, fitted, strict=True)):
+        drawn, truth = split_seeds[spec["splits"][i]], {"val": task.y_val}
+        entry = _entry(spec, i, estimator, notes, drawn, outcomes[i], truth)
+        entry["accuracy"] = entry.pop("metrics").get("val", {}).get("accuracy")
+        runs.append(entry)
+    point = {
+        **{key: spec[key] for key in ("dataset", "labels", "method", "recipe", "candidate")},
+        "spec": dict(spec),
+        "hashes": hashes,
+        "n_val": len(np.unique(np.concatenate([task.split["val"] for task in tasks]))),
+        "runs": runs,
+        "environment": environment() | {"device": _device_name(spec, device), "threads": threads},
+        "git": git_state(),
+        "timing": {"wall_s": round(time.monotonic() - start, 3)},
+    }
+    write_json(output, point)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return point
+
+
+def _digest(X: np.ndarray, tasks: Sequence[_Task]) -> str:
+    """Hexadecimal SHA-256 of all that tasks may see."""
+    digest = hashlib.sha256()
+    for array in (X, *(a for t in tasks for a in (t.rows, t.y, *t.split.values(), t.y_val))):
+        digest.update(f"{array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
 def _task(spec: Mapping[str, Any], y_train: np.ndarray, path: Path) -> _Task:
-    """Rows and labels of one split; labels other than those of labelled points are hidden."""
+    """Rows and labels of one split; labels of points that only have an input are hidden."""
     split, _ = read_tensors(path, ["labelled", "unlabelled", "val"])
     rows = split["labelled"]
     if not spec["labelled_only"]:
         rows = np.union1d(rows, split["unlabelled"])
     known = np.isin(rows, split["labelled"])
-    return _Task(rows, np.where(known, y_train[rows], -1), split)
+    return _Task(rows, np.where(known, y_train[rows], -1), split, y_train[split["val"]])
+
+
+def _fit(
+    spec: Mapping[str, Any],
+    X: np.ndarray,
+    tasks: Sequence[_Task],
+    checkpoint: Path,
+    device: str,
+    threads: int,
+    progress: Progress | None,
+) -> list[tuple[Any, dict[str, Any]]]:
+    """A fitted estimator per seed, and notes for its record; X are the training inputs, (N, D)."""
+    try:
+        if spec["neural"]:
+            return _fit_stack(spec, X, tasks, checkpoint, device, threads, progress)
+        return _fit_each(spec, X, tasks, progress)
+    except UserError:
+        raise
+    except ValueError as error:  # the features are checked: what an estimator refuses is a setting
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise UserError(
+            f"{spec['dataset']}/{spec['labels']}, {spec['method']}: "
+            f"{' '.join(str(error).split())}; correct config/recipes/{spec['recipe']}.yaml"
+        ) from error
 
 
 def _fit_stack(
     spec: Mapping[str, Any],
-    data: Mapping[str, np.ndarray],
+    X: np.ndarray,
     tasks: Sequence[_Task],
     checkpoint: Path,
     device: str,
@@ -173,11 +301,11 @@ def _fit_stack(
         val = None
         if params.get("keep") == "best_val":
             rows = np.stack([task.split["val"] for task in tasks])
-            val = rows, data["y_train"][rows]
+            val = rows, np.stack([task.y_val for task in tasks])
         estimators = [build(spec["estimator"], params, random_state=state) for state in states]
         type(estimators[0]).fit_stack(
             estimators,
-            data["X_train"],
+            X,
             np.stack([task.y for task in tasks]),
             rows=np.stack([task.rows for task in tasks]),
             val=val,
@@ -189,7 +317,7 @@ def _fit_stack(
     states = spec["random_states"]
     notes: list[dict[str, Any]] = [{"tuned": None} for _ in tasks]
     if spec["restart"] == "val":
-        states, restarts = _restart(data, tasks, states, fit)
+        states, restarts = _restart(X, tasks, states, fit)
         notes = [{"tuned": None, "restarts": restarted} for restarted in restarts]
     checkpoint.mkdir(parents=True, exist_ok=True)
     estimators = fit(tasks, states, checkpoint=checkpoint / "state")
@@ -197,7 +325,7 @@ def _fit_stack(
 
 
 def _restart(
-    data: Mapping[str, np.ndarray],
+    X: np.ndarray,
     tasks: Sequence[_Task],
     states: Sequence[int],
     fit: Callable[..., list[Any]],
@@ -208,7 +336,7 @@ def _restart(
         A random state per seed, and what was tried: validation accuracies after a tenth of the
         steps, and the accuracy that was asked for.
     """
-    least = [_logistic_accuracy(data, task) - RESTART_MARGIN for task in tasks]
+    least = [_logistic_accuracy(X, task) - RESTART_MARGIN for task in tasks]
     states = list(states)
     tried: list[list[float]] = [[] for _ in tasks]
     left = list(range(len(tasks)))
@@ -216,9 +344,8 @@ def _restart(
         looked_at = fit([tasks[i] for i in left], [states[i] for i in left], share=RESTART_LOOK)
         poor = []
         for i, estimator in zip(left, looked_at, strict=True):
-            val = tasks[i].split["val"]
             failed = estimator.failure_ is not None
-            hits = estimator.predict(data["X_train"][val]) == data["y_train"][val]
+            hits = estimator.predict(X[tasks[i].split["val"]]) == tasks[i].y_val
             tried[i].append(0.0 if failed else float(hits.mean()))
             if tried[i][-1] < least[i]:
                 poor.append(i)
@@ -232,25 +359,24 @@ def _restart(
     ]
 
 
-def _logistic_accuracy(data: Mapping[str, np.ndarray], task: _Task) -> float:
+def _logistic_accuracy(X: np.ndarray, task: _Task) -> float:
     """Validation accuracy of logistic regression on the labelled points."""
     from sklearn.linear_model import LogisticRegression
 
-    X, y, split = data["X_train"], data["y_train"], task.split
-    model = LogisticRegression(max_iter=1000).fit(X[split["labelled"]], y[split["labelled"]])
-    return float((model.predict(X[split["val"]]) == y[split["val"]]).mean())
+    known = task.y >= 0
+    model = LogisticRegression(max_iter=1000).fit(X[task.rows[known]], task.y[known])
+    return float((model.predict(X[task.split["val"]]) == task.y_val).mean())
 
 
 def _fit_each(
     spec: Mapping[str, Any],
-    data: Mapping[str, np.ndarray],
+    X: np.ndarray,
     tasks: Sequence[_Task],
     progress: Progress | None,
 ) -> list[tuple[Any, dict[str, Any]]]:
     """Seeds one by one; hyper-parameters with a grid are chosen on the seed's validation points."""
     from flowgmm.methods.tuning import choose_on_validation
 
-    X, y_train = data["X_train"], data["y_train"]
     fitted = []
     for i, (task, state) in enumerate(zip(tasks, spec["random_states"], strict=True)):
         if progress is not None:
@@ -263,17 +389,16 @@ def _fit_each(
         notes: dict[str, Any] = {"tuned": None}
         chosen: dict[str, Any] = {}
         if spec["tune"]:
-            val = task.split["val"]
             choice = choose_on_validation(
                 lambda make=make, **candidate: make({**spec["tune_with"], **candidate}),
                 spec["tune"],
                 X[task.rows],
                 task.y,
-                X[val],
-                y_train[val],
+                X[task.split["val"]],
+                task.y_val,
             )
             chosen = dict(choice.params)
-            notes = {"tuned": chosen, "tuning": list(choice.curve)}
+            notes = {"tuned": chosen, "tuning": list(choice.curve), "budget": choice.budget}
         fitted.append((make(chosen).fit(X[task.rows], task.y), notes))
     if progress is not None:
         progress(len(tasks), len(tasks), "fitted")
@@ -296,7 +421,7 @@ def _truth(task: _Task, y_train: np.ndarray, y_test: np.ndarray) -> dict[str, np
     """True classes of each part."""
     return {
         "test": y_test,
-        "val": y_train[_part_rows(task, "val")],
+        "val": task.y_val,
         "unlabelled": y_train[_part_rows(task, "unlabelled")],
     }
 

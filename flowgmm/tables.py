@@ -20,6 +20,7 @@ __all__ = [
     "print_tables",
     "read_table",
     "table_spec",
+    "value_text",
     "write",
 ]
 
@@ -31,6 +32,9 @@ UNITS = {
     "tuned": "none",
 }
 DECIMALS = {"percent": 1, "nats": 2, "ece": 3}
+# Hyper-parameters that the paper prints by another name than their estimator's.
+SYMBOLS = {"n_neighbors": "k"}
+PARAMETERS = {symbol: name for name, symbol in SYMBOLS.items()}
 SECTIONS = {"extra": "Beside the paper's rows", "quoted": "As printed, not run here"}
 SUFFIXES = {"paper": "", "extra": " (not in the paper)", "quoted": " (as printed)"}
 COLOURS = {"reproduced": "green", "higher": "cyan", "lower": "yellow", "failed": "red"}
@@ -47,9 +51,11 @@ class Cell:
         value_ok, n_ok: The same value over the seeds that did not fail.
         interval: ``low``, ``high``, ``kind`` and ``coverage``, or None.
         margin: Distance from the printed number that still counts as the same.
-        printed: ``value``, ``spread``, ``text``, ``reported_by`` and ``source``, or None.
+        printed: ``value``, ``spread``, ``text``, ``reported_by`` and ``source``, or None; of a
+            hyper-parameter also its ``parameter``.
         verdict, why: One of `flowgmm.verdicts.WORDS`, or "" where nothing is compared.
-        runs: Per seed: status, reason, value, seeds, and the record it stands in.
+        runs: Per seed: status, reason, value, seeds, and the record it stands in; of a
+            hyper-parameter also the ``tuning`` curve and its ``budget``.
     """
 
     method: str
@@ -196,13 +202,14 @@ def _printed(
     if number is None:
         return None
     if column["metric"] == "tuned":
-        text = ", ".join(f"{key} = {value:g}" for key, value in number.items())
+        ((symbol, value),) = number.items()
         return {
-            "value": None,
+            "value": value,
             "spread": None,
-            "text": text,
+            "text": f"{symbol} = {value:g}",
             "reported_by": "own",
             "source": None,
+            "parameter": PARAMETERS.get(symbol, symbol),
         }
     if "value" not in number:  # by metric; the paper calls both likelihoods NLL
         number = number.get(column["metric"].removeprefix("class_"))
@@ -344,21 +351,17 @@ def _cell(
     if not blocks:
         return Cell(**place, verdict="not run", why=cell["not_run"] or "no record was given")
 
+    reasons = _unique(reason for _, record in blocks for reason in _not_comparable(record))
+    if column["metric"] == "tuned":
+        return _choice_cell(place, blocks, reasons)
     scale = 100.0 if column["unit"] == "percent" else 1.0
     runs = []
     for path, record in blocks:
         for run in record["runs"]:
             scores = (run["metrics"] or {}).get(column["evaluate"]) or {}
             value = scores.get(column["metric"])
-            runs.append(
-                {
-                    **{key: run.get(key) for key in ("seed", "split", "status", "reason")},
-                    **{key: run.get(key) for key in ("seeds", "tuned", "n_iter")},
-                    "value": None if value is None else scale * value,
-                    "n_points": scores.get("n"),
-                    "record": path,
-                }
-            )
+            value = None if value is None else scale * value
+            runs.append(_run(run, path) | {"value": value, "n_points": scores.get("n")})
     runs.sort(key=lambda run: run["seed"])
     values = [run["value"] for run in runs if run["value"] is not None]
     kept = [r["value"] for r in runs if r["value"] is not None and r["status"] == "ok"]
@@ -367,7 +370,6 @@ def _cell(
         why = f"this method has no {column['metric']} on {column['evaluate']} points"
         return Cell(**place, verdict="not run", why=why)
 
-    reasons = _unique(reason for _, record in blocks for reason in _not_comparable(record))
     n_points = min((run["n_points"] for run in runs if run["n_points"]), default=None)
     value = None if printed is None else printed["value"]
     verdict = verdicts.judge(
@@ -401,6 +403,42 @@ def _cell(
     )
 
 
+def _run(run: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """What a cell keeps of one seed."""
+    keys = ("seed", "split", "status", "reason", "seeds", "tuned", "n_iter")
+    return {key: run.get(key) for key in keys} | {"record": path}
+
+
+def _choice_cell(
+    place: Mapping[str, Any],
+    blocks: Sequence[tuple[str, dict[str, Any]]],
+    not_comparable: Sequence[str],
+) -> Cell:
+    """Cell of a chosen hyper-parameter; its value is that which all runs chose, if they did."""
+    runs = [
+        _run(run, path) | {key: run.get(key) for key in ("tuning", "budget")}
+        for path, record in blocks
+        for run in record["runs"]
+    ]
+    runs.sort(key=lambda run: run["seed"])
+    printed = place["printed"] or {"value": None, "parameter": None}
+    for run in runs:
+        run["value"] = (run["tuned"] or {}).get(printed["parameter"])
+    values = [run["value"] for run in runs]
+    if not all(run["tuned"] for run in runs) or (place["printed"] and None in values):
+        return Cell(**place, verdict="not run", why="not tuned in this recipe")
+    verdict = verdicts.judge_choice(values, printed=printed["value"], not_comparable=not_comparable)
+    return Cell(
+        **place,
+        verdict=verdict.word,
+        why=verdict.why,
+        value=values[0] if len(set(values)) == 1 else None,
+        n=len(runs),
+        n_failed=sum(run["status"] != "ok" for run in runs),
+        runs=tuple(runs),
+    )
+
+
 def _remarks(
     column: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[str]]:
@@ -424,8 +462,13 @@ def _unique(texts: Iterable[str]) -> list[str]:
 # From cells to files
 
 
-def write(table: Table, prefix: str | os.PathLike[str]) -> list[Path]:
+def write(table: Table, prefix: str | os.PathLike[str], changes: Sequence[str] = ()) -> list[Path]:
     """Write `prefix`.csv, .md, .tex and .json; the json leads from each cell to its runs.
+
+    Arguments:
+        table: The table.
+        prefix: Path without suffix.
+        changes: The command line's ``key=value``, without which the table cannot be made again.
 
     Returns:
         The four paths.
@@ -433,7 +476,7 @@ def write(table: Table, prefix: str | os.PathLike[str]) -> list[Path]:
     paths = [Path(f"{os.fspath(prefix)}.{suffix}") for suffix in ("csv", "md", "tex", "json")]
     for path, text in zip(paths, (_csv(table), _markdown(table), _latex(table)), strict=False):
         write_text(path, text)
-    write_json(paths[3], {"schema": 1} | asdict(table))
+    write_json(paths[3], {"schema": 1, "changes": list(changes)} | asdict(table))
     return paths
 
 
@@ -545,7 +588,7 @@ class _Grid:
         if cell.verdict == "not run":
             lines = ["not run", f"paper {printed}"] if printed else ["not run"]
             return lines, self._number([f"not run ({cell.why})"]), ""
-        lines = [_value_text(cell)]
+        lines = _choice_lines(cell) if cell.metric == "tuned" else [value_text(cell)]
         if cell.n_failed and cell.value_ok is not None:
             ok = f"{cell.value_ok:.{DECIMALS[cell.unit]}f}"
             lines.append(f"{ok} over the {cell.n_ok} that did not fail")
@@ -562,8 +605,10 @@ class _Grid:
         return lines, self._number(reasons), COLOURS.get(cell.verdict, "")
 
 
-def _value_text(cell: Cell) -> str:
-    """Our number: value, spread, number of runs and of failures."""
+def value_text(cell: Cell) -> str:
+    """Our number: value, spread, number of runs and of failures; or what was chosen."""
+    if cell.metric == "tuned":
+        return "; ".join(_choice_lines(cell))
     n = f"n = {cell.n}" if not cell.n_missing else f"n = {cell.n - cell.n_missing} of {cell.n}"
     if cell.n_failed:
         n += f", {cell.n_failed} failed"
@@ -572,6 +617,23 @@ def _value_text(cell: Cell) -> str:
     decimals = DECIMALS[cell.unit]
     spread = "" if cell.spread is None else f" ± {cell.spread:.{decimals}f}"
     return f"{cell.value:.{decimals}f}{spread} ({n})"
+
+
+def _choice_lines(cell: Cell) -> list[str]:
+    """What was chosen, the printed parameter first; with counts where runs chose differently."""
+    first = cell.printed and cell.printed["parameter"]
+    texts = []
+    for run in cell.runs:
+        chosen = sorted(run["tuned"].items(), key=lambda item: item[0] != first)
+        texts.append(", ".join(f"{SYMBOLS.get(k, k)} = {_plain(v)}" for k, v in chosen))
+    counts = Counter(texts)
+    if len(counts) == 1:
+        return texts[:1]
+    return [f"{text} ({count} of {cell.n})" for text, count in counts.most_common()]
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _caption(table: Table) -> str:
@@ -585,6 +647,11 @@ def _legend(table: Table) -> str:
     spec = table.spec
     if spec["planned"]:
         return f"Printed numbers alone; our runs are planned: {spec['planned']}."
+    if _units(table) == {"none"}:
+        return (
+            "Chosen by accuracy on validation points: classic methods choose for each run, neural "
+            "ones once for all runs. Verdicts: the rule in flowgmm/verdicts.py."
+        )
     spread = {"mad": "median absolute deviation (no scale factor)", "std": "std (ddof 0)"}
     units = {
         "percent": "accuracy in percent",

@@ -8,8 +8,9 @@ from flowgmm.tables import make_table, write
 
 
 def main(options: argparse.Namespace) -> None:
-    write(make_table(json.loads(options.spec), options.records), options.prefix)
+    table = make_table(json.loads(options.spec), options.records)
+    write(table, options.prefix, json.loads(options.changes))
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "records*", "prefix")
+    run_script(main, "spec", "records*", "changes", "prefix")

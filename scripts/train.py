@@ -24,12 +24,16 @@ def main(options: argparse.Namespace) -> None:
         device=options.device,
         threads=int(options.threads),
         progress=Progress(f"{name} seeds {spec['seeds'][0]}-{spec['seeds'][-1]}"),
+        choice=Path(options.choice[0]) if options.choice else None,
     )
     # A failed seed is a result, which the tables show; the job itself has not failed.
     for entry in record["runs"]:
+        if entry["tuned"]:
+            print(f"{name} seed {entry['seed']} tuned: {entry['tuned']}", file=sys.stderr)
         if entry["status"] != "ok":
             print(f"{name} seed {entry['seed']} failed: {entry['reason']}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "features", "splits*", "out", "checkpoints", "device", "threads")
+    options = ("spec", "features", "splits*", "choice*", "out", "checkpoints", "device", "threads")
+    run_script(main, *options)

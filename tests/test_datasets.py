@@ -686,3 +686,53 @@ def test_importing_the_registry_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Ready-made arrays
+
+
+def arrays_spec(**options):
+    entry = {"title": "t", "kind": "table", "loader": "arrays"}
+    return dataset_spec("t", entry | {"options": {"file": "t.npz"} | options}, None)
+
+
+def ready_made():
+    rng = np.random.default_rng(0)
+    y = {"y_train": np.array([0, 1, 0, -1]), "y_test": np.array([1, 0])}
+    return {"X_train": rng.normal(size=(4, 2)), "X_test": rng.normal(size=(2, 2))} | y
+
+
+def test_ready_made_arrays(tmp_path):
+    np.savez(tmp_path / "t.npz", **ready_made())
+    arrays, meta = prepare(arrays_spec(classes=["a", "b"]), tmp_path)
+    assert meta["classes"] == ["a", "b"]
+    for name, array in ready_made().items():
+        np.testing.assert_allclose(arrays[name], array, rtol=1e-6)
+    assert prepare(arrays_spec(), tmp_path)[1]["classes"] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"X_train": np.array([[1, "a"]], object)}, "cannot be read .*Object arrays"),
+        ({"X_train": np.zeros(4)}, r"X_train is float64 of shape \(4,\); it must be a matrix"),
+        ({"y_test": np.array([0.5, 1])}, "y_test is float64 .* whole numbers, one a row"),
+        ({"y_train": np.array([0, 1, 0])}, "train part has shape .* with 3 labels"),
+        ({"y_test": np.array([1, 7])}, "label 7 outside the classes"),
+    ],
+)
+def test_arrays_that_do_not_meet_the_contract(tmp_path, changes, expected):
+    np.savez(tmp_path / "t.npz", **(ready_made() | changes))
+    with pytest.raises(UserError, match=expected):
+        prepare(arrays_spec(), tmp_path)
+
+
+def test_no_arrays(tmp_path):
+    with pytest.raises(UserError, match="is not there; run the rule"):
+        prepare(arrays_spec(), tmp_path)
+    (tmp_path / "t.npz").write_text("a,b\n")
+    with pytest.raises(UserError, match=r"is no \.npz file"):
+        prepare(arrays_spec(), tmp_path)
+    np.savez(tmp_path / "t.npz", X=np.zeros(3))
+    with pytest.raises(UserError, match="lacks X_train, y_train, X_test, y_test; it has X"):
+        prepare(arrays_spec(), tmp_path)

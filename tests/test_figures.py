@@ -1,5 +1,6 @@
 """Figures, drawn from an analytic stand-in for the flow, and once from a trained stack."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,7 +9,7 @@ import pytest
 import yaml
 from matplotlib.colors import to_rgba
 
-from flowgmm import figures, files
+from flowgmm import figures, files, tables
 from flowgmm.errors import UserError
 
 CONFIG = yaml.safe_load(
@@ -140,6 +141,64 @@ def test_marks_are_written_below():
     assert marked.get_supxlabel() == "scaled down: a; surrogate data"
 
 
+def tuned(method, dataset, name, curves, chosen):
+    """A cell of Table 6 whose runs chose from curves of (value, weight, accuracy)."""
+    runs = [
+        {
+            "value": value,
+            "tuning": [{"params": {name: v, "w": w}, "accuracy": a} for v, w, a in curve],
+        }
+        for curve, value in zip(curves, chosen, strict=True)
+    ]
+    return {(method, dataset): {"verdict": "reproduced", "why": "", "runs": tuple(runs)}}
+
+
+def tuning_figure():
+    flow = [(1e-4, 1, 0.5), (1e-4, 2, 0.7), (1e-3, 1, 0.8), (1e-3, 2, None), (1e-2, 1, None)]
+    neighbours = [[(1, 0, 0.4), (3, 0, 0.6)], [(1, 0, 0.6), (3, 0, 0.2)]]
+    made = tuned("flowgmm", "ag_news", "lr", [flow] * 2, [1e-3, 1e-3])
+    made |= tuned("knn", "ag_news", "n_neighbors", neighbours, [3, 1])
+    config = Path(__file__).parents[1] / "config"
+    read = {
+        name: yaml.safe_load((config / f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in ("tables", "paper_results", "methods")
+    }
+    arguments = (read["tables"]["table_6"], read["paper_results"], read["methods"])
+    table = tables.make_table(tables.table_spec("table_6", *arguments, recipe="smoke"), [])
+    cells = tuple(
+        tuple(replace(cell, **made.get((cell.method, cell.dataset), {})) for cell in row)
+        for row in table.cells
+    )
+    return figures.make_figure("tuning", replace(table, cells=cells))
+
+
+def test_tuning_shows_curves_choices_and_printed_values():
+    figure = tuning_figure()
+    axes = np.reshape(figure.axes, (4, 2))
+    curve, star, cross, printed = axes[0, 0].lines
+    np.testing.assert_allclose(curve.get_xydata(), [[1e-4, 70], [1e-3, 80], [1e-2, np.nan]])
+    np.testing.assert_allclose(star.get_xydata(), [[1e-3, 80]])
+    np.testing.assert_allclose(cross.get_xdata(), [1e-2])  # diverged
+    assert printed.get_xdata()[0] == 3e-4
+    assert axes[0, 0].get_xscale() == "log"
+    curve, star, cross, printed = axes[0, 1].lines
+    np.testing.assert_allclose(curve.get_xydata(), [[1, 50], [3, 40]])  # mean of two runs
+    np.testing.assert_allclose(star.get_xydata(), [[1, 50], [3, 40]])
+    assert len(cross.get_xdata()) == 0
+    assert printed.get_xdata()[0] == 5
+    assert axes[0, 1].get_xscale() == "linear"
+    for ax in axes[1:].flat:
+        assert not ax.lines
+        assert ax.texts[0].get_text() == "not run: no record was given"
+
+
+def test_tuning_is_a_column_wide_and_reproducible(tmp_path):
+    for name in ("a", "b"):
+        figures.save(tuning_figure(), tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert plt.imread(tmp_path / "a.png").shape[1] == 660  # 3.3 inches at 200 dpi
+
+
 def test_mistakes():
     with pytest.raises(UserError, match="function 'pie' is not known"):
         figures.make_figure("pie", [panel_of(2)])
@@ -149,7 +208,7 @@ def test_mistakes():
 
 def test_config_names_known_functions():
     drawn = {name: entry for name, entry in CONFIG.items() if "planned" not in entry}
-    assert set(drawn) == {"figure_1", "figure_2", "figure_4"}
+    assert set(drawn) == {"figure_1", "figure_2", "figure_4", "figure_tuning"}
     assert {entry["function"] for entry in drawn.values()} == set(figures.FUNCTIONS)
 
 

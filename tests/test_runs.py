@@ -8,8 +8,9 @@ import pytest
 
 from flowgmm import runs
 from flowgmm.errors import UserError
-from flowgmm.files import read_json, read_tensors, write_tensors
+from flowgmm.files import read_json, read_tensors, sha256, write_json, write_tensors
 from flowgmm.methods.mlp import DropoutMLPClassifier
+from flowgmm.methods.tuning import choose
 from flowgmm.splits import draw_split
 
 BASE = {
@@ -92,10 +93,94 @@ def test_outputs(spec: dict[str, Any], files: dict[str, Any], tmp_path: Path) ->
     assert not list((tmp_path / "checkpoints").glob("*"))
 
 
+def tune(spec: dict[str, Any], files: dict[str, Any], output: Path, **more: Any) -> dict[str, Any]:
+    spec = spec | {"evaluate": ["val"], "candidate": {"lr": spec["params"]["lr"]}}
+    place = (files["features"], files["splits"], output, output.parent / "checkpoints")
+    return runs.tune(spec, *place, **more)
+
+
+def hide(files: dict[str, Any]) -> None:
+    """A features file without a test part, and other labels where none may be seen."""
+    train = {name: files["arrays"][name].copy() for name in ("X_train", "y_train")}
+    seen = np.zeros(200, bool)
+    for path in files["splits"].values():
+        split, _ = read_tensors(path)
+        seen[np.union1d(split["labelled"], split["val"])] = True
+    assert not seen.all()
+    train["y_train"][~seen] = 1 - train["y_train"][~seen]
+    write_tensors(files["features"], train, files["meta"])
+
+
+def test_a_candidate_is_blind_to_test_points_and_hidden_labels(
+    files: dict[str, Any], tmp_path: Path
+) -> None:
+    """Not a bit of what it writes depends on them; it does on labels that it may see."""
+    spec = MLP | {"labelled_only": False}  # hidden labels are among those of its rows
+    before = tune(spec, files, tmp_path / "a.json")
+    assert before == read_json(tmp_path / "a.json")
+    hide(files)
+    after = tune(spec, files, tmp_path / "b.json")
+    assert before | {"timing": 0} == after | {"timing": 0}
+    val = read_tensors(files["splits"][1])[0]["val"]
+    arrays = {name: array.copy() for name, array in files["arrays"].items()}
+    arrays["y_train"][val] = 1 - arrays["y_train"][val]
+    write_tensors(files["features"], arrays, files["meta"])
+    spoilt = tune(spec, files, tmp_path / "c.json")
+    assert spoilt["hashes"] != before["hashes"]
+    assert spoilt["runs"][1]["accuracy"] == pytest.approx(1 - before["runs"][1]["accuracy"])
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_an_interrupted_candidate_goes_on(
+    files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowgmm.train.CHECKPOINT_EVERY", 0.0)
+    whole = tune(MLP, files, tmp_path / "a.json")
+
+    def stop(step: int, n_steps: int, text: str) -> None:
+        if step >= 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(MLP, files, tmp_path / "b.json", progress=stop)
+    assert not (tmp_path / "b.json").exists()
+    seen: list[int] = []
+    again = tune(
+        MLP, files, tmp_path / "b.json", progress=lambda step, n_steps, text: seen.append(step)
+    )
+    assert seen[0] > 1
+    assert again | {"timing": 0} == whole | {"timing": 0}
+
+
+def test_what_was_chosen_is_used_and_recorded(files: dict[str, Any], tmp_path: Path) -> None:
+    grid = {"lr": [0.01, 1e-12]}
+    points = []
+    for i, lr in enumerate(grid["lr"]):
+        spec = MLP | {"params": MLP["params"] | {"lr": lr}}
+        spec |= {"seeds": [0], "splits": [0], "random_states": [9]}
+        only = files | {"splits": {0: files["splits"][0]}}
+        points.append(tune(spec, only, tmp_path / f"point-{i}.json"))
+    write_json(tmp_path / "choice.json", choose(points))
+    untuned = MLP | {"params": MLP["params"] | {"lr": 1e-12}}
+    spec = untuned | {"tune": grid}
+    record = run(spec, files, tmp_path / "tuned", choice=tmp_path / "choice.json")
+    by_hand = run(MLP, files, tmp_path / "by_hand")
+    for entry, expected in zip(record["runs"], by_hand["runs"], strict=True):
+        assert entry["metrics"] == expected["metrics"]
+        assert entry["tuned"] == {"lr": 0.01}
+        assert [c["params"]["lr"] for c in entry["tuning"]] == grid["lr"]
+        assert entry["budget"]["steps"] == 2 * 30
+    assert record["hashes"]["choice"] == sha256(tmp_path / "choice.json")
+    assert record["spec"] == spec
+    with pytest.raises(UserError, match="blobs/8, mlp_dropout has a grid, but nothing was chosen"):
+        run(spec, files, tmp_path / "forgotten")
+
+
 def test_tuning_is_recorded(files: dict[str, Any], tmp_path: Path) -> None:
     entry = run(KNN, files, tmp_path / "out")["runs"][0]
     assert entry["tuned"] == {"n_neighbors": 1}  # a tie: the first
     assert [c["params"]["n_neighbors"] for c in entry["tuning"]] == [1, 3]
+    assert entry["budget"]["validation_labels"] == 20
 
 
 @pytest.mark.parametrize("spec", [KNN, MLP], ids=["classic", "neural"])

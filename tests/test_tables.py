@@ -34,7 +34,7 @@ def add_record(tmp_path, monkeypatch):
     """Write a record of the form that runs.py makes; its path is relative, as in the workflow."""
     monkeypatch.chdir(tmp_path)
 
-    def add(dataset, labels, method, accuracies, first=0, failed=(), **changes):
+    def add(dataset, labels, method, accuracies, first=0, failed=(), tuned=(), **changes):
         seeds = range(first, first + len(accuracies))
         runs = []
         for seed, accuracy in zip(seeds, accuracies, strict=True):
@@ -56,6 +56,8 @@ def add_record(tmp_path, monkeypatch):
                     "n_iter": 100,
                 }
             )
+        for run, params in zip(runs, tuned, strict=False):
+            run |= {"tuned": params, "tuning": curve_of(params), "budget": {"points": 3}}
         record = {
             "schema": 1,
             "recipe": "official",
@@ -81,6 +83,14 @@ def add_record(tmp_path, monkeypatch):
         return path
 
     return add
+
+
+def curve_of(params):
+    """Three candidates around the chosen one; the last has diverged."""
+    return [
+        {"params": {key: factor * value for key, value in params.items()}, "accuracy": accuracy}
+        for factor, accuracy in [(1, 0.9), (3, 0.8), (10, None)]
+    ]
 
 
 def cell_of(table, method, column=0):
@@ -253,6 +263,54 @@ def test_other_data_and_scaled_down_runs_are_never_compared(add_record):
     assert "MiniBooNE, 20 labels (scaled down) <sup>3</sup>" in header
     assert "not comparable to the paper's 82.1 ± 1.0" in markdown
     assert "1. encoder MiniLM in place of BERT\n2. 67,200 rows\n3. scaled down" in markdown
+
+
+def table_6(add_record):
+    small = {"spec": {"scaled_down": ["60 steps"]}}
+    four, lr = [0.8] * 4, {"lr": 3.0e-4}
+    return tables.make_table(
+        spec_of("table_6", not_run={"miniboone/knn": "data absent"}),
+        [
+            add_record("ag_news", "200", "flowgmm", four, tuned=[lr] * 4),
+            add_record("ag_news", "200", "pi_model", four, tuned=[lr | {"weight": 3.0}] * 4),
+            add_record("ag_news", "200", "knn", [0.8], tuned=[{"n_neighbors": 9}]),
+            add_record("yahoo", "800", "flowgmm", four),
+            add_record(
+                "yahoo", "800", "knn", four, tuned=[{"n_neighbors": k} for k in (19, 5, 19, 3)]
+            ),
+            add_record("hepmass", "20", "flowgmm", four, failed=(1,), tuned=[lr] * 4, **small),
+        ],
+    )
+
+
+def test_table_6_shows_what_was_chosen_beside_what_is_printed(add_record):
+    table = table_6(add_record)
+    found = {
+        (cell.dataset, cell.method): (cell.verdict, cell.value)
+        for row in table.cells
+        for cell in row
+    }
+    assert found["ag_news", "flowgmm"] == ("reproduced", 3.0e-4)
+    assert found["ag_news", "pi_model"] == ("lower", 3.0e-4)
+    assert found["ag_news", "knn"] == ("higher", 9)
+    assert found["yahoo", "flowgmm"] == ("not run", None)
+    assert found["yahoo", "knn"] == ("inconclusive", None)
+    assert found["hepmass", "flowgmm"] == ("not comparable", 3.0e-4)
+    assert cell_of(table, "flowgmm").runs[0]["tuning"] == curve_of({"lr": 3.0e-4})
+    csv_path, md_path, tex_path, json_path = tables.write(table, "t")
+    markdown = md_path.read_text("utf-8")
+    assert "| lr = 0.0003<br>reproduced · paper lr = 0.0003 |" in markdown
+    assert "| lr = 0.0003, weight = 3<br>lower · paper lr = 0.001 |" in markdown
+    assert "k = 19 (2 of 4)<br>k = 5 (1 of 4)<br>k = 3 (1 of 4)<br>inconclusive" in markdown
+    assert "not run (not tuned in this recipe)" in markdown
+    assert "not run (data absent)" in markdown
+    assert "not comparable to the paper's lr = 0.003" in markdown
+    assert r"lr = 0.0003\\reproduced $\cdot$ paper lr = 0.0003" in tex_path.read_text("utf-8")
+    rows = list(csv.DictReader(io.StringIO(csv_path.read_text("utf-8"))))
+    (flow,) = [r for r in rows if (r["dataset"], r["method"]) == ("ag_news", "flowgmm")]
+    assert (flow["value"], flow["paper"], flow["verdict"]) == ("0.0003", "0.0003", "reproduced")
+    again = tables.read_table(json_path)
+    assert tables.write(again, "u")[1].read_text("utf-8") == markdown
 
 
 def test_records_that_do_not_fit_are_refused(add_record):

@@ -40,6 +40,23 @@ def test_hand_made_medians(values, word):
     assert judge(values).word == word
 
 
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ([3.0e-4] * 4, "reproduced"),
+        ([1.0e-3] * 4, "higher"),
+        ([1.0e-4, 1.0e-5], "lower"),
+        ([3.0e-4, 1.0e-3], "inconclusive"),
+        ([1.0e-4, 1.0e-3], "inconclusive"),
+    ],
+)
+def test_choices(values, word):
+    assert verdicts.judge_choice(values, printed=0.0003).word == word
+    assert verdicts.judge_choice(values, printed=None).word == ""
+    compared = verdicts.judge_choice(values, printed=0.0003, not_comparable=["other data"])
+    assert compared == verdicts.Verdict("not comparable", "other data")
+
+
 def test_printed_spread_widens_the_margin():
     assert judge([82.0] * 4).word == "inconclusive"
     assert judge([82.0] * 4, printed_spread=1.5).word == "reproduced"

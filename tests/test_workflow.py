@@ -13,20 +13,28 @@ import pytest
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from flowgmm.files import read_tensors
+from flowgmm.files import read_json, read_tensors, sha256
 
 ROOT = Path(__file__).parents[1]
 PLANNED = (
-    "table_2",
     "table_3",
     "table_4",
     "table_5",
-    "table_6",
     "figure_3",
     "figure_5",
     "figure_6",
 )
-MADE = ("table_1", "table_7", "figure_1", "figure_2", "figure_4", "demo", "extra_tables")
+MADE = (
+    "table_1",
+    "table_2",
+    "table_6",
+    "table_7",
+    "figure_1",
+    "figure_2",
+    "figure_4",
+    "demo",
+    "extra_tables",
+)
 ALL = ("all", "all_tables", "all_figures", "all_data")
 
 
@@ -69,7 +77,7 @@ def test_lint(clone: Path) -> None:
 def test_every_target_is_planned_in_a_fresh_clone(clone: Path, target: str) -> None:
     said = snakemake(clone, "--profile", "slurm", "--dry-run", target)
     assert "Job stats:" in said
-    if target not in ("all_data",):
+    if target not in ("all_data", "table_6"):
         assert "rule train_stack" in said
         stack = said.split("rule train_stack:")[1].split("\n\n")[0]
         assert "slurm_partition=gpu" in stack
@@ -97,7 +105,7 @@ def test_targets_of_a_later_step_say_so(clone: Path) -> None:
 
 
 SMOKE = ("--profile", "local", "--config", "recipe=smoke", "skip=[yahoo,hepmass,miniboone]")
-TARGETS = ("--", "table_1", "table_7", "figure_1")
+TARGETS = ("--", "table_1", "table_6", "table_7", "figure_1", "figure_tuning")
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +117,12 @@ def smoke(clone: Path) -> Path:
 
 
 def test_small_run_makes_everything(smoke: Path) -> None:
-    for name in ("table_1", "table_7"):
+    for name in ("table_1", "table_6", "table_7"):
         for suffix in ("csv", "md", "tex", "json"):
             assert (smoke / "tables" / f"{name}.{suffix}").stat().st_size > 0
-    for suffix in ("png", "pdf"):
-        assert (smoke / "figures" / f"figure_1.{suffix}").stat().st_size > 0
+    for name in ("figure_1", "figure_tuning"):
+        for suffix in ("png", "pdf"):
+            assert (smoke / "figures" / f"{name}.{suffix}").stat().st_size > 0
     text = (smoke / "tables" / "table_1.md").read_text()
     assert "surrogate data" in text
     assert "scaled down" in text
@@ -122,6 +131,30 @@ def test_small_run_makes_everything(smoke: Path) -> None:
     assert "300/300" in log.read_text()
     assert list((smoke / "benchmarks").rglob("*.tsv"))
     assert not list((smoke / "checkpoints").iterdir())
+
+
+def test_a_choice_goes_into_the_runs_and_the_table(smoke: Path) -> None:
+    place = Path("ag_news", "200", "mlp_dropout")
+    choice = read_json(smoke / "tuning" / place / "choice.json")
+    assert [candidate["params"]["lr"] for candidate in choice["curve"]] == [1e-4, 1e-3]
+    record = read_json(smoke / "runs" / place / "seeds-0-1" / "record.json")
+    assert [run["tuned"] for run in record["runs"]] == [choice["params"]] * 2
+    assert record["hashes"]["choice"] == sha256(smoke / "tuning" / place / "choice.json")
+    text = (smoke / "tables" / "table_6.md").read_text()
+    assert f"| MLP with dropout | lr = {choice['params']['lr']:g}<br>not comparable" in text
+    assert "not run (not tuned in this recipe)" in text
+
+
+def test_another_grid_runs_its_new_candidates_alone(clone: Path, smoke: Path) -> None:
+    path = clone / "config" / "recipes" / "smoke.yaml"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace("lr: [1.0e-4, 1.0e-3]", "lr: [1.0e-4, 3.0e-4, 1.0e-3]"))
+        assert path.read_text() != before
+        said = snakemake(clone, *SMOKE, "--dry-run", "--", "table_6")
+    finally:
+        path.write_text(before)
+    assert re.findall(r"output: .*/(point-.*)\.json", said) == ["point-lr=0.0003"]
 
 
 def test_second_run_does_nothing(clone: Path, smoke: Path) -> None:
@@ -181,8 +214,9 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(
 @pytest.mark.parametrize(
     ("module", "rerun", "kept"),
     [
-        ("tables", {"make_table"}, {"train_stack", "fit_classic", "draw_split", "make_figure"}),
-        ("methods/mlp", {"train_stack", "make_table"}, {"fit_classic", "draw_split"}),
+        ("tables", {"make_table"}, {"train_stack", "tune_point", "fit_classic", "draw_split"}),
+        ("figures", {"make_figure"}, {"make_table", "train_stack"}),
+        ("methods/mlp", {"tune_point", "train_stack"}, {"fit_classic", "draw_split"}),
         ("splits", {"draw_split", "train_stack", "fit_classic"}, {"prepare_data"}),
     ],
 )

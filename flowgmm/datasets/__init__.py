@@ -39,6 +39,7 @@ LOADERS = {
     "hepmass": "flowgmm.datasets.uci:load_hepmass",
     "miniboone": "flowgmm.datasets.uci:load_miniboone",
     "table": "flowgmm.datasets.table:load_table",
+    "arrays": "flowgmm.datasets.arrays:load_arrays",
     "cifar10": "flowgmm.datasets.cifar:load_cifar10",
     "surrogate": "flowgmm.datasets.surrogate:load_surrogate",
 }

@@ -1,4 +1,4 @@
-"""Raw files: downloaded through pooch, or copied from a mirror folder; verified either way."""
+"""Raw files: downloaded through pooch, or copied from a mirror or the user's own; verified."""
 
 import logging
 import shutil
@@ -60,6 +60,12 @@ def absent(entry: Mapping[str, Any], mirror: Path | None) -> str | None:
         UserError: If the mirror is not a folder.
     """
     for name, file in resolve(entry, mirror)[0].items():
+        if "rules" in file:
+            continue  # made by the workflow itself
+        if "path" in file:
+            if not Path(file["path"]).is_file():
+                return f"data absent: {file['path']} is not there"
+            continue
         if mirror is None and not file.get("url"):
             return f"{name} has no URL; set `mirror` to a folder that has {file['mirror']}"
         if mirror is not None and not _mirrored(file, mirror):
@@ -78,7 +84,8 @@ def fetch(
 
     Arguments:
         file: One of the files from `resolve`: `url` (a list, tried in order), `sha256` or `md5`
-            where the official checksum is known, `mirror` (path inside the mirror).
+            where the official checksum is known, `mirror` (path inside the mirror); or `path`, a
+            file of this machine that neither network nor mirror replaces.
         destination: Where the file goes.
         mirror: Folder that replaces the network; None: download.
         progress: Called at most every few seconds with (bytes, bytes in all or 0, line of text).
@@ -93,15 +100,24 @@ def fetch(
     _check_mirror(mirror)
     with atomic_path(destination) as part:
         destination.unlink(missing_ok=True)
-        if mirror is None:
+        if "path" in file:
+            remedy = "put the file back, or correct the entry in config/datasets.yaml"
+            _copy(file, Path(file["path"]), part, remedy, remedy)
+        elif mirror is None:
             _download(file, destination, part, progress, retries)
         else:
-            source = mirror / file["mirror"]
-            if not source.is_file():
-                raise UserError(f"{source} is not there; add it to the mirror or unset `mirror`")
-            shutil.copyfile(source, part)
-            _verify(file, part, str(source), "replace it with the official file or unset `mirror`")
+            absent = "add it to the mirror or unset `mirror`"
+            wrong = "replace it with the official file or unset `mirror`"
+            _copy(file, mirror / file["mirror"], part, absent, wrong)
         return sha256(part)
+
+
+def _copy(file: Mapping[str, Any], source: Path, part: Path, absent: str, wrong: str) -> None:
+    """Copy and verify; `absent` and `wrong` are what to do if the file is not there, or another."""
+    if not source.is_file():
+        raise UserError(f"{source} is not there; {absent}")
+    shutil.copyfile(source, part)
+    _verify(file, part, str(source), wrong)
 
 
 def _check_mirror(mirror: Path | None) -> None:

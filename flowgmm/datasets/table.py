@@ -11,7 +11,7 @@ from flowgmm.datasets import Arrays
 from flowgmm.errors import UserError
 from flowgmm.seeds import derive
 
-__all__ = ["load_table", "read_csv"]
+__all__ = ["class_name", "load_table", "read_csv", "read_parquet"]
 
 
 def load_table(
@@ -53,7 +53,7 @@ def load_table(
 
     path = raw / file
     frame = (
-        _read_parquet(path)
+        read_parquet(path)
         if file.endswith(".parquet")
         else read_csv(path, sep=sep, encoding=encoding, names=header)
     )
@@ -62,7 +62,7 @@ def load_table(
         raise UserError(
             f"{file} has no column {', '.join(unknown)}; it has {', '.join(present[:20])}"
         )
-    values = frame[label].map(_class_name, na_action="ignore")
+    values = frame[label].map(class_name, na_action="ignore")
     names = classes or sorted(values.dropna().unique())
     if outside := sorted(set(values.dropna()) - set(names)):
         raise UserError(
@@ -99,12 +99,17 @@ def load_table(
     return Arrays(X[train], y[train], X[test], y[test], list(names), notes, columns)
 
 
-def _class_name(value: Any) -> str:
+def class_name(value: Any) -> str:
     """A class as text: pandas reads integers beside empty cells as 1.0."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _read_parquet(path: Path) -> Any:
+def read_parquet(path: Path) -> Any:
+    """`pandas.read_parquet`, with a user's mistakes reported as such.
+
+    Raises:
+        UserError: If the file is absent or not Parquet.
+    """
     import pandas as pd
     import pyarrow
 
@@ -113,7 +118,9 @@ def _read_parquet(path: Path) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; run the rule fetch") from error
     except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{path} is not a Parquet file ({error}); fetch it again") from error
+        raise UserError(
+            f"{path} is not a Parquet file ({error}); write or fetch it again"
+        ) from error
 
 
 def read_csv(path: Path, *, encoding: str = "utf-8", **options: Any) -> Any:

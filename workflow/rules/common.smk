@@ -38,6 +38,7 @@ PLANNED = {
     if "planned" in entry
 }
 FIGURES = [name for name in project.figures if name not in PLANNED]
+SHOWN = [name for name in FIGURES if project.shown(name)]
 
 
 def one_of(names):
@@ -60,10 +61,14 @@ def as_json(spec):
     return json.dumps(spec, sort_keys=True, ensure_ascii=False)
 
 
+def run_of(wildcards):
+    """The run that the wildcards name."""
+    return Run(wildcards.dataset, wildcards.labels, wildcards.method)
+
+
 def job_of(wildcards):
     """The training job that the wildcards name."""
-    run = Run(wildcards.dataset, wildcards.labels, wildcards.method)
-    return Job(run, int(wildcards.first), int(wildcards.last))
+    return Job(run_of(wildcards), int(wildcards.first), int(wildcards.last))
 
 
 def table_files(names):
@@ -93,6 +98,7 @@ wildcard_constraints:
     dataset="[A-Za-z0-9_.]+",
     labels="[A-Za-z0-9_.]+",
     method="[A-Za-z0-9_.]+",
+    point="[A-Za-z0-9_.=,+-]+",
     split="[0-9]+",
     first="[0-9]+",
     last="[0-9]+",

@@ -5,6 +5,9 @@ rule fetch:
         "results/logs/fetch/{dataset}/{file}.log",
     benchmark:
         "results/benchmarks/fetch/{dataset}/{file}.tsv"
+    wildcard_constraints:
+        # Not the files that rules of rules/datasets make.
+        dataset=f"(?!({one_of(project.made_files())})$)[A-Za-z0-9_.]+",
     conda:
         "../../environment.yml"
     resources:
@@ -14,7 +17,7 @@ rule fetch:
     params:
         spec=lambda w, output: as_json(project.raw_files(w.dataset)[str(output[0])]),
     shell:
-        "python scripts/fetch.py --spec {params.spec:q} --mirror {resources.mirror:q} "
+        "python scripts/fetch.py --spec {params.spec:q} --mirror={resources.mirror:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"
 
 

@@ -3,6 +3,7 @@ rule make_figure:
         models=lambda w: project.figure_models(w.figure),
         features=lambda w: project.figure_features(w.figure),
         splits=lambda w: project.figure_splits(w.figure),
+        table=lambda w: project.figure_table(w.figure),
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",
@@ -24,5 +25,5 @@ rule make_figure:
         prefix=lambda w, output: str(Path(output.png).with_suffix("")),
     shell:
         "python scripts/figure.py --spec {params.spec:q} --features {input.features:q} "
-        "--splits {input.splits:q} --models {input.models:q} --prefix {params.prefix:q} "
-        "2> >(tee {log:q} >&2)"
+        "--splits {input.splits:q} --models {input.models:q} --table {input.table:q} "
+        "--prefix {params.prefix:q} 2> >(tee {log:q} >&2)"

@@ -19,9 +19,10 @@ rule make_table:
     resources:
         mem_mb=2000,
         runtime=10,
+        changes=as_json(project.changes),
     params:
         spec=lambda w: as_json(project.table_spec(w.table)),
         prefix=lambda w, output: str(Path(output.json).with_suffix("")),
     shell:
         "python scripts/table.py --spec {params.spec:q} --records {input.records:q} "
-        "--prefix {params.prefix:q} 2> >(tee {log:q} >&2)"
+        "--changes {resources.changes:q} --prefix {params.prefix:q} 2> >(tee {log:q} >&2)"

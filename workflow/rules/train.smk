@@ -1,9 +1,10 @@
-# Neural methods: all seeds of a block in one stack. The only trainings that use a GPU; which
-# partition that is stands in the profile.
+# Neural methods: all seeds of a block in one stack. With tune_point the only trainings that use a
+# GPU; which partition that is stands in the profile.
 rule train_stack:
     input:
         features=lambda w: project.features_path(w.dataset),
         splits=lambda w: project.split_paths(job_of(w)),
+        choice=lambda w: project.choice_path(run_of(w)),
     output:
         record=f"{RUN}/record.json",
         predictions=f"{RUN}/predictions.safetensors",
@@ -29,8 +30,8 @@ rule train_stack:
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
         "OMP_NUM_THREADS={threads} python scripts/train.py --spec {params.spec:q} "
-        "--features {input.features:q} --splits {input.splits:q} --out {params.out:q} "
-        "--checkpoints {params.checkpoints:q} --device {resources.device:q} "
+        "--features {input.features:q} --splits {input.splits:q} --choice {input.choice:q} "
+        "--out {params.out:q} --checkpoints {params.checkpoints:q} --device {resources.device:q} "
         "--threads {threads} 2> >(tee {log:q} >&2)"
 
 
@@ -61,6 +62,6 @@ rule fit_classic:
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
         "OMP_NUM_THREADS={threads} python scripts/train.py --spec {params.spec:q} "
-        "--features {input.features:q} --splits {input.splits:q} --out {params.out:q} "
-        "--checkpoints {params.checkpoints:q} --device cpu "
+        "--features {input.features:q} --splits {input.splits:q} --choice "
+        "--out {params.out:q} --checkpoints {params.checkpoints:q} --device cpu "
         "--threads {threads} 2> >(tee {log:q} >&2)"

@@ -1,0 +1,17 @@
+"""Choose among the trained candidates of a grid."""
+
+import argparse
+import json
+
+from flowgmm.files import read_json, write_json
+from flowgmm.methods.tuning import choose
+from flowgmm.script import run_script
+
+
+def main(options: argparse.Namespace) -> None:
+    choice = choose([read_json(point) for point in options.points])
+    write_json(options.output, choice | {"spec": json.loads(options.spec)})
+
+
+if __name__ == "__main__":
+    run_script(main, "spec", "points*", "output")

@@ -1,0 +1,34 @@
+"""Train one candidate of a grid and write its accuracy on validation points."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from flowgmm.runs import tune
+from flowgmm.script import Progress, run_script
+
+
+def main(options: argparse.Namespace) -> None:
+    spec = json.loads(options.spec)
+    splits = dict(zip(sorted(set(spec["splits"])), map(Path, options.splits), strict=True))
+    output = Path(options.output)
+    name = f"{spec['dataset']}/{spec['labels']} {spec['method']} {output.stem}"
+    print(f"{name}: {json.dumps(spec['params'])}", file=sys.stderr)
+    point = tune(
+        spec,
+        Path(options.features),
+        splits,
+        output,
+        Path(options.checkpoints),
+        device=options.device,
+        threads=int(options.threads),
+        progress=Progress(name),
+    )
+    for entry in point["runs"]:
+        found = entry["reason"] or f"validation accuracy {entry['accuracy']:.2%}"
+        print(f"{name} seed {entry['seed']}: {found}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_script(main, "spec", "features", "splits*", "output", "checkpoints", "device", "threads")

@@ -1,0 +1,51 @@
+# Each candidate of a neural method's grid is one job, named after its values, so that another grid
+# runs its new candidates alone. Classic methods choose inside fit_classic.
+TUNING = f"{RESULTS}/tuning/{{dataset}}/{{labels}}/{{method}}"
+
+
+rule tune_point:
+    input:
+        features=lambda w: project.features_path(w.dataset),
+        splits=lambda w: project.split_paths(project.tuning_job(run_of(w))),
+    output:
+        f"{TUNING}/point-{{point}}.json",
+    log:
+        f"{RESULTS}/logs/tune_point/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tune_point/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.tsv"
+    wildcard_constraints:
+        method=one_of(NEURAL),
+    # Final runs wait for them.
+    priority: 100
+    conda:
+        "../../environment.yml"
+    threads: project.settings["threads"]
+    resources:
+        mem_mb=lambda w, attempt: 8000 * attempt,
+        runtime=lambda w, attempt: 240 * attempt,
+        device=project.settings["device"],
+    params:
+        spec=lambda w: as_json(project.tune_spec(run_of(w), w.point)),
+        checkpoints=f"{RESULTS}/checkpoints",
+    shell:
+        "OMP_NUM_THREADS={threads} python scripts/tune.py --spec {params.spec:q} "
+        "--features {input.features:q} --splits {input.splits:q} --output {output:q} "
+        "--checkpoints {params.checkpoints:q} --device {resources.device:q} "
+        "--threads {threads} 2> >(tee {log:q} >&2)"
+
+
+rule choose:
+    input:
+        lambda w: project.point_paths(run_of(w)),
+    output:
+        f"{TUNING}/choice.json",
+    log:
+        f"{RESULTS}/logs/choose/{{dataset}}/{{labels}}/{{method}}.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        spec=lambda w: as_json(project.choose_spec(run_of(w))),
+    shell:
+        "python scripts/choose.py --spec {params.spec:q} --points {input:q} --output {output:q} "
+        "2> >(tee {log:q} >&2)"
