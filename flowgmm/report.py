@@ -212,6 +212,7 @@ PAGE = Template("""<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+div { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .25rem .8rem; border-bottom: 1px solid #ccc; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
@@ -292,4 +293,5 @@ def _table(header: list[str], rows: list[list[str]], caption: str = "") -> str:
 
     body = "".join(row(cells, "td") for cells in rows)
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return f"<table>{title}<thead>{row(header, 'th')}</thead><tbody>{body}</tbody></table>"
+    table = f"<table>{title}<thead>{row(header, 'th')}</thead><tbody>{body}</tbody></table>"
+    return f"<div>{table}</div>"
