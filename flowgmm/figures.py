@@ -272,9 +272,10 @@ def _draw_curves(ax: "Axes", cells: "Sequence[Cell]", colours: dict[str, str]) -
     """The curves of one dataset and hyper-parameter, or why there are none."""
     drawn = [cell for cell in cells if cell.verdict != "not run"]
     if not drawn:
-        why = "; ".join(dict.fromkeys(cell.why for cell in cells))
-        place: Any = {"transform": ax.transAxes, "ha": "center", "va": "center", "fontsize": 5.5}
-        ax.text(0.5, 0.5, textwrap.fill(f"not run: {why}", 34), **place)
+        # The table says which file is absent.
+        why = "; ".join(dict.fromkeys(cell.why.partition(":")[0] for cell in cells))
+        place: Any = {"transform": ax.transAxes, "ha": "center", "va": "center", "fontsize": 5}
+        ax.text(0.5, 0.5, textwrap.fill(f"not run: {why}", 36), **place)
         ax.set_xticks([])
         return
     grid: list[Any] = []
