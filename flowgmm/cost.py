@@ -33,9 +33,9 @@ ENCODERS = {
     "efficientnet_b4": (9e9, 1792, 380),
     "efficientnet_lite0": (8e8, 1280, 224),
 }
-# Rate against that of large float32 products: bf16 products of text encoders gain more than is
-# lost to their size, convolutions do not. From 100 texts (minilm) and 70 images (efficientnet_lite0)
-# per second and thread on a machine of about 95 Gflop/s.
+# Rate against that of large float32 products: bf16 products of text encoders gain more than is lost
+# to their size, convolutions do not. From 100 texts (minilm) and 70 images (efficientnet_lite0) per
+# second and thread on a machine of about 95 Gflop/s.
 TEXT_SHARE, IMAGE_SHARE = 1.2, 0.55
 
 
