@@ -90,7 +90,13 @@ def fetch(mirror: str = "raw", file: str = "t.csv", **checksum: str) -> tuple[st
 
 def train(**changes: Any) -> tuple[str, dict[str, str]]:
     options = {"spec": json.dumps(training(**changes)), "features": "features", "splits": "split-0"}
-    more = {"out": "out", "checkpoints": "checkpoints", "device": "cpu", "threads": "1"}
+    more = {
+        "choice": "",
+        "out": "out",
+        "checkpoints": "checkpoints",
+        "device": "cpu",
+        "threads": "1",
+    }
     return "train", options | more
 
 
@@ -142,7 +148,8 @@ def test_one_line_and_nothing_half_written(
     for path, content in spoil.items():
         Path(path).write_bytes(content if isinstance(content, bytes) else content.encode())
     script, options = case
-    arguments = [word for key, value in options.items() for word in (f"--{key}", value)]
+    pairs = [(f"--{key}", value) if value else (f"--{key}",) for key, value in options.items()]
+    arguments = [word for pair in pairs for word in pair]
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
