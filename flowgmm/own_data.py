@@ -379,7 +379,12 @@ def _results_folder(path: Path, force: bool) -> Iterator[Path]:
         yield part
         if path.exists():
             path.rename(old)
-        part.rename(path)
+        try:
+            part.rename(path)
+        except OSError:
+            if old.exists():  # what was there before is not lost
+                old.rename(path)
+            raise
     finally:
         for folder in (part, old):
             shutil.rmtree(folder, ignore_errors=True)

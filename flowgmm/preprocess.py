@@ -132,4 +132,5 @@ def _chunks(n: int) -> Iterator[slice]:
 
 def _sum(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Sum over chunks of rows, in float64, of a function of the rows."""
-    return sum(function(np.asarray(X[rows], np.float64)) for rows in _chunks(len(X)))  # type: ignore[return-value]
+    parts = (function(np.asarray(X[rows], np.float64)) for rows in _chunks(len(X)))
+    return functools.reduce(np.add, parts)

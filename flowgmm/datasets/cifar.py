@@ -75,7 +75,9 @@ def _from_archive(path: Path) -> dict[str, bytes]:
         with tarfile.open(path, "r|gz") as archive:
             for member in archive:
                 if member.name in wanted and member.isfile() and member.size == BYTES:
-                    batches[wanted[member.name]] = archive.extractfile(member).read()  # type: ignore[union-attr]
+                    content = archive.extractfile(member)
+                    if content is not None:  # never, of a file
+                        batches[wanted[member.name]] = content.read()
     except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
         raise UserError(
             f"{path} is cut off or damaged ({error}); delete it and fetch it again"
