@@ -234,6 +234,39 @@ def sample(
     _write(TableModel.load(model).sample(n, class_, temperature, seed), output)
 
 
+@command
+def explore(
+    model: Annotated[Path, typer.Argument(help="model.safetensors of a run on images.")],
+    features: Annotated[
+        Path | None, typer.Option(help="Its test images. [default: of the run's data set]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the run's seeds. [default: the first that is sound]")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the page's address only.")
+    ] = False,
+) -> None:
+    """Move a feature inside an image flow and see the images follow, in the browser.
+
+    The page comes from this machine and is for this machine alone. Ctrl-C ends it.
+
+    Example: flowgmm explore results/small/runs/mnist/1000/flowgmm/seeds-0-2/model.safetensors
+    """
+    import webbrowser
+
+    from flowgmm.explore import Explorer, Server
+
+    explorer = Explorer.load(model, features, seed)
+    with Server(explorer, port) as server:
+        print(f"{explorer.title}\n{server.url}\nCtrl-C ends it.", flush=True)
+        if not no_browser:
+            webbrowser.open(server.url)
+        with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+            server.serve_forever()
+
+
 def _write(frame: Any, output: Path | None) -> None:
     from flowgmm.files import write_text
 
