@@ -593,18 +593,16 @@ class Config:
 
     def table_runs(self, name: str) -> dict[Run, str | None]:
         """The runs behind a table, each with the reason why it is left out, or None."""
+        from flowgmm.tables import place_of, rows_of
+
         entry = self.table(name)
-        if "planned" in entry:
-            return {}
-        methods = [
-            row if isinstance(row, str) else row["method"]
-            for row in (*entry["rows"], *entry.get("extra_rows", []))
-        ]
+        rows = [r for r in rows_of(name, entry, self.methods) if r["kind"] != "quoted"]
         runs: dict[Run, str | None] = {}
         for column in entry["columns"]:
             tuned = column.get("metric", entry.get("metric")) == "tuned"
-            for method in methods:
-                run = Run(column["dataset"], column["labels"], method)
+            for row in rows:
+                place = place_of(row, column, entry)
+                run = Run(place["dataset"], place["labels"], place["method"])
                 runs[run] = self.not_run(run.dataset, run.method)
                 if tuned and not self.method_settings(run)["tune"]:
                     runs[run] = "not tuned in this recipe"
@@ -631,7 +629,11 @@ class Config:
             self.paper_results,
             self.methods,
             recipe=self.settings["recipe"],
-            not_run={f"{r.dataset}/{r.method}": why for r, why in runs.items() if why is not None},
+            not_run={
+                f"{r.dataset}/{r.labels}/{r.method}": why
+                for r, why in runs.items()
+                if why is not None
+            },
             scaled_down={
                 f"{r.dataset}/{r.labels}": self.resolve(r.dataset, r.labels).get("scaled_down", [])
                 for r in runs
