@@ -406,8 +406,18 @@ class Config:
 
     def raw_files(self, dataset: str) -> dict[str, dict[str, Any]]:
         """The dataset's files as `flowgmm.datasets.fetch.fetch` takes them, by path."""
-        files: dict[str, Any] = self.features_spec(dataset)["files"]
-        return {f"results/raw/{dataset}/{name}": file for name, file in files.items()}
+        from flowgmm.datasets import dataset_spec
+
+        files = dataset_spec(dataset, self.dataset(dataset), self.mirror)["files"]
+        return {f"{self.raw_folder(dataset)}/{name}": file for name, file in files.items()}
+
+    def raw_folder(self, dataset: str) -> str:
+        """Where the dataset's raw files are: its own folder, or that of the one that it shares."""
+        return f"results/raw/{self.dataset(dataset).get('raw', dataset)}"
+
+    def raw_inputs(self, dataset: str) -> list[str]:
+        """The raw files that the dataset's features are made of; none of generated data."""
+        return [] if self.is_surrogate(dataset) else list(self.raw_files(dataset))
 
     def rules_files(self) -> list[Path]:
         """Rules files of data sets of an unusual kind, which the workflow includes."""
@@ -419,7 +429,7 @@ class Config:
             f"{dataset}/{name}"
             for dataset, entry in self.datasets.items()
             for name, file in entry.get("files", {}).items()
-            if "rules" in file
+            if "rules" in file and "raw" not in entry
         ]
 
     # Splits
@@ -707,11 +717,31 @@ def load(root: Path, settings: Mapping[str, Any] | None = None) -> Config:
     for name in FILES:
         files[name] = read_yaml(folder / f"{name}.yaml")
         _check(files[name], _schema(root, name), f"config/{name}.yaml")
+    _share_raw_files(files["datasets"])
     config = Config(root, values, **files, recipes=_recipes(root, values["recipe"]))
     _check_names(config)
     _check_recipes(config)
     _check_targets(config)
     return config
+
+
+def _share_raw_files(datasets: dict[str, Any]) -> None:
+    """Give the datasets with `raw` the files of the dataset that it names.
+
+    Raises:
+        UserError: If there is no such dataset, it shares another's itself, or there are own files.
+    """
+    for name, entry in datasets.items():
+        if "raw" not in entry:
+            continue
+        where, keys = f"config/datasets.yaml: {name}.raw", ("files", "alternative_files")
+        owners = [other for other in datasets if "raw" not in datasets[other]]
+        if entry["raw"] not in owners:
+            raise nearest(entry["raw"], owners, "dataset with files of its own", where)
+        if own := [key for key in keys if key in entry]:
+            raise UserError(f"{where}: the dataset has `{own[0]}` of its own; remove either")
+        owner = datasets[entry["raw"]]
+        entry |= {key: owner[key] for key in keys if key in owner}
 
 
 def _schema(root: Path, name: str) -> dict[str, Any]:

@@ -51,11 +51,6 @@ def dataset_of(features):
     return FEATURES[features]
 
 
-def raw_folder(features):
-    """Where the dataset's raw files are."""
-    return f"results/raw/{dataset_of(features)}"
-
-
 def as_json(spec):
     """A spec as a rule's param: equal specs give equal text, so that nothing reruns."""
     return json.dumps(spec, sort_keys=True, ensure_ascii=False)
