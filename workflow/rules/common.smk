@@ -34,7 +34,7 @@ FIGURE_FORMATS = ["png", "pdf"]
 TABLES = [name for name in project.tables if name.startswith("table_")]
 PLANNED = {
     name: entry["planned"]
-    for name, entry in (project.tables | project.figures).items()
+    for name, entry in project.figures.items()
     if "planned" in entry
 }
 FIGURES = [name for name in project.figures if name not in PLANNED]
