@@ -132,7 +132,7 @@ class Preprocess:
         return U[:, : self.n_lead].astype(dtype), U[:, self.n_lead :]
 
     def join(self, lead: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """x of the parts that `split` gave, shape (N, D)."""
+        """X of the parts that `split` gave, shape (N, D)."""
         return self.inverse(np.concatenate([lead, rest], axis=1))
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -13,6 +13,9 @@ from torch.distributions import MultivariateNormal, StudentT
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
+from flowgmm import image_flow
+from flowgmm.mixture import LatentMixture
+
 __all__ = ["ReferenceImageFlow", "ReferenceImageFlowGMM", "dequantise"]
 
 LOGIT_RANGE = 0.9  # c of spec 1.4
@@ -228,6 +231,29 @@ class ReferenceImageFlow(nn.Module):
             )
         self.steps = nn.ModuleList(steps)
 
+    def counterparts(self, flow: image_flow.ImageFlow) -> list[tuple[Tensor, Tensor]]:
+        """Each parameter and running statistic, with the stacked one that holds its numbers.
+
+        Convolutions, normalisations and gains have the same order in both models.
+        """
+
+        def of(model: nn.Module, *kinds: type[nn.Module]) -> list[Any]:
+            return [module for module in model.modules() if isinstance(module, kinds)]
+
+        pairs = []
+        for own, theirs in zip(of(self, nn.Conv2d), of(flow, image_flow.Conv), strict=True):
+            pairs.append((own.parametrizations.weight.original0, theirs.gain))
+            pairs.append((own.parametrizations.weight.original1, theirs.direction))
+            if own.bias is not None:
+                pairs.append((own.bias, theirs.bias))
+        for own, theirs in zip(of(self, nn.BatchNorm2d), of(flow, image_flow.Norm), strict=True):
+            pairs += [(own.weight, theirs.weight), (own.bias, theirs.bias)]
+            pairs += [(own.running_mean, theirs.mean), (own.running_var, theirs.var)]
+        couplings = of(self, CheckerboardCoupling, ChannelCoupling)
+        for own, theirs in zip(couplings, of(flow, image_flow.Coupling), strict=True):
+            pairs.append((own.gain, theirs.gain))
+        return pairs
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Latent codes of dequantised images, shape (B, D), and log|det dz/dx|, shape (B,).
 
@@ -294,6 +320,35 @@ class ReferenceImageFlowGMM(nn.Module):
         self.flow, self.degrees = flow, degrees
         self.means, self.std, self.weights = means, std, weights
         self.to(means.dtype)
+
+    @classmethod
+    def from_stack(
+        cls, flow: image_flow.ImageFlow, mixture: LatentMixture, s: int
+    ) -> "ReferenceImageFlowGMM":
+        """The model of seed s of a stack, with copies of its numbers and in its mode."""
+        architecture = next(
+            name
+            for name, plan in image_flow.ARCHITECTURES.items()
+            if len(plan.split()) == len(flow.steps)
+        )
+        first: Any = flow.steps[0]
+        own = ReferenceImageFlow(
+            n_channels=flow.shape[0],
+            side=flow.shape[1],
+            n_filters=first.net.conv.gain.shape[1],
+            n_blocks=len(first.net.blocks),
+            architecture=architecture,
+        ).to(mixture.means.dtype)
+        with torch.no_grad():
+            for ours, stacked in own.counterparts(flow):
+                ours.copy_(stacked[s].view_as(ours))
+        return cls(
+            own.train(flow.training),
+            means=mixture.means[s].detach().clone(),
+            std=mixture.std[s].detach().clone(),
+            weights=mixture.log_weights[s].detach().exp(),
+            degrees=mixture.student_t,
+        )
 
     def log_prob_of_classes(self, x: Tensor) -> Tensor:
         """Class-wise log p(x | y = k) of 256-level images in nats, shape (B, K).

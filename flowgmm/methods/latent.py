@@ -214,7 +214,7 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         return distance
 
     def interpolate(self, x1: Any, x2: Any, n: int = 10) -> np.ndarray:
-        """n points, equidistant on the straight line between two points' latent codes.
+        """N points, equidistant on the straight line between two points' latent codes.
 
         Arguments:
             x1, x2: Two points, shape (D,) or (C, H, W).
