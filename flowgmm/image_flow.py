@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from flowgmm.streams import Stream
 
@@ -66,7 +66,7 @@ class Conv(nn.Module):
         if n_seeds == 1:
             weight = weight.contiguous(memory_format=torch.channels_last)
         bias = None if self.bias is None else self.bias.flatten()
-        return F.conv2d(x, weight, bias, padding=self.padding, groups=n_seeds)
+        return functional.conv2d(x, weight, bias, padding=self.padding, groups=n_seeds)
 
 
 class Norm(nn.Module):
@@ -83,7 +83,7 @@ class Norm(nn.Module):
         self.register_buffer("var", torch.ones(n_seeds, n_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
+        return functional.batch_norm(
             x,
             self.mean.view(-1),
             self.var.view(-1),
@@ -106,8 +106,8 @@ class Block(nn.Module):
         self.conv_2 = Conv(width, width, 3, initialisation)
 
     def forward(self, h: Tensor) -> Tensor:
-        inner = self.conv_1(F.relu_(self.norm_1(h)))
-        return h + self.conv_2(F.relu_(self.norm_2(inner)))
+        inner = self.conv_1(functional.relu_(self.norm_1(h)))
+        return h + self.conv_2(functional.relu_(self.norm_2(inner)))
 
 
 class ResidualNet(nn.Module):
@@ -151,13 +151,13 @@ class ResidualNet(nn.Module):
         if x.shape[1] == 1:
             grouped = grouped.contiguous(memory_format=torch.channels_last)
         h = self.factor * self.norm(grouped).unflatten(1, x.shape[1:3])
-        h = F.relu_(torch.cat([h, -h], dim=2).flatten(1, 2))
+        h = functional.relu_(torch.cat([h, -h], dim=2).flatten(1, 2))
         h = self.conv(h)
         skip = self.skips[0](h)
         for block, to_skip in zip(self.blocks, self.skips[1:], strict=True):
             h = block(h)
             skip = skip + to_skip(h)
-        out = self.last(F.relu_(self.last_norm(skip)))
+        out = self.last(functional.relu_(self.last_norm(skip)))
         return out.unflatten(1, (x.shape[1], -1))
 
 
@@ -175,7 +175,8 @@ class Coupling(nn.Module):
         self.gain = nn.Parameter(torch.ones(n_seeds, n_changed, 1, 1))
 
     def scale_shift(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        # Under autocast the net answers in bfloat16; scales and log-dets stay in the parameters' type.
+        # Under autocast the net answers in bfloat16; scales and log-dets stay in the parameters'
+        # own precision.
         s_raw, t = self.net(condition).to(self.gain.dtype).chunk(2, dim=2)
         return self.gain * torch.tanh(s_raw), t
 
@@ -183,7 +184,7 @@ class Coupling(nn.Module):
 class Checkerboard(Coupling):
     """Changes the pixels (i, j) with i + j even; reversed: odd."""
 
-    even: Tensor
+    changed: Tensor
 
     def __init__(self, n_channels: int, size: tuple[int, int], is_reversed: bool, **net: Any):
         n_seeds = len(net["initialisation"].seeds)
@@ -233,10 +234,10 @@ class Squeeze(nn.Module):
     """Blocks of 2 x 2 pixels become channels, in the order c * 4 + 2 * di + dj."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        return F.pixel_unshuffle(x, 2), None
+        return functional.pixel_unshuffle(x, 2), None
 
     def inverse(self, y: Tensor) -> Tensor:
-        return F.pixel_shuffle(y, 2)
+        return functional.pixel_shuffle(y, 2)
 
 
 class FactorOut(nn.Module):
@@ -376,7 +377,7 @@ class ImageFlow(nn.Module):
         """
         p = ((2 * x.transpose(0, 1) - 1) * CONTRAST + 1) / 2
         h = torch.log(p) - torch.log1p(-p)
-        log_det = (F.softplus(h) + F.softplus(-h)).flatten(2).sum(-1)
+        log_det = (functional.softplus(h) + functional.softplus(-h)).flatten(2).sum(-1)
         log_det = log_det + self.n_features * math.log(CONTRAST)
         factored = []
         for i, step in enumerate(self.steps[:stop], start=1):

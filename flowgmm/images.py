@@ -110,8 +110,8 @@ class Pixels:
         return asdict(self)
 
     @classmethod
-    def from_saved(cls, header: Mapping[str, Any]) -> "Pixels":
-        """What `header` gave."""
+    def from_saved(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "Pixels":
+        """What `header` and `arrays` gave."""
         c, h, w = header["shape"]
         return cls((c, h, w), header["pool"])
 

@@ -6,7 +6,7 @@ whole stays a density of the data.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,7 +132,7 @@ class Preprocess:
         return U[:, : self.n_lead].astype(dtype), U[:, self.n_lead :]
 
     def join(self, lead: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """X of the parts that `split` gave, shape (N, D)."""
+        """The x whose parts `split` gave, shape (N, D)."""
         return self.inverse(np.concatenate([lead, rest], axis=1))
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -142,6 +142,13 @@ class Preprocess:
     def header(self) -> dict[str, Any]:
         """Numbers to save."""
         return {"n_lead": self.n_lead}
+
+    @classmethod
+    def from_saved(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> "Preprocess":
+        """What `header` and `arrays` gave."""
+        return cls(**arrays, n_lead=header["n_lead"])
 
     def inverse(self, U: np.ndarray) -> np.ndarray:
         """The way back, u to x, both shape (N, D)."""

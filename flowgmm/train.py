@@ -346,8 +346,8 @@ def train(
             values = losses(step)
         values["loss"].sum().backward()
         if training.clip_norm is not None:
-            for group in (decayed, undecayed):
-                _clip_(group, training.clip_norm)
+            for parameters in (decayed, undecayed):
+                _clip_(parameters, training.clip_norm)
         optimizer.step()
         for name, value in values.items():
             sums[name] = sums[name] + value.detach() if name in sums else value.detach()

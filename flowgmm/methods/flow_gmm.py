@@ -39,6 +39,11 @@ class FlowGMMClassifier(LatentModel):
     not, set `balance_weight=0` or `class_weights`. The paper's own settings are in config/recipes/.
 
     Arguments:
+        n_couplings: Affine couplings in the flow.
+        hidden_size: Width of the conditioners.
+        n_inner: Hidden layers of that width beyond the first (D3).
+        dropout: In the conditioners, after the first hidden layer (D4).
+        zero_init: The couplings start as the identity (official: no).
         architecture: `vector` (RealNVP with perceptrons), `multi_scale` or `mnist_small` (RealNVP
             for images; see `flowgmm.image_flow`), or `auto`: by the shape of X.
         n_filters, n_blocks: Of an image flow: channels m and residual blocks B of a conditioner.
@@ -46,11 +51,6 @@ class FlowGMMClassifier(LatentModel):
             that come out of the model are of the smaller size.
         crop_padding: Of images: largest random shift in training, pixels after pooling.
         flip: Of images: mirror half of them at random in training.
-        n_couplings: Affine couplings in the flow.
-        hidden_size: Width of the conditioners.
-        n_inner: Hidden layers of that width beyond the first (D3).
-        dropout: In the conditioners, after the first hidden layer (D4).
-        zero_init: The flow starts as the identity (official: no).
         preprocess: `none`, `standardise` or `pca`; of vectors. Affine, its log-det is counted;
             constant columns and trailing components get a Gaussian that all classes share.
         pca_components: With `pca`, how many components go through the flow; None: all that vary.
@@ -126,17 +126,17 @@ class FlowGMMClassifier(LatentModel):
 
     def __init__(
         self,
+        n_couplings: int = 4,
+        hidden_size: int = 128,
+        n_inner: int = 1,
+        dropout: float = 0.5,
+        zero_init: bool = True,
         architecture: str = "auto",
         n_filters: int = 64,
         n_blocks: int = 8,
         pool: int = 1,
         crop_padding: int = 4,
         flip: bool = False,
-        n_couplings: int = 4,
-        hidden_size: int = 128,
-        n_inner: int = 1,
-        dropout: float = 0.5,
-        zero_init: bool = True,
         preprocess: str = "standardise",
         pca_components: int | None = None,
         means: str = "from_latent",
@@ -177,17 +177,17 @@ class FlowGMMClassifier(LatentModel):
         device: str = "auto",
         random_state: Any = None,
     ):
+        self.n_couplings = n_couplings
+        self.hidden_size = hidden_size
+        self.n_inner = n_inner
+        self.dropout = dropout
+        self.zero_init = zero_init
         self.architecture = architecture
         self.n_filters = n_filters
         self.n_blocks = n_blocks
         self.pool = pool
         self.crop_padding = crop_padding
         self.flip = flip
-        self.n_couplings = n_couplings
-        self.hidden_size = hidden_size
-        self.n_inner = n_inner
-        self.dropout = dropout
-        self.zero_init = zero_init
         self.preprocess = preprocess
         self.pca_components = pca_components
         self.means = means
@@ -234,8 +234,7 @@ class FlowGMMClassifier(LatentModel):
         expected = {"vector": (2,), "multi_scale": (4,), "mnist_small": (4,), "auto": (2, 4)}
         if self.architecture not in expected:
             raise ValueError(
-                f"unknown architecture {self.architecture!r}; "
-                f"expected one of {', '.join(expected)}"
+                f"unknown architecture {self.architecture!r}; expected one of {', '.join(expected)}"
             )
         if X.ndim not in expected[self.architecture]:
             raise ValueError(
@@ -244,9 +243,7 @@ class FlowGMMClassifier(LatentModel):
             )
         return Pixels.fit(X, self.pool) if X.ndim == 4 else super()._fit_preprocess(X)
 
-    def _make_flow(
-        self, shape: Sequence[int], initialisation: Stream
-    ) -> CouplingFlow | ImageFlow:
+    def _make_flow(self, shape: Sequence[int], initialisation: Stream) -> CouplingFlow | ImageFlow:
         """The flow of points of a shape, (D,) or (C, H, W)."""
         if len(shape) == 1:
             return CouplingFlow(

@@ -1,6 +1,6 @@
 """A fitted flow and mixture in use: codes, densities, samples, boundaries, paths between points."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -34,12 +34,13 @@ class FlowGMM(nn.Module):
 class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClassifier):
     """What a fitted model with a flow and a latent mixture can be asked."""
 
+    _saved: ClassVar[tuple[str, ...]] = ("temperature_",)
     model_: FlowGMM
 
     # -- input -------------------------------------------------------------------------------
 
     def _validated(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        if np.ndim(X) != 4:
+        if getattr(X, "ndim", 2) != 4:
             return super()._validated(X, y)
         X, y = _check_images(X), column_or_1d(y)
         check_consistent_length(X, y)
@@ -67,9 +68,6 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
     def _adopt(self, *args: Any) -> None:
         super()._adopt(*args)
         self.temperature_ = 1.0
-
-    def _saved_attributes(self) -> dict[str, Any]:
-        return {"temperature_": self.temperature_}
 
     @torch.no_grad()
     def _after_training(self, model: Any, batches: Batches) -> None:
@@ -191,8 +189,7 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         # Codes of images are vectors, but cost as much as images.
         size = IMAGE_CHUNK if isinstance(self.preprocess_, Pixels) else CHUNK
         parts = [
-            self._map(undo, Z[start : start + size, :n_lead])[0]
-            for start in range(0, len(Z), size)
+            self._map(undo, Z[start : start + size, :n_lead])[0] for start in range(0, len(Z), size)
         ]
         return self._join(np.concatenate(parts), Z[:, n_lead:]).astype(Z.dtype)
 
@@ -214,10 +211,11 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         return distance
 
     def interpolate(self, x1: Any, x2: Any, n: int = 10) -> np.ndarray:
-        """N points, equidistant on the straight line between two points' latent codes.
+        """Points equidistant on the straight line between two points' latent codes.
 
         Arguments:
-            x1, x2: Two points, shape (D,) or (C, H, W).
+            x1: A point, shape (D,) or (C, H, W).
+            x2: Another.
             n: How many, both ends among them.
 
         Source: spec 1.8 (Fig. 3a, b).

@@ -25,7 +25,7 @@ from flowgmm.seeds import derive
 from flowgmm.streams import Stream
 from flowgmm.train import History, Progress, Training, train
 
-__all__ = ["Batches", "NeuralClassifier", "as_inputs"]
+__all__ = ["STREAMS", "Batches", "NeuralClassifier", "as_inputs"]
 
 PRECISIONS = ("fp32", "bf16", "fp64")
 # Rows, or images, per forward pass of a fitted model: bounds memory, keeps products large.
@@ -125,6 +125,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     # Parameters of a subclass that need not be equal in a stack.
     _per_seed: ClassVar[tuple[str, ...]] = ("random_state",)
+    # Learned attributes of a subclass that go into a file.
+    _saved: ClassVar[tuple[str, ...]] = ()
 
     # -- what a subclass provides ------------------------------------------------------------
 
@@ -263,8 +265,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             rows = np.broadcast_to(np.arange(len(X)), ys.shape)
         rows = np.asarray(rows).repeat(n_init, axis=0)
         streams = {
-            purpose: Stream([place[purpose] for place in places], device)
-            for purpose in STREAMS
+            purpose: Stream([place[purpose] for place in places], device) for purpose in STREAMS
         }
         batches = first._batches(x, codes, rows, streams["batches"])
         model = first._build(batches, len(classes), streams).to(device=device, dtype=dtype)
@@ -410,7 +411,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
     # -- using -------------------------------------------------------------------------------
 
     def _map(self, function: Any, U: np.ndarray) -> list[np.ndarray]:
-        """Apply a function of (1, B, ...) tensors to rows in chunks; concatenate what it returns."""
+        """Apply a function of (1, B, ...) tensors to rows in chunks; concatenate its results."""
         device = _device(self.device)
         model = self.model_.to(device)
         dtype = next(model.parameters()).dtype
@@ -476,7 +477,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
                     "classes_dtype": str(estimator.classes_.dtype),
                     "n_features_in": estimator.n_features_in_,
                     "preprocess": estimator.preprocess_.header(),
-                    **estimator._saved_attributes(),
+                    **{name: getattr(estimator, name) for name in cls._saved},
                     "n_iter": estimator.n_iter_,
                     "seeds": estimator.seeds_,
                     "history": estimator.history_,
@@ -531,12 +532,9 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         estimator = cls(**header["params"])
         start = f"{s}.preprocess."
         arrays = {k.removeprefix(start): v.numpy() for k, v in tensors.items() if start in k}
-        estimator.preprocess_ = (
-            Preprocess(**arrays, **header["preprocess"])
-            if arrays
-            else Pixels.from_saved(header["preprocess"])
-        )
-        for name in estimator._saved_attributes():
+        front: type[Preprocess | Pixels] = Preprocess if arrays else Pixels
+        estimator.preprocess_ = front.from_saved(header["preprocess"], arrays)
+        for name in cls._saved:
             setattr(estimator, name, header[name])
         estimator.classes_ = np.array(header["classes"], dtype=header["classes_dtype"])
         estimator.n_features_in_ = header["n_features_in"]
@@ -554,10 +552,6 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         own = own.to(next(iter(state.values())).dtype)
         own.load_state_dict(state)
         self.model_ = own.requires_grad_(False).eval()
-
-    def _saved_attributes(self) -> dict[str, Any]:
-        """Learned attributes, beside those of every method, that go into the file."""
-        return {}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted estimator as a safetensors file (no pickle)."""
