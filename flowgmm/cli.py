@@ -259,7 +259,9 @@ def explore(
     import webbrowser
 
     from flowgmm.explore import Explorer, Server
+    from flowgmm.script import keep_freed_memory
 
+    keep_freed_memory()
     explorer = Explorer.load(model, features, seed)
     with Server(explorer, port) as server:
         print(f"{explorer.title}\n{server.url}\nCtrl-C ends it.", flush=True)

@@ -235,7 +235,7 @@ class Explorer:
         with torch.inference_mode():
             h = h.clone()
             h[:, :, feature.channel, row, column] += shift
-            images = self.flow.back(h, factored, feature.layer)[0].cpu().numpy()
+            images = self.flow.back(h, factored, feature.layer)[0][0].cpu().numpy()
         if not np.isfinite(images).all():
             raise ValueError(f"alpha={feature.alpha:g} leaves the numbers; choose a smaller one")
         return self.model.preprocess_.join(images, images[:0])
