@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm.figures import COLOURS, STYLE
+from flowgmm.style import COLOURS, STYLE
 from flowgmm.files import write_text
 
 if TYPE_CHECKING:
