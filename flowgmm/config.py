@@ -38,6 +38,8 @@ RULES = Path("workflow", "rules", "datasets")
 FILES = ("datasets", "methods", "tables", "figures", "analyses", "paper_results")
 # Parameters of `draw_split` that the config does not set.
 FIXED = ("y_train", "split_seed", "labels_seed")
+# Seed of the first of the authors' splits of images (spec 2.4).
+AUTHORS_SEED = 10
 LABELS_A_STEP = ("unlabelled_batch", "n_labels")
 # Kinds of datasets whose features come from an encoder, and the setting that names it.
 ENCODERS = {"text": "text_encoder", "transfer": "image_encoder"}
@@ -434,17 +436,17 @@ class Config:
 
     def split_spec(self, dataset: str, labels: str, split: int) -> dict[str, Any]:
         """What determines a split, beside the features."""
-        vary = self.resolve(dataset, labels)["vary"]
-        seeds = {
-            purpose: derive(f"{dataset}/{labels}", split if vary[purpose] else 0, purpose)
-            for purpose in ("split", "labels")
-        }
+        vary, label_set = self.resolve(dataset, labels)["vary"], self.label_set(dataset, labels)
+        numbers = {purpose: split if vary[purpose] else 0 for purpose in ("split", "labels")}
+        seeds = {p: derive(f"{dataset}/{labels}", number, p) for p, number in numbers.items()}
+        if label_set.get("stratify") == "authors":
+            seeds["labels"] = AUTHORS_SEED + numbers["labels"]
         return {
             "dataset": dataset,
             "labels": labels,
             "split": split,
             "seeds": seeds,
-            "label_set": self.label_set(dataset, labels),
+            "label_set": label_set,
             "code": code_hash("flowgmm.splits"),
         }
 

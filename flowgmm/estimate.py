@@ -271,13 +271,16 @@ def _size(config: Config, spec: Mapping[str, Any]) -> Size | None:
     if "estimator" not in spec or spec.get("labels") not in config.datasets[name]["labels"]:
         return size
     label_set = config.label_set(name, spec["labels"])
+    n_val = label_set.get("n_val", 0)
     n_labels = label_set.get("n_labels", len(label_set.get("indices", [])))
+    if n_labels == "all":
+        n_labels = size.n_train - n_val
     n_unlabelled = label_set.get("n_unlabelled") or size.n_train
     return replace(
         size,
         n_labelled=n_labels if isinstance(n_labels, int) else sum(n_labels),
         n_unlabelled=0 if spec.get("labelled_only") else n_unlabelled,
-        n_val=label_set.get("n_val", 0),
+        n_val=n_val,
     )
 
 

@@ -1,6 +1,5 @@
 """How good a method is on labelled rows that it did not learn from, beside simple rivals."""
 
-import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flowgmm import metrics
+from flowgmm.calibration import best_temperature, tempered
 from flowgmm.seeds import derive
 
 if TYPE_CHECKING:
@@ -19,21 +19,18 @@ __all__ = [
     "FLOWGMM",
     "HeldOut",
     "accuracy_interval",
-    "best_temperature",
     "compare",
     "cross_validate",
     "ece",
     "paired_p_value",
     "reliability",
     "rivals",
-    "tempered",
 ]
 
 FLOWGMM = "FlowGMM"
 # More labelled rows than this are not cross-validated: a part of about a fifth, or of so many
 # rows, is held out.
 N_FOLDS, PLENTY = 10, 5000
-LOG_TEMPERATURE = (-3.0, 12.0)
 
 # Numbers of the folds, classes with theirs hidden, shape (S, N), and what to call it -> estimators.
 Fit = Callable[[np.ndarray, np.ndarray, str], "list[FlowGMMClassifier]"]
@@ -172,34 +169,6 @@ def compare(y: np.ndarray, log_proba: Mapping[str, np.ndarray]) -> list[dict[str
             }
         methods.append(entry)
     return methods
-
-
-def best_temperature(y: ArrayLike, log_proba: ArrayLike) -> float:
-    """T that makes the probabilities p^(1/T), normalised, most likely.
-
-    Arguments:
-        y: True classes in 0..K-1, shape (N,).
-        log_proba: Log probabilities of the classes, finite, shape (N, K).
-
-    Source: Izmailov et al. (2020), Table 5: with equal weights T is the factor on the variance of
-    the components; spec 1.8.
-    """
-    from scipy.optimize import minimize_scalar
-
-    rows = np.asarray(log_proba, dtype=np.float64)
-    found = minimize_scalar(
-        lambda log_t: metrics.class_nll(y, rows / math.exp(log_t)),
-        bounds=LOG_TEMPERATURE,
-        method="bounded",
-    )
-    return math.exp(found.x)
-
-
-def tempered(log_proba: np.ndarray, temperature: float) -> np.ndarray:
-    """Log of p^(1/T), normalised, shape (N, K)."""
-    from scipy.special import log_softmax
-
-    return log_softmax(log_proba / temperature, axis=1)
 
 
 def reliability(

@@ -68,7 +68,7 @@ def fixed_means(kind: str, n_classes: int, n_features: int, scale: float, stream
 
 
 class LatentMixture(nn.Module):
-    """p(z) = sum_k pi_k N(z | mu_k, std_k^2 I), in closed form.
+    """p(z) = sum_k pi_k N(z | mu_k, std_k^2 I), in closed form; or Student's t in N's place.
 
     Arguments:
         means: Initial means, shape (S, K, D).
@@ -77,8 +77,10 @@ class LatentMixture(nn.Module):
         learn_means: Train the means.
         learn_std: Train one standard deviation per component, softplus(rho_k).
         learn_weights: Train the weights, softmax(w_k).
+        student_t: Degrees of freedom of independent t-distributed coordinates (App. J); None:
+            Gaussians.
 
-    Source: Izmailov et al. (2020), section 3.1, eq. (8); spec 1.5.
+    Source: Izmailov et al. (2020), section 3.1, eq. (8); spec 1.5, 1.6e.
     """
 
     means: Tensor
@@ -93,8 +95,12 @@ class LatentMixture(nn.Module):
         learn_means: bool = False,
         learn_std: bool = False,
         learn_weights: bool = False,
+        student_t: float | None = None,
     ):
         super().__init__()
+        if student_t is not None and not student_t > 0:
+            raise ValueError(f"student_t must be positive degrees of freedom, got {student_t}")
+        self.student_t = student_t
         n_seeds, n_classes, self.n_features = means.shape
         if not std > 0:
             raise ValueError(f"std must be positive, got {std}")
@@ -125,6 +131,8 @@ class LatentMixture(nn.Module):
 
     def component_log_prob(self, z: Tensor) -> Tensor:
         """Class-wise log N(z | mu_k, std_k^2 I) in nats, shape (S, B, K), of z, shape (S, B, D)."""
+        if self.student_t is not None:
+            return self._student_log_prob(z, self.student_t)
         # |z - mu|^2 as |z|^2 - 2 z.mu + |mu|^2: no (S, B, K, D) tensor. Never in bfloat16, whose
         # error would be as large as the differences between the classes.
         with torch.autocast(z.device.type, enabled=False):
@@ -135,6 +143,14 @@ class LatentMixture(nn.Module):
         std = self.std.unsqueeze(1)
         log_norm = self.n_features * (std.log() + 0.5 * math.log(2 * math.pi))
         return -0.5 * squared / std.square() - log_norm
+
+    def _student_log_prob(self, z: Tensor, nu: float) -> Tensor:
+        """The same with coordinates that follow Student's t of location mu_kd and scale std_k."""
+        std = self.std.unsqueeze(1)
+        scaled = (z.unsqueeze(2) - self.means.unsqueeze(1)) / std.unsqueeze(-1)
+        log_norm = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi)
+        tail = torch.log1p(scaled.square() / nu).sum(-1)
+        return self.n_features * (log_norm - std.log()) - 0.5 * (nu + 1) * tail
 
     def log_joint(self, z: Tensor) -> Tensor:
         """Class-wise log pi_k + log N(z | mu_k, std_k^2 I), shape (S, B, K)."""

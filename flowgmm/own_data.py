@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from flowgmm.calibration import best_temperature, tempered
 from flowgmm.errors import UserError
 from flowgmm.files import read_json, write_json
 from flowgmm.held_out import (
     FLOWGMM,
-    best_temperature,
     compare,
     cross_validate,
     ece,
     reliability,
     rivals,
-    tempered,
 )
 from flowgmm.seeds import derive
 from flowgmm.tabular import Columns, read_labels, read_table

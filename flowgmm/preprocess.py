@@ -6,7 +6,7 @@ whole stays a density of the data.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,11 @@ class Preprocess:
         return cls(shift, rotation, np.where(varying, spread, 1.0), n_lead)
 
     @property
+    def n_out(self) -> int:
+        """Coordinates of u: D."""
+        return len(self.shift)
+
+    @property
     def log_det(self) -> float:
         """The constant log|det du/dx| in nats; the same at every point."""
         return float(-np.log(self.scale).sum())
@@ -120,6 +125,30 @@ class Preprocess:
         for rows in _chunks(len(X)):
             U[rows] = self._first(X[rows], self.n_lead)
         return U
+
+    def split(self, X: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+        """`lead` in its type and the other coordinates in float64, shape (N, D - n_lead)."""
+        U = self.forward(X)
+        return U[:, : self.n_lead].astype(dtype), U[:, self.n_lead :]
+
+    def join(self, lead: np.ndarray, rest: np.ndarray) -> np.ndarray:
+        """The x whose parts `split` gave, shape (N, D)."""
+        return self.inverse(np.concatenate([lead, rest], axis=1))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Arrays to save."""
+        return {name: getattr(self, name) for name in ("shift", "rotation", "scale")}
+
+    def header(self) -> dict[str, Any]:
+        """Numbers to save."""
+        return {"n_lead": self.n_lead}
+
+    @classmethod
+    def from_saved(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> "Preprocess":
+        """What `header` and `arrays` gave."""
+        return cls(**arrays, n_lead=header["n_lead"])
 
     def inverse(self, U: np.ndarray) -> np.ndarray:
         """The way back, u to x, both shape (N, D)."""

@@ -78,7 +78,7 @@ def learning_rate_factor(schedule: str, step: int, n_steps: int) -> float:
     """Factor on the learning rate at a step.
 
     `constant`; `cosine`: max((1 + cos(pi step / n_steps)) / 2, 1e-3); `steps`: divided by 10 after
-    50 % and again after 80 % of the steps.
+    50 % and again after 80 % of the steps; `late`: constant until 50 %, then linear to 1 % at 90 %.
 
     Raises:
         ValueError: If the schedule is unknown.
@@ -91,7 +91,9 @@ def learning_rate_factor(schedule: str, step: int, n_steps: int) -> float:
         return max(0.5 * (1 + math.cos(math.pi * step / n_steps)), 1e-3)
     if schedule == "steps":
         return 1.0 if step < 0.5 * n_steps else 0.1 if step < 0.8 * n_steps else 0.01
-    raise ValueError(f"unknown schedule {schedule!r}; expected constant, cosine or steps")
+    if schedule == "late":
+        return min(1.0, max(0.01, 1 - 0.99 * (step / n_steps - 0.5) / 0.4))
+    raise ValueError(f"unknown schedule {schedule!r}; expected constant, cosine, steps or late")
 
 
 def ramp(step: int, n_steps: int, share: float) -> float:
@@ -105,6 +107,11 @@ def ramp(step: int, n_steps: int, share: float) -> float:
 def _clip_(parameters: list[nn.Parameter], clip_norm: float) -> None:
     """Scale the gradients of each seed so that their joint 2-norm is at most `clip_norm`."""
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
+    if len(gradients[0]) == 1:  # one seed: the same in two calls instead of two for each parameter
+        nn.utils.clip_grad_norm_(parameters, clip_norm, foreach=True)
+        return
     norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
     factor = (clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1)
     for gradient in gradients:
@@ -112,13 +119,20 @@ def _clip_(parameters: list[nn.Parameter], clip_norm: float) -> None:
 
 
 def _make_optimizer(
-    networks: list[nn.Parameter], mixture: list[nn.Parameter], training: Training
+    decayed: list[nn.Parameter],
+    undecayed: list[nn.Parameter],
+    mixture: list[nn.Parameter],
+    training: Training,
 ) -> torch.optim.Optimizer:
     groups: list[dict] = [
-        {"params": networks, "base_lr": training.lr, "weight_decay": training.weight_decay}
+        {"params": parameters, "base_lr": lr, "weight_decay": decay}
+        for parameters, lr, decay in (
+            (decayed, training.lr, training.weight_decay),
+            (undecayed, training.lr, 0.0),
+            (mixture, training.mixture_lr, 0.0),
+        )
+        if parameters
     ]
-    if mixture:
-        groups.append({"params": mixture, "base_lr": training.mixture_lr, "weight_decay": 0.0})
     if training.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=training.lr, fused=True)
     if training.optimizer == "adam":
@@ -264,6 +278,7 @@ def train(
     losses: Losses,
     training: Training,
     mixture_parameters: Iterable[nn.Parameter] = (),
+    undecayed_parameters: Iterable[nn.Parameter] = (),
     checkpoint: Path | None = None,
     identity: Any = None,
     validate: Callable[[], Tensor] | None = None,
@@ -279,6 +294,8 @@ def train(
             rule.
         training: How.
         mixture_parameters: Those of the model's parameters that belong to the latent mixture.
+        undecayed_parameters: Those of the networks' parameters that have no weight decay; they are
+            clipped on their own.
         checkpoint: File to resume from, if it is there, and to save to. Removing it is the caller's
             business, once the results are safe.
         identity: JSON value that says which run the checkpoint belongs to, beside the shapes of
@@ -298,8 +315,11 @@ def train(
     """
     mixture = [p for p in mixture_parameters if p.requires_grad]
     in_mixture = {id(p) for p in mixture}
+    without = {id(p) for p in undecayed_parameters}
     networks = [p for p in model.parameters() if p.requires_grad and id(p) not in in_mixture]
-    optimizer = _make_optimizer(networks, mixture, training)
+    decayed = [p for p in networks if id(p) not in without]
+    undecayed = [p for p in networks if id(p) in without]
+    optimizer = _make_optimizer(decayed, undecayed, mixture, training)
     n_seeds = networks[0].shape[0]
     device = networks[0].device
     keeper = None
@@ -326,7 +346,8 @@ def train(
             values = losses(step)
         values["loss"].sum().backward()
         if training.clip_norm is not None:
-            _clip_(networks, training.clip_norm)
+            for parameters in (decayed, undecayed):
+                _clip_(parameters, training.clip_norm)
         optimizer.step()
         for name, value in values.items():
             sums[name] = sums[name] + value.detach() if name in sums else value.detach()

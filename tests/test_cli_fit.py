@@ -421,15 +421,6 @@ def test_reliability_adds_up_to_the_calibration_error():
     assert gap == pytest.approx(metrics.expected_calibration_error(y, predicted, log_proba))
 
 
-@pytest.mark.parametrize("factor", [0.5, 5.0])
-def test_temperature_undoes_a_factor_on_the_logits(factor):
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, size=(20_000, 3))
-    proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    y = (rng.random((20_000, 1)) > proba.cumsum(axis=1)).sum(axis=1)
-    assert held_out.best_temperature(y, factor * logits) == pytest.approx(factor, rel=0.05)
-
-
 def test_interval_and_paired_test_against_known_values():
     # Wilson's interval for 8 of 10, as in Brown, Cai and DasGupta's formula.
     z, n, p = 1.959964, 10, 0.8

@@ -9,7 +9,7 @@ from conftest import LIKELIHOOD_ONLY
 from flowgmm.flow import Coupling, CouplingFlow
 from flowgmm.layers import StackedMLP
 from flowgmm.methods.flow_gmm import FlowGMM, FlowGMMClassifier
-from flowgmm.methods.neural import Batches
+from flowgmm.methods.neural import STREAMS, Batches
 from flowgmm.mixture import LatentMixture, fixed_means
 from flowgmm.reference import ReferenceFlowGMM
 from flowgmm.streams import Stream
@@ -213,7 +213,7 @@ def test_loss_and_gradients_equal_those_of_the_literal_model():
     model, references = make_pair(5)
     batches = make_batches(5)
     method = FlowGMMClassifier(**LIKELIHOOD_ONLY | {"unlabelled_weight": 0.6}, precision="fp64")
-    streams = {name: Stream(SEEDS) for name in ("dropout", "augmentation")}
+    streams = {name: Stream(SEEDS) for name in STREAMS}
     losses = method._losses(model, batches, streams, 0, 1)["loss"]
     losses.sum().backward()
     x, y = batches.labelled_at(0)
@@ -242,7 +242,7 @@ def test_a_hundred_steps_equal_those_of_the_literal_model():
     batches = make_batches(5)
     method = FlowGMMClassifier(**LIKELIHOOD_ONLY | {"unlabelled_weight": 0.6}, precision="fp64")
     training = Training(100, lr=3e-3, weight_decay=1e-2, clip_norm=5.0)
-    streams = {name: Stream(SEEDS) for name in ("dropout", "augmentation")}
+    streams = {name: Stream(SEEDS) for name in STREAMS}
     seen = []
 
     def losses(step):
@@ -281,7 +281,7 @@ def test_training_a_stack_is_training_its_seeds_alone(sampling):
     def run(seeds):
         model, _ = make_pair(5, seeds, dropout=0.5)
         batches = make_batches(5, seeds, sampling)
-        streams = {name: Stream([s + 1 for s in seeds]) for name in ("dropout", "augmentation")}
+        streams = {name: Stream([s + 1 for s in seeds]) for name in STREAMS}
         training = Training(20, lr=1e-3, clip_norm=5.0)
         history = train(
             model, lambda step: method._losses(model, batches, streams, step, 20), training
@@ -302,7 +302,7 @@ def test_the_em_gradient_is_the_direct_one():
     gradients = []
     for objective in ("direct", "em"):
         model, _ = make_pair(5)
-        streams = {name: Stream(SEEDS) for name in ("dropout", "augmentation")}
+        streams = {name: Stream(SEEDS) for name in STREAMS}
         method = FlowGMMClassifier(**LIKELIHOOD_ONLY, objective=objective, precision="fp64")
         losses = method._losses(model, make_batches(5), streams, 0, 1)
         losses["loss"].sum().backward()

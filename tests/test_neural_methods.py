@@ -205,7 +205,7 @@ class TestEveryMethod:
         ("parameters", "message"),
         [
             ({"precision": "fp16"}, "unknown precision 'fp16'; expected one of fp32, bf16, fp64"),
-            ({"sampling": "random"}, "unknown sampling 'random'; expected shuffle, fixed or repl"),
+            ({"sampling": "random"}, "unknown sampling 'random'; expected one of shuffle"),
             ({"optimizer": "sgd"}, "unknown optimizer 'sgd'"),
             ({"schedule": "linear"}, "unknown schedule 'linear'"),
             ({"dropout": 1.0}, "dropout must be one probability"),

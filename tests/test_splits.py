@@ -81,6 +81,48 @@ def test_fixed_indices_and_counts_per_class():
 
 def test_all_points_labelled():
     assert len(draw_split(Y, n_labels=len(Y), **SEEDS)["labelled"]) == len(Y)
+    y = Y.copy()
+    y[::17] = -1
+    for stratify in ("none", "balanced", "authors"):  # what is left to choose is for validation
+        split = draw_split(y, n_labels="all", n_val=40, stratify=stratify, **SEEDS)
+        assert len(split["val"]) == 40
+        assert np.array_equal(np.union1d(split["labelled"], split["val"]), np.flatnonzero(y >= 0))
+        assert not set(split["labelled"]) & set(split["val"])
+
+
+def test_the_last_rows_validate():
+    options = {"n_val": 30, "val": "last", "exclude_val_from_unlabelled": True, **SEEDS}
+    for n_labels in ("all", 12):
+        for stratify in ("balanced", "authors"):
+            split = draw_split(Y, n_labels=n_labels, stratify=stratify, **options)
+            assert split["val"].tolist() == list(range(170, 200))
+            assert split["unlabelled"].tolist() == list(range(170))
+            assert len(split["labelled"]) == (170 if n_labels == "all" else 12)
+            assert split["labelled"].max() < 170
+
+
+def authors_split(y, n_labels, seed):
+    """The authors' script, line by line (spec 2.4)."""
+    np.random.seed(seed)
+    n_classes = y.max() + 1
+    idx = np.arange(len(y))
+    np.random.shuffle(idx)
+    mask = np.zeros(len(y), bool)
+    for k in range(n_classes):
+        mask[np.where(y[idx] == k)[0][: n_labels // n_classes]] = True
+    return idx[mask]
+
+
+@pytest.mark.parametrize("seed", [10, 11])
+def test_labelled_points_of_the_authors(seed):
+    y = np.random.RandomState(0).randint(3, size=500)
+    seeds = {"labels_seed": seed, "split_seed": 1}
+    split = draw_split(y, n_labels=30, n_val=100, stratify="authors", **seeds)
+    assert set(split["labelled"]) == set(authors_split(y, 30, seed))
+    assert len(split["val"]) == 100 and not set(split["val"]) & set(split["labelled"])
+    # Validation points do not move them, and come from a seed of their own.
+    other = draw_split(y, n_labels=30, stratify="authors", labels_seed=seed, split_seed=2)
+    assert np.array_equal(other["labelled"], split["labelled"])
 
 
 @pytest.mark.parametrize(
@@ -97,6 +139,12 @@ def test_all_points_labelled():
         ({"n_labels": 5, "n_val": 2, "stratify": "proportional"}, "n_val is 2: "),
         ({"n_labels": 9, "n_val": 40, "n_unlabelled": 48}, "must be between 49"),
         ({"n_labels": 9, "n_unlabelled": 201}, "and 200, the training part"),
+        ({"n_labels": 10, "stratify": "authors"}, "10, which 3 classes cannot share equally"),
+        ({"n_labels": "all", "n_val": 200}, "no labelled point of class 0, 1, 2 among 0"),
+        ({"n_labels": 3, "n_val": 201, "val": "last"}, "the training part has 200 rows; lower it"),
+        ({"indices": [0, 1, 199], "n_val": 2, "val": "last"}, "199 is among the last 2 rows"),
+        ({"n_labels": 3, "val": "first"}, "val is 'first'; set it to one of drawn, last"),
+        ({"n_labels": 3, "stratify": "class"}, "stratify is 'class'; set it to one of none, "),
         ({"indices": [0, 1]}, "no labelled point of class 2"),
         ({"indices": [0, 1, 2, 200]}, "labelled index 200 is not in 0..199"),
         ({"indices": [0, 1, 2, 2]}, "holds a point twice"),
@@ -114,6 +162,11 @@ def test_a_class_without_labelled_point_is_not_redrawn():
     y = np.repeat([0, 1], [990, 10])
     with pytest.raises(UserError, match="class 1 among 4; set stratify"):
         draw_split(y, n_labels=4, **SEEDS)
+
+
+def test_point_of_unknown_class_cannot_validate():
+    with pytest.raises(UserError, match="1 of the last 2 rows have no known class"):
+        draw_split(np.array([0, 1, 0, -1]), n_labels="all", n_val=2, val="last", **SEEDS)
 
 
 def test_point_of_unknown_class_cannot_be_labelled():

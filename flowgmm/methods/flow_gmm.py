@@ -1,17 +1,20 @@
 """FlowGMM: a coupling flow into a latent Gaussian mixture, one component per class."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import Tensor, nn
 
 from flowgmm.flow import CouplingFlow
-from flowgmm.methods.neural import CHUNK, Batches, NeuralClassifier
+from flowgmm.image_flow import ImageFlow
+from flowgmm.images import Pixels, crop_and_flip, dequantise
+from flowgmm.methods.latent import FlowGMM, LatentModel
+from flowgmm.methods.neural import CHUNK, IMAGE_CHUNK, Batches, as_inputs
 from flowgmm.mixture import DATA_MEANS, LatentMixture, fixed_means
+from flowgmm.preprocess import Preprocess
 from flowgmm.streams import Stream
 from flowgmm.train import ramp
 
@@ -19,23 +22,17 @@ __all__ = ["FlowGMM", "FlowGMMClassifier"]
 
 # Unlabelled points whose likelihood decides among initialisations.
 N_SCORED = 20_000
+# Labelled-likelihood terms of the loss.
+LABELLED_NLL = ("class", "mixture", "none")
 
 
-class FlowGMM(nn.Module):
-    """The stacked model: a flow and a mixture."""
-
-    def __init__(self, flow: CouplingFlow, mixture: LatentMixture):
-        super().__init__()
-        self.flow = flow
-        self.mixture = mixture
-
-
-class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClassifier):
+class FlowGMMClassifier(LatentModel):
     """Semi-supervised classifier: p(x | y = k) = N(f(x) | mu_k, std^2 I) |det df/dx|.
 
     The flow f maximises the likelihood of labelled points under their class's component and of
     unlabelled points under the whole mixture; a point belongs to the class with the largest
-    posterior in the latent space.
+    posterior in the latent space. The points are vectors, or images, which go through the
+    multi-scale flow and are shifted, and mirrored if told to, anew in every step.
 
     The defaults follow the `recommended` recipe for text vectors (docs/recipes.md), without its
     principal components: steady with few labels and classes of about equal size; where they are
@@ -46,9 +43,16 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         hidden_size: Width of the conditioners.
         n_inner: Hidden layers of that width beyond the first (D3).
         dropout: In the conditioners, after the first hidden layer (D4).
-        zero_init: The flow starts as the identity (official: no).
-        preprocess: `none`, `standardise` or `pca`; affine, its log-det is counted; constant columns
-            and trailing components get a Gaussian that all classes share.
+        zero_init: The couplings start as the identity (official: no).
+        architecture: `vector` (RealNVP with perceptrons), `multi_scale` or `mnist_small` (RealNVP
+            for images; see `flowgmm.image_flow`), or `auto`: by the shape of X.
+        n_filters, n_blocks: Of an image flow: channels m and residual blocks B of a conditioner.
+        pool: Of images: average over blocks of pool x pixels first, for scaled-down runs. Images
+            that come out of the model are of the smaller size.
+        crop_padding: Of images: largest random shift in training, pixels after pooling.
+        flip: Of images: mirror half of them at random in training.
+        preprocess: `none`, `standardise` or `pca`; of vectors. Affine, its log-det is counted;
+            constant columns and trailing components get a Gaussian that all classes share.
         pca_components: With `pca`, how many components go through the flow; None: all that vary.
         means: Placement of the component means; see `flowgmm.mixture.fixed_means`, and those that
             look at data: `from_latent` (mean initial code of each class's labelled points),
@@ -58,11 +62,16 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         std: Initial standard deviation of the components.
         class_weights: p(y); None: equal.
         learn_means, learn_std, learn_weights: Train them, with their own learning rate 1e-2.
+        weights_from: `all`: class weights learn from every likelihood term; `unlabelled`: only from
+            the unlabelled points, whose classes are not balanced by choice (App. K).
+        student_t: Degrees of freedom of Student's t in place of the Gaussians (App. J).
         unlabelled_weight: Factor on the mean unlabelled NLL (D9). If this and `consistency_weight`
             are 0, only the labelled points are used.
         pooled_loss: One mean over labelled and unlabelled points together (2-D data), instead of
             a weighted sum of two.
         objective: `direct`, or `em`: a step holds the responsibilities fixed (App. A).
+        labelled_nll: What labelled points add to the likelihood term: `class`: -log p(x | y);
+            `mixture`: -log p(x), as if unlabelled (the image objective); `none`.
         label_weight: Weight of the labelled cross-entropy -log p(y | x).
         consistency_weight: Weight of -log p(x', yhat(x'')), where x' and x'' are the point under
             two independent perturbations (dropout masks, input noise) and yhat the model's own
@@ -81,19 +90,24 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         n_steps, n_epochs: Exactly one of them; an epoch is a pass over the unlabelled points.
         labelled_batch: Labelled points per step; None: all.
         unlabelled_batch: Unlabelled points per step.
-        sampling: `shuffle`, `fixed` or `replacement`.
-        optimizer, lr, weight_decay, schedule, clip_norm: See `flowgmm.train.Training`.
+        sampling: `shuffle`, `shuffle_full`, `fixed` or `replacement`.
+        optimizer, lr, weight_decay, schedule, clip_norm: See `flowgmm.train.Training`. In an image
+            flow only gains decay.
+        compile: Compile the flow (`torch.compile`; on a GPU with CUDA graphs). Pays for itself in
+            long trainings.
         keep: `last`: the parameters after the last step; `best_val`: those with the highest
             accuracy on validation points (D41; through `fit_stack`).
         precision: `fp32`, `bf16` (the conditioners' matrix products only) or `fp64`.
         device: `auto`, `cpu`, `cuda`, ...
-        random_state: Seed of weights, means, batches, dropout and noise.
+        random_state: Seed of weights, means, batches, dropout, augmentation and noise.
 
     Attributes:
         classes_, n_features_in_, n_iter_: As everywhere in scikit-learn.
         means_: Component means in the latent space, shape (K, d).
         std_: Standard deviations, shape (K,).
         weights_: Class weights, shape (K,).
+        temperature_: What `calibrate` found; 1 before.
+        image_shape_: Of a model of images: channels, height and width after pooling.
         history_: Losses on the way.
         seeds_: The named seeds.
 
@@ -117,6 +131,12 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         n_inner: int = 1,
         dropout: float = 0.5,
         zero_init: bool = True,
+        architecture: str = "auto",
+        n_filters: int = 64,
+        n_blocks: int = 8,
+        pool: int = 1,
+        crop_padding: int = 4,
+        flip: bool = False,
         preprocess: str = "standardise",
         pca_components: int | None = None,
         means: str = "from_latent",
@@ -126,9 +146,12 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         learn_means: bool = True,
         learn_std: bool = False,
         learn_weights: bool = False,
+        weights_from: str = "all",
+        student_t: float | None = None,
         unlabelled_weight: float = 100.0,
         pooled_loss: bool = False,
         objective: str = "direct",
+        labelled_nll: str = "class",
         label_weight: float = 100.0,
         consistency_weight: float = 1000.0,
         consistency_target: str = "posterior",
@@ -150,6 +173,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         clip_norm: float | None = 100.0,
         keep: str = "last",
         precision: str = "fp32",
+        compile: bool = False,
         device: str = "auto",
         random_state: Any = None,
     ):
@@ -158,6 +182,12 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         self.n_inner = n_inner
         self.dropout = dropout
         self.zero_init = zero_init
+        self.architecture = architecture
+        self.n_filters = n_filters
+        self.n_blocks = n_blocks
+        self.pool = pool
+        self.crop_padding = crop_padding
+        self.flip = flip
         self.preprocess = preprocess
         self.pca_components = pca_components
         self.means = means
@@ -167,9 +197,12 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         self.learn_means = learn_means
         self.learn_std = learn_std
         self.learn_weights = learn_weights
+        self.weights_from = weights_from
+        self.student_t = student_t
         self.unlabelled_weight = unlabelled_weight
         self.pooled_loss = pooled_loss
         self.objective = objective
+        self.labelled_nll = labelled_nll
         self.label_weight = label_weight
         self.consistency_weight = consistency_weight
         self.consistency_target = consistency_target
@@ -191,19 +224,43 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         self.clip_norm = clip_norm
         self.keep = keep
         self.precision = precision
+        self.compile = compile
         self.device = device
         self.random_state = random_state
 
     # -- model -------------------------------------------------------------------------------
 
-    def _make_flow(self, n_features: int, initialisation: Stream) -> CouplingFlow:
-        return CouplingFlow(
-            n_features,
-            self.n_couplings,
-            self.hidden_size,
+    def _fit_preprocess(self, X: np.ndarray) -> Preprocess | Pixels:
+        expected = {"vector": (2,), "multi_scale": (4,), "mnist_small": (4,), "auto": (2, 4)}
+        if self.architecture not in expected:
+            raise ValueError(
+                f"unknown architecture {self.architecture!r}; expected one of {', '.join(expected)}"
+            )
+        if X.ndim not in expected[self.architecture]:
+            raise ValueError(
+                f"architecture={self.architecture!r} does not fit X of shape {X.shape}; vectors "
+                "have shape (N, D), images (N, C, H, W)"
+            )
+        return Pixels.fit(X, self.pool) if X.ndim == 4 else super()._fit_preprocess(X)
+
+    def _make_flow(self, shape: Sequence[int], initialisation: Stream) -> CouplingFlow | ImageFlow:
+        """The flow of points of a shape, (D,) or (C, H, W)."""
+        if len(shape) == 1:
+            return CouplingFlow(
+                shape[0],
+                self.n_couplings,
+                self.hidden_size,
+                initialisation,
+                n_inner=self.n_inner,
+                dropout=self.dropout,
+                zero_init=self.zero_init,
+            )
+        return ImageFlow(
+            shape,
+            self.n_filters,
+            self.n_blocks,
             initialisation,
-            n_inner=self.n_inner,
-            dropout=self.dropout,
+            architecture="multi_scale" if self.architecture == "auto" else self.architecture,
             zero_init=self.zero_init,
         )
 
@@ -215,53 +272,70 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
             learn_means=self.learn_means,
             learn_std=self.learn_std,
             learn_weights=self.learn_weights,
+            student_t=self.student_t,
         )
 
     def _build(self, batches: Batches, n_classes: int, streams: dict[str, Stream]) -> nn.Module:
         if self.objective not in ("direct", "em"):
             raise ValueError(f"unknown objective {self.objective!r}; expected direct or em")
-        if self.consistency_target not in ("joint", "posterior"):
-            raise ValueError(
-                f"unknown consistency_target {self.consistency_target!r}; "
-                "expected joint or posterior"
-            )
-        n_features = batches.x.shape[1]
-        flow = self._make_flow(n_features, streams["initialisation"].at(0)).to(batches.x)
-        stream = streams["means"].at(0)
+        for name, known in (
+            ("consistency_target", ("joint", "posterior")),
+            ("labelled_nll", LABELLED_NLL),
+            ("weights_from", ("all", "unlabelled")),
+        ):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"unknown {name} {value!r}; expected one of {', '.join(known)}")
+        x = batches.x
+        dtype = torch.float64 if self.precision == "fp64" else torch.float32
+        flow = self._make_flow(x.shape[1:], streams["initialisation"].at(0)).to(x.device, dtype)
         if self.means in DATA_MEANS:
-            means = self.mean_scale * self._data_means(flow, batches, n_classes, stream)
+            means = self.mean_scale * self._data_means(flow, batches, n_classes, streams)
         else:
+            n_features, stream = math.prod(x.shape[1:]), streams["means"].at(0)
             means = fixed_means(self.means, n_classes, n_features, self.mean_scale, stream)
-        return FlowGMM(flow, self._make_mixture(means.to(batches.x)))
+        model = FlowGMM(flow, self._make_mixture(means.to(x.device, dtype)))
+        if self.compile:
+            # In place: the parameters keep their names.
+            mode = "reduce-overhead" if x.device.type == "cuda" else "default"
+            model.flow.compile(mode=mode)
+        return model
 
     @torch.no_grad()
     def _data_means(
-        self, flow: CouplingFlow, batches: Batches, n_classes: int, stream: Stream
+        self, flow: Any, batches: Batches, n_classes: int, streams: dict[str, Stream]
     ) -> Tensor:
-        """Means that look at the labelled points, shape (S, K, D)."""
-        x = batches.x[batches.labelled]
+        """Means that look at the labelled points, images among them augmented, shape (S, K, D)."""
+        dtype = next(flow.parameters()).dtype
+        x = self._view(batches.x[batches.labelled], dtype, 0.0, self._at(streams, 0))
         one_hot = nn.functional.one_hot(batches.classes, n_classes).to(x)
         share = (one_hot / one_hot.sum(1, keepdim=True)).transpose(1, 2)
+        class_means = (share @ x.flatten(2)).unflatten(2, x.shape[2:])
         if self.means == "from_data":
-            return share @ x
+            return class_means.flatten(2)
         if self.means == "from_z":
-            return flow(share @ x)[0]
+            return flow(class_means)[0]
         z = flow(x)[0]
         if self.means == "from_latent":
             return share @ z
         # random_data: every class of the tabular sets has a labelled point, so no random code is
         # left; the first labelled point in a random order stands for its class.
-        order = stream.permutation(x.shape[1])
+        order = streams["means"].at(0).permutation(x.shape[1])
         ranked = one_hot.gather(1, order.unsqueeze(-1).expand_as(one_hot))
         chosen = order.gather(1, ranked.argmax(1))
         return z.gather(1, chosen.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
 
-    def _empty(self, n_features: int, n_classes: int) -> nn.Module:
-        means = torch.zeros(1, n_classes, n_features)
-        return FlowGMM(self._make_flow(n_features, Stream([0])), self._make_mixture(means))
+    def _empty(self, preprocess: Preprocess | Pixels, n_classes: int) -> nn.Module:
+        shape = preprocess.pooled if isinstance(preprocess, Pixels) else (preprocess.n_lead,)
+        means = torch.zeros(1, n_classes, preprocess.n_lead)
+        return FlowGMM(self._make_flow(shape, Stream([0])), self._make_mixture(means))
 
     def _mixture_parameters(self, model: Any) -> list[nn.Parameter]:
         return list(model.mixture.parameters())
+
+    def _undecayed_parameters(self, model: Any) -> list[nn.Parameter]:
+        if not isinstance(model.flow, ImageFlow):
+            return []
+        return [p for name, p in model.flow.named_parameters() if not name.endswith("gain")]
 
     def _uses_unlabelled(self) -> bool:
         return self.unlabelled_weight > 0 or self.consistency_weight > 0
@@ -272,18 +346,31 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
             return super()._init_scores(model, batches)
         rows = batches.unlabelled if batches.unlabelled.shape[1] else batches.labelled
         total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-        for part in rows[:, :N_SCORED].split(CHUNK, dim=1):
-            z, log_det = model.flow(batches.x[part])
+        size = IMAGE_CHUNK if batches.x.ndim == 4 else CHUNK
+        for part in rows[:, :N_SCORED].split(size, dim=1):
+            z, log_det = model.flow(as_inputs(batches.x[part], model))
             total += (model.mixture.log_prob(z) + log_det).double().sum(-1)
         # A slice without a finite likelihood is never the best.
         return total.nan_to_num(nan=-float("inf"), posinf=-float("inf")).tolist()
 
     # -- objective ---------------------------------------------------------------------------
 
-    def _perturb(self, x: Tensor, noise: float, augmentation: Stream) -> Tensor:
+    @staticmethod
+    def _at(streams: dict[str, Stream], step: int) -> dict[str, Stream]:
+        """The streams of a step, each at its start."""
+        names = ("dropout", "augmentation", "dequantisation")
+        return {name: streams[name].at(step) for name in names}
+
+    def _view(
+        self, x: Tensor, dtype: torch.dtype, noise: float, streams: dict[str, Stream]
+    ) -> Tensor:
+        """One perturbation of points, shape (S, B, ...): what the flow sees of them in training."""
+        if x.dtype == torch.uint8:
+            x = crop_and_flip(x, self.crop_padding, self.flip, streams["augmentation"])
+            return dequantise(x, streams["dequantisation"].uniform(x.shape[1:], dtype))
         if noise == 0:
             return x
-        return x + noise * augmentation.normal(x.shape[1:], x.dtype)
+        return x + noise * streams["augmentation"].normal(x.shape[1:], x.dtype)
 
     def _noise(self, step: int, n_steps: int) -> float:
         if self.noise_until is None:
@@ -302,22 +389,29 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
         n_labelled = x.shape[1]
         if batches.unlabelled.shape[1]:
             x = torch.cat([x, batches.unlabelled_at(step)], dim=1)
-        dropout, augmentation = streams["dropout"].at(step), streams["augmentation"].at(step)
+        streams, dtype = self._at(streams, step), model.mixture.means.dtype
         noise = self._noise(step, n_steps)
         guess = None
         if self.consistency_weight > 0:
+            # First, so that running means end with the view that is learnt from.
             with torch.no_grad():
-                z, _ = model.flow(self._perturb(x, noise, augmentation), dropout)
+                z, _ = model.flow(self._view(x, dtype, noise, streams), streams["dropout"])
                 guess = model.mixture.log_joint(z).argmax(-1)
-        z, log_det = model.flow(self._perturb(x, noise, augmentation), dropout)
-        log_joint = model.mixture.log_joint(z)
+        z, log_det = model.flow(self._view(x, dtype, noise, streams), streams["dropout"])
+        log_component = model.mixture.component_log_prob(z)
         log_weights = model.mixture.log_weights
-        log_joint_labelled = _pick(log_joint[:, :n_labelled], classes)
-        nll_labelled = -(
-            log_joint_labelled - log_weights.gather(-1, classes) + log_det[:, :n_labelled]
-        )
+        log_joint = log_component + log_weights.unsqueeze(1)
+        in_labelled = log_joint[:, :n_labelled]
+        if self.weights_from == "unlabelled":
+            in_labelled = log_component[:, :n_labelled] + log_weights.detach().unsqueeze(1)
+        log_joint_labelled = _pick(in_labelled, classes)
+        nll_labelled = -(_pick(log_component[:, :n_labelled], classes) + log_det[:, :n_labelled])
         losses = {"labelled_nll": nll_labelled.mean(-1)}
-        loss = losses["labelled_nll"]
+        if self.labelled_nll == "mixture":
+            nll_labelled = -(self._log_mixture(in_labelled) + log_det[:, :n_labelled])
+        elif self.labelled_nll == "none":
+            nll_labelled = torch.zeros_like(nll_labelled)
+        loss = nll_labelled.mean(-1)
         if batches.unlabelled.shape[1]:
             nll_unlabelled = -(
                 self._log_mixture(log_joint[:, n_labelled:]) + log_det[:, n_labelled:]
@@ -328,16 +422,15 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
             else:
                 loss = loss + self.unlabelled_weight * losses["unlabelled_nll"]
         if self.label_weight > 0:
-            evidence = torch.logsumexp(log_joint[:, :n_labelled], dim=-1)
+            evidence = torch.logsumexp(in_labelled, dim=-1)
             losses["labelled_ce"] = (evidence - log_joint_labelled).mean(-1)
             loss = loss + self.label_weight * losses["labelled_ce"]
         if guess is not None:
-            other = (
-                log_weights.gather(-1, guess) - log_det
-                if self.consistency_target == "joint"
-                else torch.logsumexp(log_joint, dim=-1)
-            )
-            losses["consistency"] = (other - _pick(log_joint, guess)).mean(-1)
+            if self.consistency_target == "joint":
+                consistency = -(_pick(log_component, guess) + log_det)
+            else:
+                consistency = torch.logsumexp(log_joint, dim=-1) - _pick(log_joint, guess)
+            losses["consistency"] = consistency.mean(-1)
             weight = self.consistency_weight * ramp(step, n_steps, self.ramp_up)
             loss = loss + weight * losses["consistency"]
         if self.balance_weight > 0 and batches.unlabelled.shape[1]:
@@ -345,6 +438,8 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
             weights = log_weights.exp()
             losses["imbalance"] = (weights * (log_weights - shares.clamp_min(1e-12).log())).sum(-1)
             loss = loss + self.balance_weight * losses["imbalance"]
+        if isinstance(model.flow, ImageFlow):
+            losses["max_gain"] = model.flow.max_gain()  # it has no bound (spec, trap 4)
         return {"loss": loss, **losses}
 
     def _log_mixture(self, log_joint: Tensor) -> Tensor:
@@ -357,119 +452,6 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Neura
     def _log_posterior(self, model: Any, x: Tensor) -> Tensor:
         # In float64: the gaps between the classes are of the order of D (spec, trap 5).
         return torch.log_softmax(model.mixture.log_joint(model.flow(x)[0]).double(), dim=-1)
-
-    # -- using -------------------------------------------------------------------------------
-
-    @property
-    def means_(self) -> np.ndarray:
-        """Component means in the latent space, shape (K, d)."""
-        check_is_fitted(self)
-        return self.model_.mixture.means[0].numpy()
-
-    @property
-    def std_(self) -> np.ndarray:
-        """Standard deviation of each component, shape (K,)."""
-        check_is_fitted(self)
-        return self.model_.mixture.std[0].numpy()
-
-    @property
-    def weights_(self) -> np.ndarray:
-        """Class weights, shape (K,)."""
-        check_is_fitted(self)
-        return self.model_.mixture.log_weights[0].exp().numpy()
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.n_features_in_
-
-    def score_samples(self, X: Any) -> np.ndarray:
-        """Density log p(x) of x itself, before preprocessing, in nats, float64, shape (N,)."""
-        X = self._check(X)
-        n_lead = self.preprocess_.n_lead
-
-        def log_prob(model: FlowGMM, u: Tensor) -> tuple[Tensor]:
-            z, log_det = model.flow(u)
-            return ((model.mixture.log_prob(z) + log_det).double(),)
-
-        def score(X: np.ndarray) -> np.ndarray:
-            U = X if self.preprocess == "none" else self.preprocess_.forward(X)
-            rest = np.asarray(U[:, n_lead:], dtype=np.float64)
-            log_rest = -0.5 * (rest**2 + np.log(2 * np.pi)).sum(axis=1)
-            return self._map(log_prob, U[:, :n_lead])[0] + log_rest + self.preprocess_.log_det
-
-        # In chunks, since `forward` gives float64.
-        return np.concatenate([score(X[i : i + CHUNK]) for i in range(0, len(X), CHUNK)])
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Latent code of each point, shape (N, D).
-
-        The first columns are the flow's, the others (constant columns, trailing components) are
-        passed on as they are.
-        """
-        X = self._check(X)
-        U = X if self.preprocess == "none" else self.preprocess_.forward(X)
-        n_lead = self.preprocess_.n_lead
-        z = self._map(lambda model, u: (model.flow(u)[0],), U[:, :n_lead])[0]
-        return np.concatenate([z, U[:, n_lead:]], axis=1).astype(X.dtype)
-
-    def inverse_transform(self, Z: Any) -> np.ndarray:
-        """Point with each latent code, both shape (N, D).
-
-        Raises:
-            ValueError: If the number of columns is wrong.
-        """
-        check_is_fitted(self)
-        Z = check_array(Z, dtype=[np.float32, np.float64])
-        if Z.shape[1] != self.n_features_in_:
-            raise ValueError(f"Z must have shape (N, {self.n_features_in_}), got {Z.shape}")
-        n_lead = self.preprocess_.n_lead
-        u = self._map(lambda model, z: (model.flow.inverse(z)[0],), Z[:, :n_lead])[0]
-        if self.preprocess != "none":
-            u = self.preprocess_.inverse(np.concatenate([u, Z[:, n_lead:]], axis=1))
-        return u.astype(Z.dtype)
-
-    def sample(
-        self,
-        n: int,
-        y: Any = None,
-        temperature: float = 1.0,
-        random_state: Any = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw new points.
-
-        Arguments:
-            n: How many.
-            y: Their class, or n classes; None: drawn from `weights_`.
-            temperature: Factor on the standard deviation of the latent noise (0.25 in Fig. 6).
-            random_state: Of the draw; None: that of the estimator.
-
-        Returns:
-            Points, shape (n, D), float64, and their classes, shape (n,).
-
-        Raises:
-            ValueError: If a class is unknown.
-
-        Source: Izmailov et al. (2020), section 6; spec 1.8.
-        """
-        check_is_fitted(self)
-        rng = check_random_state(self.random_state if random_state is None else random_state)
-        if y is None:
-            p = self.weights_.astype(np.float64)
-            codes = rng.choice(len(p), size=n, p=p / p.sum())
-        else:
-            places = {label: k for k, label in enumerate(self.classes_.tolist())}
-            wanted = np.broadcast_to(np.asarray(y), (n,)).tolist()
-            if unknown := sorted(set(wanted) - set(places), key=str):
-                raise ValueError(
-                    f"y has classes the model does not know: {unknown}; "
-                    f"it knows {self.classes_.tolist()}"
-                )
-            codes = np.array([places[label] for label in wanted])
-        noise = rng.standard_normal((n, self.n_features_in_))
-        z = temperature * noise
-        n_lead = self.preprocess_.n_lead
-        z[:, :n_lead] = self.means_[codes] + self.std_[codes, None] * z[:, :n_lead]
-        return self.inverse_transform(z), self.classes_[codes]
 
 
 def _pick(log_joint: Tensor, classes: Tensor) -> Tensor:

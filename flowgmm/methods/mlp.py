@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowgmm.images import Pixels
 from flowgmm.layers import StackedMLP
 from flowgmm.methods.neural import Batches, NeuralClassifier
+from flowgmm.preprocess import Preprocess
 from flowgmm.streams import Stream
 
 __all__ = ["DropoutMLPClassifier", "cross_entropy"]
@@ -87,8 +89,8 @@ class DropoutMLPClassifier(NeuralClassifier):
     def _build(self, batches: Batches, n_classes: int, streams: dict[str, Stream]) -> nn.Module:
         return self._network(batches.x.shape[1], n_classes, streams["initialisation"].at(0))
 
-    def _empty(self, n_features: int, n_classes: int) -> nn.Module:
-        return self._network(n_features, n_classes, Stream([0]))
+    def _empty(self, preprocess: Preprocess | Pixels, n_classes: int) -> nn.Module:
+        return self._network(preprocess.n_lead, n_classes, Stream([0]))
 
     def _losses(
         self,

@@ -18,17 +18,19 @@ from torch import Tensor, nn
 
 from flowgmm.errors import DivergedError, UserError
 from flowgmm.files import atomic_path
+from flowgmm.images import Pixels, dequantise
 from flowgmm.methods.labels import encode_labels
 from flowgmm.preprocess import Preprocess
 from flowgmm.seeds import derive
 from flowgmm.streams import Stream
 from flowgmm.train import History, Progress, Training, train
 
-__all__ = ["Batches", "NeuralClassifier"]
+__all__ = ["STREAMS", "Batches", "NeuralClassifier", "as_inputs"]
 
 PRECISIONS = ("fp32", "bf16", "fp64")
-# Rows per forward pass of a fitted model: bounds memory, keeps products large.
-CHUNK = 4096
+# Rows, or images, per forward pass of a fitted model: bounds memory, keeps products large.
+CHUNK, IMAGE_CHUNK = 4096, 256
+STREAMS = ("initialisation", "means", "batches", "dropout", "augmentation", "dequantisation")
 
 
 @dataclass
@@ -36,14 +38,16 @@ class Batches:
     """Which points each step of each seed sees.
 
     Arguments:
-        x: All points on the device, shape (N, D); one copy whatever the number of seeds.
+        x: All points on the device, shape (N, D), or images, shape (N, C, H, W) uint8; one copy
+            whatever the number of seeds.
         labelled: Rows of the labelled points, shape (S, n_l).
         classes: Their classes, shape (S, n_l).
         unlabelled: Rows of the unlabelled points, shape (S, n_u); n_u may be 0.
         labelled_batch: Labelled points per step; None: all of them.
         unlabelled_batch: Unlabelled points per step.
-        sampling: `shuffle` (every epoch a new permutation, a smaller last batch), `fixed` (the
-            rows in their own order, as the official loader does; D8), `replacement`.
+        sampling: `shuffle` (every epoch a new permutation, a smaller last batch), `shuffle_full`
+            (no smaller last batch), `fixed` (the rows in their own order, as the official loader
+            does; D8), `replacement`.
         stream: Stream of the batches.
     """
 
@@ -57,9 +61,10 @@ class Batches:
     stream: Stream
 
     def __post_init__(self) -> None:
-        if self.sampling not in ("shuffle", "fixed", "replacement"):
+        known = ("shuffle", "shuffle_full", "fixed", "replacement")
+        if self.sampling not in known:
             raise ValueError(
-                f"unknown sampling {self.sampling!r}; expected shuffle, fixed or replacement"
+                f"unknown sampling {self.sampling!r}; expected one of {', '.join(known)}"
             )
         self._order: dict[str, tuple[int, Tensor]] = {}
 
@@ -67,9 +72,14 @@ class Batches:
     def steps_per_epoch(self) -> int:
         """Steps in one pass over the unlabelled points (labelled ones if there are none)."""
         if self.unlabelled.shape[1]:
-            return -(-self.unlabelled.shape[1] // self.unlabelled_batch)
-        size = self.labelled_batch or self.labelled.shape[1]
-        return -(-self.labelled.shape[1] // size)
+            return self._n_batches(self.unlabelled.shape[1], self.unlabelled_batch)
+        return self._n_batches(
+            self.labelled.shape[1], self.labelled_batch or self.labelled.shape[1]
+        )
+
+    def _n_batches(self, n: int, size: int) -> int:
+        """Batches of one pass over n points."""
+        return max(1, n // size) if self.sampling == "shuffle_full" else -(-n // size)
 
     def _positions(self, name: str, n: int, size: int, step: int) -> Tensor:
         """Positions in 0..n-1 for a step, shape (S, at most size)."""
@@ -77,7 +87,7 @@ class Batches:
         key = 2 * step + (name == "labelled")
         if self.sampling == "replacement":
             return self.stream.at(key).integers(n, size)
-        epoch, place = divmod(step, -(-n // size))
+        epoch, place = divmod(step, self._n_batches(n, size))
         if self._order.get(name, (-1, None))[0] != epoch:
             if self.sampling == "fixed":
                 order = torch.arange(n, device=self.x.device).expand(self.labelled.shape[0], n)
@@ -87,7 +97,7 @@ class Batches:
         return self._order[name][1][:, place * size : (place + 1) * size]
 
     def labelled_at(self, step: int) -> tuple[Tensor, Tensor]:
-        """Labelled points, shape (S, b, D), and their classes, shape (S, b)."""
+        """Labelled points, shape (S, b, D) or (S, b, C, H, W), and their classes, shape (S, b)."""
         rows, classes = self.labelled, self.classes
         n = rows.shape[1]
         if self.labelled_batch is not None and self.labelled_batch < n:
@@ -96,7 +106,7 @@ class Batches:
         return self.x[rows], classes
 
     def unlabelled_at(self, step: int) -> Tensor:
-        """Unlabelled points, shape (S, b, D)."""
+        """Unlabelled points, shape (S, b, D) or (S, b, C, H, W)."""
         n = self.unlabelled.shape[1]
         size = (
             self.unlabelled_batch
@@ -115,6 +125,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     # Parameters of a subclass that need not be equal in a stack.
     _per_seed: ClassVar[tuple[str, ...]] = ("random_state",)
+    # Learned attributes of a subclass that go into a file.
+    _saved: ClassVar[tuple[str, ...]] = ()
 
     # -- what a subclass provides ------------------------------------------------------------
 
@@ -123,7 +135,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         """The untrained stack, on the CPU or the batches' device."""
 
     @abstractmethod
-    def _empty(self, n_features: int, n_classes: int) -> nn.Module:
+    def _empty(self, preprocess: Preprocess | Pixels, n_classes: int) -> nn.Module:
         """A stack of one with the right shapes, to load parameters into."""
 
     @abstractmethod
@@ -139,9 +151,12 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     @abstractmethod
     def _log_posterior(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Posterior log p(y | x), shape (S, B, K), of preprocessed points, shape (S, B, D)."""
+        """Posterior log p(y | x), shape (S, B, K), of preprocessed points, shape (S, B, ...)."""
 
     def _mixture_parameters(self, model: nn.Module) -> list[nn.Parameter]:
+        return []
+
+    def _undecayed_parameters(self, model: nn.Module) -> list[nn.Parameter]:
         return []
 
     def _uses_unlabelled(self) -> bool:
@@ -151,23 +166,30 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         """How good each slice is, without a look at a label; decides among `n_init`."""
         return [0.0] * batches.labelled.shape[0]
 
+    def _fit_preprocess(self, X: np.ndarray) -> Preprocess | Pixels:
+        return Preprocess.fit(X, self.preprocess, getattr(self, "pca_components", None))
+
+    def _after_training(self, model: nn.Module, batches: Batches) -> None:
+        """Last changes to the trained stack, in evaluation mode."""
+
     # -- fitting -----------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit to labelled and unlabelled points.
 
         Arguments:
-            X: Points, shape (N, D).
+            X: Points, shape (N, D); of some methods also images, shape (N, C, H, W), uint8 or
+                floats in [0, 1].
             y: Class of each, -1 where unlabelled, shape (N,). With string classes use dtype object.
 
         Returns:
             The estimator.
 
         Raises:
-            ValueError: If the input is not finite, not two-dimensional or has fewer than 2 classes.
+            ValueError: If the input is not finite, of another shape or has fewer than 2 classes.
             DivergedError: If training left its bounds; `history_` shows where.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], ensure_min_samples=2)
+        X, y = self._validated(X, y)
         type(self).fit_stack([self], X, np.asarray(y)[None])
         if self.failure_ is not None:
             raise DivergedError(
@@ -191,7 +213,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
 
         Arguments:
             estimators: S unfitted estimators.
-            X: Points, shape (N, D).
+            X: Points, shape (N, D), or images, shape (N, C, H, W).
             ys: Classes, -1 where unlabelled, shape (S, n). Every seed has as many labelled points.
             rows: Rows of X that each seed uses, shape (S, n); None: all, in order.
             val: Rows of X for validation and their classes, both shape (S, n_val); only
@@ -236,15 +258,14 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         ]
         codes = codes.repeat(n_init, axis=0)
         device = _device(first.device)
-        preprocess = Preprocess.fit(X, first.preprocess, getattr(first, "pca_components", None))
+        preprocess = first._fit_preprocess(X)
         dtype = torch.float64 if first.precision == "fp64" else torch.float32
-        x = torch.as_tensor(first._lead(X, preprocess), dtype=dtype).to(device)
+        x = _as_tensor(first._lead(X, preprocess), dtype).to(device)
         if rows is None:
             rows = np.broadcast_to(np.arange(len(X)), ys.shape)
         rows = np.asarray(rows).repeat(n_init, axis=0)
         streams = {
-            purpose: Stream([place[purpose] for place in places], device)
-            for purpose in ("initialisation", "means", "batches", "dropout", "augmentation")
+            purpose: Stream([place[purpose] for place in places], device) for purpose in STREAMS
         }
         batches = first._batches(x, codes, rows, streams["batches"])
         model = first._build(batches, len(classes), streams).to(device=device, dtype=dtype)
@@ -255,6 +276,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             lambda step: first._losses(model, batches, streams, step, training.n_steps),
             training,
             mixture_parameters=first._mixture_parameters(model),
+            undecayed_parameters=first._undecayed_parameters(model),
             checkpoint=checkpoint,
             identity=checkpoint
             and [
@@ -267,11 +289,13 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             stop=math.ceil(share * training.n_steps),
             progress=progress,
         )
+        model.eval()
+        first._after_training(model, batches)
         scores = first._init_scores(model, batches)
         for i, estimator in enumerate(estimators):
             members = range(i * n_init, (i + 1) * n_init)
             s = max(members, key=lambda m: -np.inf if m in history.failures else scores[m])
-            estimator._adopt(model, s, classes, preprocess, X.shape[1])
+            estimator._adopt(model, s, classes, preprocess, math.prod(X.shape[1:]))
             estimator.seeds_ = places[s]
             estimator.history_ = _slice_history(history, s)
             estimator.failure_ = history.failures.get(s)
@@ -299,10 +323,13 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
 
         @torch.no_grad()
         def accuracy() -> Tensor:
+            model.eval()
+            size = _chunk(x)
             hits = [
-                self._log_posterior(model, x[part]).argmax(-1) == true
-                for part, true in zip(rows.split(CHUNK, 1), truth.split(CHUNK, 1), strict=True)
+                self._log_posterior(model, as_inputs(x[part], model)).argmax(-1) == true
+                for part, true in zip(rows.split(size, 1), truth.split(size, 1), strict=True)
             ]
+            model.train()
             return torch.cat(hits, dim=1).double().mean(1)
 
         return accuracy
@@ -318,7 +345,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         return [
             {
                 purpose: derive(f"estimator/{i}" if i else "estimator", int(random_state), purpose)
-                for purpose in ("initialisation", "means", "batches", "dropout", "augmentation")
+                for purpose in STREAMS
             }
             for i in range(n_init)
         ]
@@ -368,7 +395,12 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         )
 
     def _adopt(
-        self, model: nn.Module, s: int, classes: np.ndarray, preprocess: Preprocess, n_features: int
+        self,
+        model: nn.Module,
+        s: int,
+        classes: np.ndarray,
+        preprocess: Preprocess | Pixels,
+        n_features: int,
     ) -> None:
         """Take slice s of a stack as this estimator's fitted model."""
         self.classes_ = classes
@@ -379,25 +411,31 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
     # -- using -------------------------------------------------------------------------------
 
     def _map(self, function: Any, U: np.ndarray) -> list[np.ndarray]:
-        """Apply a function of (1, B, d) tensors to rows in chunks; concatenate what it returns."""
+        """Apply a function of (1, B, ...) tensors to rows in chunks; concatenate its results."""
         device = _device(self.device)
         model = self.model_.to(device)
         dtype = next(model.parameters()).dtype
+        size = _chunk(U)
         chunks = []
         with torch.no_grad():
-            for start in range(0, max(len(U), 1), CHUNK):
-                part = torch.as_tensor(U[start : start + CHUNK], dtype=dtype, device=device)
-                chunks.append([t[0].cpu().numpy() for t in function(model, part[None])])
+            for start in range(0, max(len(U), 1), size):
+                part = _as_tensor(U[start : start + size], dtype).to(device)
+                inputs = as_inputs(part[None], model)
+                chunks.append([t[0].cpu().numpy() for t in function(model, inputs)])
         self.model_.to("cpu")
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+    def _validated(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], ensure_min_samples=2)
+        return X, y
 
     def _check(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         return validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
 
-    def _lead(self, X: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    def _lead(self, X: np.ndarray, preprocess: Preprocess | Pixels) -> np.ndarray:
         """What goes to the network, in its type."""
-        if self.preprocess == "none":
+        if self.preprocess == "none" and isinstance(preprocess, Preprocess):
             return X
         return preprocess.lead(X, np.float64 if self.precision == "fp64" else np.float32)
 
@@ -429,9 +467,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             check_is_fitted(estimator)
             for name, value in estimator.model_.state_dict().items():
                 tensors[f"{s}.model.{name}"] = value.contiguous()
-            for name in ("shift", "rotation", "scale"):
-                array = np.ascontiguousarray(getattr(estimator.preprocess_, name))
-                tensors[f"{s}.preprocess.{name}"] = torch.tensor(array)
+            for name, array in estimator.preprocess_.arrays().items():
+                tensors[f"{s}.preprocess.{name}"] = torch.tensor(np.ascontiguousarray(array))
             headers.append(
                 {
                     "class": cls.__name__,
@@ -439,7 +476,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
                     "classes": estimator.classes_.tolist(),
                     "classes_dtype": str(estimator.classes_.dtype),
                     "n_features_in": estimator.n_features_in_,
-                    "n_lead": estimator.preprocess_.n_lead,
+                    "preprocess": estimator.preprocess_.header(),
+                    **{name: getattr(estimator, name) for name in cls._saved},
                     "n_iter": estimator.n_iter_,
                     "seeds": estimator.seeds_,
                     "history": estimator.history_,
@@ -492,8 +530,12 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         if header["class"] != cls.__name__:
             raise ValueError(f"it is a {header['class']}")
         estimator = cls(**header["params"])
-        parts = {n: tensors[f"{s}.preprocess.{n}"].numpy() for n in ("shift", "rotation", "scale")}
-        estimator.preprocess_ = Preprocess(**parts, n_lead=header["n_lead"])
+        start = f"{s}.preprocess."
+        arrays = {k.removeprefix(start): v.numpy() for k, v in tensors.items() if start in k}
+        front: type[Preprocess | Pixels] = Preprocess if arrays else Pixels
+        estimator.preprocess_ = front.from_saved(header["preprocess"], arrays)
+        for name in cls._saved:
+            setattr(estimator, name, header[name])
         estimator.classes_ = np.array(header["classes"], dtype=header["classes_dtype"])
         estimator.n_features_in_ = header["n_features_in"]
         estimator.n_iter_ = header["n_iter"]
@@ -506,10 +548,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         return estimator
 
     def _load_state(self, state: dict[str, Tensor]) -> None:
-        own = self._empty(self.preprocess_.n_lead, len(self.classes_))
+        own = self._empty(self.preprocess_, len(self.classes_))
         own = own.to(next(iter(state.values())).dtype)
         own.load_state_dict(state)
-        self.model_ = own.requires_grad_(False)
+        self.model_ = own.requires_grad_(False).eval()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted estimator as a safetensors file (no pickle)."""
@@ -525,6 +567,23 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def _as_tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """Pixels as they are, anything else in the network's type."""
+    return torch.as_tensor(array, dtype=None if array.dtype == np.uint8 else dtype)
+
+
+def _chunk(x: Tensor | np.ndarray) -> int:
+    """Rows of x per forward pass."""
+    return IMAGE_CHUNK if x.ndim == 4 else CHUNK
+
+
+def as_inputs(x: Tensor, model: nn.Module) -> Tensor:
+    """What a network takes at evaluation: pixels dequantised at the middle (D42)."""
+    if x.dtype != torch.uint8:
+        return x
+    return dequantise(x.to(next(model.parameters()).dtype), 0.5)
 
 
 def _digest(array: np.ndarray) -> str:

@@ -1,0 +1,365 @@
+"""A fitted flow and mixture in use: codes, densities, samples, boundaries, paths between points."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_is_fitted, check_random_state
+from torch import Tensor, nn
+
+from flowgmm.calibration import best_temperature, tempered
+from flowgmm.flow import CouplingFlow
+from flowgmm.image_flow import ImageFlow
+from flowgmm.images import Pixels
+from flowgmm.methods.neural import CHUNK, IMAGE_CHUNK, Batches, NeuralClassifier, as_inputs
+from flowgmm.mixture import LatentMixture
+
+__all__ = ["FlowGMM", "LatentModel"]
+
+# Training images that the spread of a feature is measured on.
+N_MEASURED = 2048
+
+
+class FlowGMM(nn.Module):
+    """The stacked model: a flow and a mixture."""
+
+    def __init__(self, flow: CouplingFlow | ImageFlow, mixture: LatentMixture):
+        super().__init__()
+        self.flow = flow
+        self.mixture = mixture
+
+
+class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClassifier):
+    """What a fitted model with a flow and a latent mixture can be asked."""
+
+    _saved: ClassVar[tuple[str, ...]] = ("temperature_",)
+    model_: FlowGMM
+
+    # -- input -------------------------------------------------------------------------------
+
+    def _validated(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        if getattr(X, "ndim", 2) != 4:
+            return super()._validated(X, y)
+        X, y = _check_images(X), column_or_1d(y)
+        check_consistent_length(X, y)
+        return X, y
+
+    def _check(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        if isinstance(self.preprocess_, Pixels):
+            return _check_images(X)
+        return super()._check(X)
+
+    def _split(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What goes to the network, and the coordinates that do not."""
+        if self.preprocess == "none" and not isinstance(self.preprocess_, Pixels):
+            return X, X[:, :0]
+        return self.preprocess_.split(X, next(self.model_.parameters()).numpy().dtype)
+
+    def _join(self, lead: np.ndarray, rest: np.ndarray) -> np.ndarray:
+        if self.preprocess == "none" and not isinstance(self.preprocess_, Pixels):
+            return lead
+        return self.preprocess_.join(lead, rest)
+
+    # -- fitted ------------------------------------------------------------------------------
+
+    def _adopt(self, *args: Any) -> None:
+        super()._adopt(*args)
+        self.temperature_ = 1.0
+
+    @torch.no_grad()
+    def _after_training(self, model: Any, batches: Batches) -> None:
+        if not isinstance(model.flow, ImageFlow):
+            return
+        rows = batches.unlabelled if batches.unlabelled.shape[1] else batches.labelled
+        parts = rows[:, :N_MEASURED].split(IMAGE_CHUNK, dim=1)
+        model.flow.measure([as_inputs(batches.x[part], model) for part in parts])
+
+    @property
+    def image_shape_(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images that the flow sees."""
+        check_is_fitted(self)
+        if not isinstance(self.preprocess_, Pixels):
+            raise AttributeError("the model was fitted to vectors, not to images")
+        return self.preprocess_.pooled
+
+    @property
+    def means_(self) -> np.ndarray:
+        """Component means in the latent space, shape (K, d)."""
+        check_is_fitted(self)
+        return self.model_.mixture.means[0].numpy()
+
+    @property
+    def std_(self) -> np.ndarray:
+        """Standard deviation of each component, shape (K,)."""
+        check_is_fitted(self)
+        return self.model_.mixture.std[0].numpy()
+
+    @property
+    def weights_(self) -> np.ndarray:
+        """Class weights, shape (K,)."""
+        check_is_fitted(self)
+        return self.model_.mixture.log_weights[0].exp().numpy()
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.preprocess_.n_out
+
+    # -- densities and codes -----------------------------------------------------------------
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Posterior log p(y | x) in nats, float64, shape (N, K); finite where p rounds to 0.
+
+        After `calibrate`, at its temperature.
+        """
+        log_proba = super().predict_log_proba(X)
+        return log_proba if self.temperature_ == 1 else tempered(log_proba, self.temperature_)
+
+    def calibrate(self, X: Any, y: Any) -> Self:
+        """Choose the temperature with the least class NLL on points with known classes.
+
+        It divides the log-posteriors, which equals one scalar variance for all components; which
+        class is the most probable stays as it is. It is stored as `temperature_`.
+
+        Arguments:
+            X: Points that were not learnt from.
+            y: Their classes, shape (N,).
+
+        Raises:
+            ValueError: If a class is unknown.
+
+        Source: Izmailov et al. (2020), section 6 (Table 5); spec 1.8.
+        """
+        codes = self._codes(y)
+        self.temperature_ = 1.0
+        self.temperature_ = best_temperature(codes, self.predict_log_proba(X))
+        return self
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Log density in nats, float64, shape (N,).
+
+        Of vectors log p(x), before preprocessing; of images the log probability of the image with
+        256 levels, by one dequantisation in the middle of the levels (D42).
+        """
+        X = self._check(X)
+
+        def log_prob(model: FlowGMM, u: Tensor) -> tuple[Tensor]:
+            z, log_det = model.flow(u)
+            return ((model.mixture.log_prob(z) + log_det).double(),)
+
+        def score(X: np.ndarray) -> np.ndarray:
+            lead, rest = self._split(X)
+            rest = np.asarray(rest, dtype=np.float64)
+            log_rest = -0.5 * (rest**2 + np.log(2 * np.pi)).sum(axis=1)
+            return self._map(log_prob, lead)[0] + log_rest + self.preprocess_.log_det
+
+        # In chunks, since vectors are preprocessed in float64.
+        return np.concatenate([score(X[i : i + CHUNK]) for i in range(0, len(X), CHUNK)])
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Latent code of each point, shape (N, D).
+
+        The first columns are the flow's, the others (constant columns, trailing components) are
+        passed on as they are.
+        """
+        X = self._check(X)
+        lead, rest = self._split(X)
+        z = self._map(lambda model, u: (model.flow(u)[0],), lead)[0]
+        dtype = np.float32 if X.dtype == np.uint8 else X.dtype
+        return np.concatenate([z, rest], axis=1).astype(dtype)
+
+    def inverse_transform(self, Z: Any) -> np.ndarray:
+        """Point with each latent code Z, shape (N, D): vectors, or images in [0, 1].
+
+        Raises:
+            ValueError: If the number of columns is wrong.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=[np.float32, np.float64])
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(f"Z must have shape (N, {self._n_features_out}), got {Z.shape}")
+        n_lead = self.preprocess_.n_lead
+
+        def undo(model: FlowGMM, z: Tensor) -> tuple[Tensor]:
+            x = model.flow.inverse(z)
+            return (x[0] if isinstance(x, tuple) else x,)
+
+        # Codes of images are vectors, but cost as much as images.
+        size = IMAGE_CHUNK if isinstance(self.preprocess_, Pixels) else CHUNK
+        parts = [
+            self._map(undo, Z[start : start + size, :n_lead])[0] for start in range(0, len(Z), size)
+        ]
+        return self._join(np.concatenate(parts), Z[:, n_lead:]).astype(Z.dtype)
+
+    def decision_distance(self, X: Any) -> np.ndarray:
+        """Latent distance of each point to the nearest boundary between two classes, shape (N,).
+
+        With mu', mu'' the means nearest to z: | |z - mu'|^2 - |z - mu''|^2 | / (2 |mu' - mu''|),
+        which is exact for equal weights and spreads.
+
+        Source: spec 1.8 (Fig. 3c).
+        """
+        z = self.transform(X)[:, : self.preprocess_.n_lead].astype(np.float64)
+        means = self.means_.astype(np.float64)
+        squared = (z**2).sum(1)[:, None] - 2 * z @ means.T + (means**2).sum(1)
+        nearest = np.argsort(squared, axis=1)[:, :2]
+        first, second = np.take_along_axis(squared, nearest, axis=1).T
+        apart = np.linalg.norm(means[nearest[:, 0]] - means[nearest[:, 1]], axis=1)
+        distance: np.ndarray = np.abs(second - first) / (2 * apart)
+        return distance
+
+    def interpolate(self, x1: Any, x2: Any, n: int = 10) -> np.ndarray:
+        """Points equidistant on the straight line between two points' latent codes.
+
+        Arguments:
+            x1: A point, shape (D,) or (C, H, W).
+            x2: Another.
+            n: How many, both ends among them.
+
+        Source: spec 1.8 (Fig. 3a, b).
+        """
+        first, second = self.transform(np.stack([np.asarray(x1), np.asarray(x2)]))
+        share = np.linspace(0, 1, n, dtype=first.dtype)[:, None]
+        return self.inverse_transform((1 - share) * first + share * second)
+
+    # -- features inside an image flow -------------------------------------------------------
+
+    @property
+    def feature_std_(self) -> dict[int, np.ndarray]:
+        """Of each layer: standard deviation of its channels over training images, shape (C_l,).
+
+        A layer is a step of the flow (spec 1.3), 1 to 12 in `multi_scale`.
+        """
+        flow = self._image_flow()
+        return {layer: spread[0].numpy() for layer, spread in flow.spreads().items()}
+
+    def feature_maps(self, X: Any, layer: int) -> np.ndarray:
+        """What the first `layer` steps of the flow make of images, shape (N, C_l, H_l, W_l).
+
+        Raises:
+            ValueError: If there is no such layer, or the model is not of images.
+        """
+        self._check_layer(layer)
+        lead, _ = self._split(self._check(X))
+        return self._map(lambda m, u: (m.flow.run(u, layer)[0].transpose(0, 1),), lead)[0]
+
+    def perturb_feature(
+        self,
+        x: Any,
+        layer: int,
+        channel: int,
+        alpha: float,
+        position: tuple[int, int] | None = None,
+    ) -> np.ndarray:
+        """The image whose feature differs: f_l^-1( f_l(x) + alpha * std * one channel ).
+
+        Arguments:
+            x: Image, shape (C, H, W).
+            layer: Step of the flow after which the feature is changed.
+            channel: Which channel there.
+            alpha: By how many standard deviations (`feature_std_`).
+            position: Row and column where it is changed; None: everywhere.
+
+        Returns:
+            Image in [0, 1], shape (C, h, w).
+
+        Raises:
+            ValueError: If there is no such layer or channel, or the model is not of images.
+
+        Source: Izmailov et al. (2020), section 6.3; spec 1.8.
+        """
+        self._check_layer(layer)
+        n_channels = len(self.feature_std_[layer])
+        if not 0 <= channel < n_channels:
+            raise ValueError(f"channel {channel} is not in 0..{n_channels - 1} of layer {layer}")
+        shift = float(alpha * self.feature_std_[layer][channel])
+        row, column = position or (slice(None), slice(None))
+
+        def perturb(model: Any, u: Tensor) -> tuple[Tensor]:
+            h, factored, _ = model.flow.run(u, layer)
+            h = h.clone()
+            h[:, :, channel, row, column] += shift
+            return (model.flow.back(h, factored, layer),)
+
+        lead, rest = self._split(self._check(np.asarray(x)[None]))
+        image: np.ndarray = self._join(self._map(perturb, lead)[0], rest)[0]
+        return image
+
+    def _image_flow(self) -> ImageFlow:
+        check_is_fitted(self)
+        flow = self.model_.flow
+        if not isinstance(flow, ImageFlow):
+            raise ValueError("the model was fitted to vectors; only an image flow has feature maps")
+        return flow
+
+    def _check_layer(self, layer: int) -> None:
+        n_layers = len(self._image_flow().steps)
+        if not 1 <= layer <= n_layers:
+            raise ValueError(f"layer {layer} is not in 1..{n_layers}, the steps of the flow")
+
+    # -- samples -----------------------------------------------------------------------------
+
+    def _codes(self, y: Any) -> np.ndarray:
+        """Places of classes in `classes_`."""
+        places = {label: k for k, label in enumerate(self.classes_.tolist())}
+        wanted = np.asarray(y).tolist()
+        if unknown := sorted(set(wanted) - set(places), key=str):
+            raise ValueError(
+                f"y has classes the model does not know: {unknown}; "
+                f"it knows {self.classes_.tolist()}"
+            )
+        return np.array([places[label] for label in wanted], dtype=np.int64)
+
+    def sample(
+        self,
+        n: int,
+        y: Any = None,
+        temperature: float = 1.0,
+        random_state: Any = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw new points.
+
+        Arguments:
+            n: How many.
+            y: Their class, or n classes; None: drawn from `weights_`.
+            temperature: Factor on the standard deviation of the latent noise (0.25 in Fig. 6).
+            random_state: Of the draw; None: that of the estimator.
+
+        Returns:
+            Points, shape (n, D), or images in [0, 1], shape (n, C, h, w), float64, and their
+            classes, shape (n,).
+
+        Raises:
+            ValueError: If a class is unknown.
+
+        Source: Izmailov et al. (2020), section 6; spec 1.8.
+        """
+        check_is_fitted(self)
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        if y is None:
+            p = self.weights_.astype(np.float64)
+            codes = rng.choice(len(p), size=n, p=p / p.sum())
+        else:
+            codes = self._codes(np.broadcast_to(np.asarray(y), (n,)))
+        shape = (n, self._n_features_out)
+        nu = self.model_.mixture.student_t
+        z = temperature * (rng.standard_normal(shape) if nu is None else rng.standard_t(nu, shape))
+        n_lead = self.preprocess_.n_lead
+        z[:, :n_lead] = self.means_[codes] + self.std_[codes, None] * z[:, :n_lead]
+        return self.inverse_transform(z), self.classes_[codes]
+
+
+def _check_images(X: Any) -> np.ndarray:
+    """Images, shape (N, C, H, W), uint8 or floats.
+
+    Raises:
+        ValueError: If they have another shape, or are not finite.
+    """
+    images: np.ndarray = check_array(
+        X, dtype=[np.uint8, np.float32, np.float64], ensure_2d=False, allow_nd=True
+    )
+    if images.ndim != 4:
+        raise ValueError(f"images have shape (N, C, H, W), got {images.shape}")
+    return images
