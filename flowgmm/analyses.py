@@ -750,8 +750,8 @@ def imbalance(all_points: Model, unlabelled: Model) -> Findings:
     """Class weights learnt from unbalanced data (Appendix K).
 
     Half of each batch is labelled, in equal numbers of each class, so that weights learnt from all
-    points settle at the average of both halves' shares (spec 2.4); weights learnt from the unlabelled
-    points alone should settle at theirs.
+    points settle at the average of both halves' shares (spec 2.4); weights learnt from the
+    unlabelled points alone should settle at theirs.
 
     Arguments:
         all_points: Its weights are learnt from all points.

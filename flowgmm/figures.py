@@ -1,4 +1,4 @@
-"""The paper's 2-D figures, the curves behind chosen hyper-parameters, and the list of all figures."""
+"""The paper's 2-D figures, curves behind chosen hyper-parameters, and the list of all figures."""
 
 import os
 import textwrap

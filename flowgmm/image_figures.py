@@ -60,7 +60,7 @@ def draw_latent_space(found: "Sequence[Found]") -> "Figure":
 
 
 def _draw_path(ax: "Axes", log_p: np.ndarray, window: tuple[float, float]) -> None:
-    """Mean log p along the paths and the range of its middle half; aligned with the images above."""
+    """Mean log p along the paths and the range of its middle half, below the images."""
     x = np.linspace(0, 1, log_p.shape[1])
     low, high = np.quantile(log_p, [0.25, 0.75], axis=0)
     ax.fill_between(x, low, high, color=COLOURS[4], alpha=0.4, linewidth=0)

@@ -38,9 +38,9 @@ these rates (5 %, 0 %) hold for the noise of the test points alone: an unseen sp
 runs makes the first 26 %. The price is power: 4 runs that scatter by 0.75 points around the
 printed number are called `reproduced` in 83 % of the cases, by 1.5 points in 23 %.
 
-Counts that the paper prints are of rare test points in one run, whose scatter over runs is many times
-that of the points: hence half of them, as a margin. A share of 0.01 is what the printed digits of
-class weights resolve.
+Counts that the paper prints are of rare test points in one run, whose scatter over runs is many
+times that of the points: hence half of them, as a margin. A share of 0.01 is what the printed
+digits of class weights resolve.
 
 A hyper-parameter is chosen from a grid and has no spread. It is `reproduced` if every run chose the
 printed value, `higher` (`lower`) if every run chose a larger (smaller) one, else `inconclusive`.

@@ -277,8 +277,8 @@ def test_imbalance_predicts_the_average_of_both_halves(data):
     rest = np.setdiff1d(unlabelled, labelled)
     shares = np.bincount(y[rest], minlength=K) / len(rest)
     expected = (1 / K + shares) / 2
-    fitted = Linear(MEANS, weights=expected + [0.05, -0.05, 0])
-    own = Linear(MEANS, weights=shares + [-0.01, 0, 0.01])
+    fitted = Linear(MEANS, weights=np.add(expected, [0.05, -0.05, 0]))
+    own = Linear(MEANS, weights=np.add(shares, [-0.01, 0, 0.01]))
     found = analyses.imbalance(model(data, fitted, split=split), model(data, own, split=split))
     np.testing.assert_allclose(found.arrays["predicted"], expected)
     assert values(found)["deviation_all"].value == pytest.approx(0.05)
@@ -380,7 +380,7 @@ def test_what_is_printed_must_be_there(tmp_path, inputs):
     assert found["w_1"]["value"] == 0.2
     with pytest.raises(UserError, match="no 'a/c'; 'c' is not there"):
         findings.printed_numbers({"n": "a/c"}, paper, "here")
-    with pytest.raises(UserError, match="'a/word'.* is no number"):
+    with pytest.raises(UserError, match=r"'a/word'.* is no number"):
         findings.printed_numbers({"n": "a/word"}, paper, "here")
 
 
