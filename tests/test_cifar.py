@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
+from flowgmm.config import load as load_config
 from flowgmm.datasets import cifar, dataset_spec, load
 from flowgmm.datasets.fetch import absent
 from flowgmm.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-ENTRY = yaml.safe_load((ROOT / "config/datasets.yaml").read_text())["cifar10_efficientnet"]
+ENTRY = load_config(ROOT).datasets["cifar10_efficientnet"]
 ROWS, COLUMNS = 3, 4
 
 

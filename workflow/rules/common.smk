@@ -35,7 +35,7 @@ OVERVIEW = [f"{RESULTS}/tables/analyses.{ext}" for ext in ("md", "csv", "json")]
 TABLES = [name for name in project.tables if name.startswith("table_")]
 PLANNED = {
     name: entry["planned"]
-    for name, entry in (project.tables | project.figures).items()
+    for name, entry in project.figures.items()
     if "planned" in entry
 }
 FIGURES = [name for name in project.figures if name not in PLANNED]
@@ -50,11 +50,6 @@ def one_of(names):
 def dataset_of(features):
     """The dataset whose features these are."""
     return FEATURES[features]
-
-
-def raw_folder(features):
-    """Where the dataset's raw files are."""
-    return f"results/raw/{dataset_of(features)}"
 
 
 def as_json(spec):
