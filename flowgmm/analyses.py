@@ -73,6 +73,10 @@ class Number:
         return sum(_within(value, self.at_least, self.at_most) for value in self.values)
 
 
+def _float32(array: Any) -> np.ndarray:
+    return np.asarray(array, dtype=np.float32)
+
+
 def _within(value: float, low: float | None, high: float | None) -> bool:
     return (low is None or value >= low) and (high is None or value <= high)
 
@@ -263,10 +267,10 @@ def interpolation(model: Model, *, n_points: int, n_pairs: int, n_shown: int) ->
                 drops.setdefault(name, []).append(_drop(rows))
             if s == 0:
                 shown = images.reshape(n_pairs, n_points, *images.shape[1:])[:n_shown]
-                arrays |= {f"images_{kind}": np.float32(shown), f"log_p_{kind}": log_p}
+                arrays |= {f"images_{kind}": _float32(shown), f"log_p_{kind}": log_p}
                 classes[kind] = np.stack([y[first], y[second]], axis=1)[:n_shown].tolist()
-    d = _n_dims(model.estimators[0])
-    contrast = np.subtract(drops["different"], drops["same"])
+    fitted = model.estimators[0]
+    contrast = [b - a for a, b in zip(drops["same"], drops["different"], strict=True)]
     numbers = [
         _number(f"drop_{kind}", f"drop of log p(x) halfway, {text}", "nats", drops[kind])
         for kind, text in (("same", "one class"), ("different", "two classes"))
@@ -275,7 +279,12 @@ def interpolation(model: Model, *, n_points: int, n_pairs: int, n_shown: int) ->
         _number(
             "contrast", "drop between two classes minus within one", "nats", contrast, at_least=0.0
         ),
-        _number("contrast_bits", "the same per dimension", "bits/dim", contrast / d / np.log(2)),
+        _number(
+            "contrast_bits",
+            "the same per dimension",
+            "bits/dim",
+            [_bits(-c, fitted) for c in contrast],
+        ),
     ]
     numbers += [
         _number(
@@ -286,7 +295,7 @@ def interpolation(model: Model, *, n_points: int, n_pairs: int, n_shown: int) ->
         )
         for kind, text in (("same", "one class"), ("different", "two classes"))
     ]
-    return Findings(numbers, arrays, {"classes": classes, "n_dims": d})
+    return Findings(numbers, arrays, {"classes": classes, "n_dims": _n_dims(fitted)})
 
 
 def _image_pairs(
@@ -369,7 +378,7 @@ def boundary(sup: Model, cons: Model, *, threshold: float, quantile: float) -> F
     ]
     arrays = {"sup": distances[0][0], "cons": distances[0][1]}
     details = {"threshold": threshold, "scaled_threshold": scaled[0][0], "n_images": n}
-    return Findings(numbers, {k: np.float32(v) for k, v in arrays.items()}, details)
+    return Findings(numbers, {k: _float32(v) for k, v in arrays.items()}, details)
 
 
 def _ratio(name: str, title: str, pairs: Sequence[Sequence[float]], claimed: bool = True) -> Number:
@@ -421,10 +430,10 @@ def features(
         activations = estimator.feature_maps(some, layer)[:, channel]
         counts, edges = np.histogram(activations, bins=60)
         arrays |= {
-            "images": np.float32(originals),
-            f"images_{m}": np.float32(images),
+            "images": _float32(originals),
+            f"images_{m}": _float32(images),
             f"counts_{m}": counts,
-            f"edges_{m}": np.float32(edges),
+            f"edges_{m}": _float32(edges),
         }
         details.append(
             {
@@ -627,9 +636,9 @@ def samples(model: Model, *, temperatures: Sequence[float], n_per_class: int) ->
             agree[t].append(100 * float(np.mean(estimator.predict(images) == y)))
             if s == 0:
                 shape = (len(estimator.classes_), n_per_class, *images.shape[1:])
-                arrays[f"samples_{t}"] = np.float32(images.reshape(shape))
+                arrays[f"samples_{t}"] = _float32(images.reshape(shape))
         if s == 0:
-            arrays["means"] = np.float32(estimator.inverse_transform(estimator.means_))
+            arrays["means"] = _float32(estimator.inverse_transform(estimator.means_))
     numbers = [
         _number("accuracy", "test accuracy", "percent", model.accuracies(), n_points=model.n_test())
     ]
@@ -786,13 +795,15 @@ def imbalance(all_points: Model, unlabelled: Model) -> Findings:
                 f"weight_{name}_{k}",
                 f"weight of class {k}, learnt from {text}",
                 "share",
-                weights[:, k],
+                weights[:, k].tolist(),
             )
             for k in range(weights.shape[1])
         ]
         against = "the two shares' average" if name == "all" else "the unlabelled shares"
         title = f"largest deviation of the weights from {against}, learnt from {text}"
-        numbers.append(_number(f"deviation_{name}", title, "share", deviation, at_most=0.02))
+        numbers.append(
+            _number(f"deviation_{name}", title, "share", deviation.tolist(), at_most=0.02)
+        )
     return Findings(numbers, arrays, {"classes": all_points.data.meta["classes"]})
 
 

@@ -40,7 +40,7 @@ def draw_latent_space(found: "Sequence[Found]") -> "Figure":
     lines, boundary, features = found
     with matplotlib.rc_context(PAGE_STYLE):
         figure = plt.figure(figsize=(7, 6.2), layout="constrained")
-        top, bottom = figure.subfigures(2, 1, height_ratios=(2.35, 3.0))
+        top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.35, 3.0))[:, 0]
         axes = top.subplots(2, 2, height_ratios=(1.5, 1))
         if lines.missing:
             _say(axes, lines.missing, "(a, b) interpolation")
@@ -53,7 +53,7 @@ def draw_latent_space(found: "Sequence[Found]") -> "Figure":
                 _mosaic(column[0], lines.arrays[f"images_{kind}"], title)
                 _draw_path(column[1], lines.arrays[f"log_p_{kind}"], window)
             axes[1, 0].set_ylabel(r"$\log p(x)$, nats")
-        left, right = bottom.subfigures(1, 2, width_ratios=(1, 1.25))
+        left, right = bottom.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.25))[0]
         _draw_distances(left.subplots(), boundary)
         _draw_features(right.subplots(2, 2, height_ratios=(2, 1)), features)
         return figure
@@ -85,7 +85,7 @@ def _draw_distances(ax: "Axes", found: "Found") -> None:
         return
     threshold = found.result["details"]["threshold"]
     highest = max(found.arrays[name].max() for name in ("sup", "cons"))
-    bins = np.linspace(0, highest, 41)
+    bins = np.linspace(0, highest, 41).tolist()
     rows = (("sup", "labelled only", COLOURS[1]), ("cons", "consistency", COLOURS[0]))
     for name, text, colour in rows:
         count = int((found.arrays[name] < threshold).sum())
@@ -163,7 +163,7 @@ def _draw_histograms(ax: "Axes", letter: str, found: "Found") -> None:
     rows = [found.arrays[f"log_p_{name}"] for name in names]
     low = min(np.quantile(row, 0.01) for row in rows)
     high = max(row.max() for row in rows)
-    bins = np.linspace(low, high, 51)
+    bins = np.linspace(low, high, 51).tolist()
     for i, (name, row) in enumerate(zip(names, rows, strict=True)):
         weights = np.full(len(row), 1 / len(row))
         inside = np.clip(row, low, high)

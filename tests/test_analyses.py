@@ -261,7 +261,7 @@ def test_means_compares_losses_early_and_accuracies_late(data):
 
 
 def test_student_t_counts_low_confidences(data):
-    sure, unsure = Linear(MEANS), Linear(0.01 * MEANS)
+    sure, unsure = Linear(0.1 * MEANS), Linear(0.01 * MEANS)
     found = analyses.student_t(model(data, sure), model(data, unsure), confidence=0.99)
     confidence = np.exp(unsure.predict_log_proba(data.test[0])).max(axis=1)
     assert values(found)["n_below_student_t"].value == (confidence < 0.99).sum() > 0
