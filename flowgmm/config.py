@@ -989,7 +989,7 @@ def _check_targets(config: Config) -> None:
         for run in config.table_runs(name):
             n_val = config.label_set(run.dataset, run.labels).get("n_val", 0)
             settings = config.resolve(run.dataset, run.labels)
-            if not n_val and config.method_settings(run)["tune"]:
+            if config.method_settings(run)["tune"] and not n_val:
                 raise UserError(
                     f"config/recipes/{config.settings['recipe']}.yaml: {run.method} has a grid on "
                     f"{run.dataset}/{run.labels}, but there are no validation points; give the "
