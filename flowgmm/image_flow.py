@@ -202,9 +202,9 @@ class Checkerboard(Coupling):
         s, t = self._scale_shift(x)
         return (x + t) * torch.exp(s), s.flatten(2).sum(-1)
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         s, t = self._scale_shift(y)
-        return y * torch.exp(-s) - t
+        return y * torch.exp(-s) - t, -s.flatten(2).sum(-1)
 
 
 class ChannelWise(Coupling):
@@ -223,11 +223,11 @@ class ChannelWise(Coupling):
         halves[self.changed] = (halves[self.changed] + t) * torch.exp(s)
         return torch.cat(halves, dim=2), s.flatten(2).sum(-1)
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         halves = list(y.chunk(2, dim=2))
         s, t = self.scale_shift(halves[1 - self.changed])
         halves[self.changed] = halves[self.changed] * torch.exp(-s) - t
-        return torch.cat(halves, dim=2)
+        return torch.cat(halves, dim=2), -s.flatten(2).sum(-1)
 
 
 class Squeeze(nn.Module):
@@ -236,8 +236,8 @@ class Squeeze(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         return functional.pixel_unshuffle(x, 2), None
 
-    def inverse(self, y: Tensor) -> Tensor:
-        return functional.pixel_shuffle(y, 2)
+    def inverse(self, y: Tensor) -> tuple[Tensor, None]:
+        return functional.pixel_shuffle(y, 2), None
 
 
 class FactorOut(nn.Module):
@@ -377,8 +377,7 @@ class ImageFlow(nn.Module):
         """
         p = ((2 * x.transpose(0, 1) - 1) * CONTRAST + 1) / 2
         h = torch.log(p) - torch.log1p(-p)
-        log_det = (functional.softplus(h) + functional.softplus(-h)).flatten(2).sum(-1)
-        log_det = log_det + self.n_features * math.log(CONTRAST)
+        log_det = self._logit_log_det(h)
         factored = []
         for i, step in enumerate(self.steps[:stop], start=1):
             h, other = step(h)
@@ -390,20 +389,44 @@ class ImageFlow(nn.Module):
                 log_det = log_det + other
         return h, factored, log_det.T
 
-    def back(self, h: Tensor, factored: Sequence[Tensor], start: int) -> Tensor:
-        """Undo what `run` did up to `start`: images, shape (S, B, C, H, W). In evaluation only."""
+    def _logit_log_det(self, h: Tensor) -> Tensor:
+        """Log-det of the logit, shape (B, S), at its value h (spec 1.4)."""
+        slopes = functional.softplus(h) + functional.softplus(-h)
+        return slopes.flatten(2).sum(-1) + self.n_features * math.log(CONTRAST)
+
+    def back(self, h: Tensor, factored: Sequence[Tensor], start: int) -> tuple[Tensor, Tensor]:
+        """Undo what `run` did up to `start`, in evaluation.
+
+        Arguments:
+            h: The tensor after that step, shape (B, S, *shapes[start]).
+            factored: What was factored out until then.
+            start: Number of the step.
+
+        Returns:
+            Images, shape (S, B, C, H, W), and the log-det of the way back, shape (S, B).
+        """
         left = list(factored)
+        log_det = h.new_zeros(h.shape[:2])
         step: Any  # a module's attributes are tensors or modules to a type checker
         for step in reversed(self.steps[:start]):
             if isinstance(step, FactorOut):
                 h = torch.cat([h, left.pop()], dim=2)
             else:
-                h = step.inverse(h)
+                h, term = step.inverse(h)
+                log_det = log_det if term is None else log_det + term
+        log_det = log_det - self._logit_log_det(h)
         p = torch.sigmoid(h)
-        return (((2 * p - 1) / CONTRAST + 1) / 2).transpose(0, 1)
+        return (((2 * p - 1) / CONTRAST + 1) / 2).transpose(0, 1), log_det.T
 
-    def inverse(self, z: Tensor) -> Tensor:
-        """Latent to data: x, shape (S, B, C, H, W), of z, shape (S, B, D). In evaluation only."""
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent to data, in evaluation: batch norms of the way there and back must be the same.
+
+        Arguments:
+            z: Codes, shape (S, B, D).
+
+        Returns:
+            x, shape (S, B, C, H, W), and log|det dx/dz|, shape (S, B).
+        """
         factored, h = [], z.transpose(0, 1)
         for step, shape in zip(self.steps, self.shapes[1:], strict=True):
             if isinstance(step, FactorOut):

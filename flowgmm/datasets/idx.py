@@ -1,6 +1,7 @@
 """Images in the format of MNIST: gzipped idx files, shared by FashionMNIST and others."""
 
 import gzip
+import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,10 +89,9 @@ def _unpack(path: Path, n_axes: int) -> np.ndarray:
             f"with {n_axes} axes; replace it with the official file"
         )
     start = 4 + 4 * n_axes
-    # int64: the product of the lengths may exceed 32 bits in a damaged header.
-    shape = np.frombuffer(content[4:start], ">u4").astype(np.int64)
+    shape = np.frombuffer(content[4:start], ">u4").tolist()
     values = np.frombuffer(content[start:], np.uint8)
-    if len(shape) != n_axes or len(values) != int(shape.prod()):
+    if len(shape) != n_axes or len(values) != math.prod(shape):
         raise UserError(
             f"{path} has {len(values)} values where its header says {' x '.join(map(str, shape))}; "
             "it is cut off or damaged: delete it and fetch it again"

@@ -84,13 +84,13 @@ def _picture(content: bytes, name: str) -> np.ndarray | None:
 
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            width, height = picture.size
             # The header's size, before anything of that size is decoded.
-            if picture.size != (SIDE, SIDE):
-                width, height = picture.size
-                raise UserError(
-                    f"{name} has {width} x {height} pixels, expected {SIDE} x {SIDE}; "
-                    "replace the archive with the official file"
-                )
-            return np.asarray(picture.convert("L"))
+            if (width, height) == (SIDE, SIDE):
+                return np.asarray(picture.convert("L"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
+    raise UserError(
+        f"{name} has {width} x {height} pixels, expected {SIDE} x {SIDE}; "
+        "replace the archive with the official file"
+    )

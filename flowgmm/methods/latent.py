@@ -182,14 +182,11 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
             raise ValueError(f"Z must have shape (N, {self._n_features_out}), got {Z.shape}")
         n_lead = self.preprocess_.n_lead
 
-        def undo(model: FlowGMM, z: Tensor) -> tuple[Tensor]:
-            x = model.flow.inverse(z)
-            return (x[0] if isinstance(x, tuple) else x,)
-
         # Codes of images are vectors, but cost as much as images.
         size = IMAGE_CHUNK if isinstance(self.preprocess_, Pixels) else CHUNK
         parts = [
-            self._map(undo, Z[start : start + size, :n_lead])[0] for start in range(0, len(Z), size)
+            self._map(lambda m, z: (m.flow.inverse(z)[0],), Z[start : start + size, :n_lead])[0]
+            for start in range(0, len(Z), size)
         ]
         return self._join(np.concatenate(parts), Z[:, n_lead:]).astype(Z.dtype)
 
@@ -281,7 +278,7 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
             h, factored, _ = model.flow.run(u, layer)
             h = h.clone()
             h[:, :, channel, row, column] += shift
-            return (model.flow.back(h, factored, layer),)
+            return (model.flow.back(h, factored, layer)[0],)
 
         lead, rest = self._split(self._check(np.asarray(x)[None]))
         image: np.ndarray = self._join(self._map(perturb, lead)[0], rest)[0]
