@@ -169,7 +169,9 @@ def fit(
     """
     from flowgmm.own_data import fit_table
     from flowgmm.report import show
+    from flowgmm.script import keep_freed_memory
 
+    keep_freed_memory()
     folder = output or Path(f"{file.name.split('.')[0]}-flowgmm")
     with _progress() as progress:
         report = fit_table(

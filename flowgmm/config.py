@@ -40,6 +40,7 @@ FILES = ("datasets", "methods", "tables", "figures", "paper_results")
 FIXED = ("y_train", "split_seed", "labels_seed")
 # Seed of the first of the authors' splits of images (spec 2.4).
 AUTHORS_SEED = 10
+TAKES_IMAGES = "flowgmm.methods.flow_gmm.FlowGMMClassifier"
 LABELS_A_STEP = ("unlabelled_batch", "n_labels")
 # Kinds of datasets whose features come from an encoder, and the setting that names it.
 ENCODERS = {"text": "text_encoder", "transfer": "image_encoder"}
@@ -406,8 +407,18 @@ class Config:
 
     def raw_files(self, dataset: str) -> dict[str, dict[str, Any]]:
         """The dataset's files as `flowgmm.datasets.fetch.fetch` takes them, by path."""
-        files: dict[str, Any] = self.features_spec(dataset)["files"]
-        return {f"results/raw/{dataset}/{name}": file for name, file in files.items()}
+        from flowgmm.datasets import dataset_spec
+
+        files = dataset_spec(dataset, self.dataset(dataset), self.mirror)["files"]
+        return {f"{self.raw_folder(dataset)}/{name}": file for name, file in files.items()}
+
+    def raw_folder(self, dataset: str) -> str:
+        """Where the dataset's raw files are: its own folder, or that of the one that it shares."""
+        return f"results/raw/{self.dataset(dataset).get('raw', dataset)}"
+
+    def raw_inputs(self, dataset: str) -> list[str]:
+        """The raw files that the dataset's features are made of; none of generated data."""
+        return [] if self.is_surrogate(dataset) else list(self.raw_files(dataset))
 
     def rules_files(self) -> list[Path]:
         """Rules files of data sets of an unusual kind, which the workflow includes."""
@@ -419,7 +430,7 @@ class Config:
             f"{dataset}/{name}"
             for dataset, entry in self.datasets.items()
             for name, file in entry.get("files", {}).items()
-            if "rules" in file
+            if "rules" in file and "raw" not in entry
         ]
 
     # Splits
@@ -452,8 +463,17 @@ class Config:
     # Runs
 
     def method_settings(self, run: Run) -> dict[str, Any]:
-        """Preprocessing, parameters and tuning of a method on a dataset."""
+        """Preprocessing, parameters and tuning of a method on a dataset.
+
+        Raises:
+            UserError: If the dataset has images, which the method cannot take.
+        """
         entry = self.method(run.method)
+        if self.dataset(run.dataset)["kind"] == "image" and entry["estimator"] != TAKES_IMAGES:
+            raise UserError(
+                f"{run.method} takes no images, but {run.dataset} is of kind image; name a method "
+                f"whose estimator is {TAKES_IMAGES}, or a dataset of kind transfer"
+            )
         methods = self.resolve(run.dataset, run.labels).get("methods", {})
         settings: dict[str, Any] = {"preprocess": "none", "params": {}, "tune": None}
         settings |= {"tune_with": {}, "restart": "none"}
@@ -478,7 +498,8 @@ class Config:
 
     def jobs(self, run: Run) -> list[Job]:
         """The run's seeds in blocks."""
-        n, size = self.n_seeds(run), self.settings["seeds_per_job"]
+        n, resolved = self.n_seeds(run), self.resolve(run.dataset, run.labels)
+        size = resolved.get("seeds_per_job", self.settings["seeds_per_job"])
         return [Job(run, first, min(first + size, n) - 1) for first in range(0, n, size)]
 
     def train_spec(self, job: Job) -> dict[str, Any]:
@@ -593,18 +614,16 @@ class Config:
 
     def table_runs(self, name: str) -> dict[Run, str | None]:
         """The runs behind a table, each with the reason why it is left out, or None."""
+        from flowgmm.tables import place_of, rows_of
+
         entry = self.table(name)
-        if "planned" in entry:
-            return {}
-        methods = [
-            row if isinstance(row, str) else row["method"]
-            for row in (*entry["rows"], *entry.get("extra_rows", []))
-        ]
+        rows = [r for r in rows_of(name, entry, self.methods) if r["kind"] != "quoted"]
         runs: dict[Run, str | None] = {}
         for column in entry["columns"]:
             tuned = column.get("metric", entry.get("metric")) == "tuned"
-            for method in methods:
-                run = Run(column["dataset"], column["labels"], method)
+            for row in rows:
+                place = place_of(row, column, entry)
+                run = Run(place["dataset"], place["labels"], place["method"])
                 runs[run] = self.not_run(run.dataset, run.method)
                 if tuned and not self.method_settings(run)["tune"]:
                     runs[run] = "not tuned in this recipe"
@@ -631,7 +650,11 @@ class Config:
             self.paper_results,
             self.methods,
             recipe=self.settings["recipe"],
-            not_run={f"{r.dataset}/{r.method}": why for r, why in runs.items() if why is not None},
+            not_run={
+                f"{r.dataset}/{r.labels}/{r.method}": why
+                for r, why in runs.items()
+                if why is not None
+            },
             scaled_down={
                 f"{r.dataset}/{r.labels}": self.resolve(r.dataset, r.labels).get("scaled_down", [])
                 for r in runs
@@ -705,11 +728,31 @@ def load(root: Path, settings: Mapping[str, Any] | None = None) -> Config:
     for name in FILES:
         files[name] = read_yaml(folder / f"{name}.yaml")
         _check(files[name], _schema(root, name), f"config/{name}.yaml")
+    _share_raw_files(files["datasets"])
     config = Config(root, values, **files, recipes=_recipes(root, values["recipe"]))
     _check_names(config)
     _check_recipes(config)
     _check_targets(config)
     return config
+
+
+def _share_raw_files(datasets: dict[str, Any]) -> None:
+    """Give the datasets with `raw` the files of the dataset that it names.
+
+    Raises:
+        UserError: If there is no such dataset, it shares another's itself, or there are own files.
+    """
+    for name, entry in datasets.items():
+        if "raw" not in entry:
+            continue
+        where, keys = f"config/datasets.yaml: {name}.raw", ("files", "alternative_files")
+        owners = [other for other in datasets if "raw" not in datasets[other]]
+        if entry["raw"] not in owners:
+            raise nearest(entry["raw"], owners, "dataset with files of its own", where)
+        if own := [key for key in keys if key in entry]:
+            raise UserError(f"{where}: the dataset has `{own[0]}` of its own; remove either")
+        owner = datasets[entry["raw"]]
+        entry |= {key: owner[key] for key in keys if key in owner}
 
 
 def _schema(root: Path, name: str) -> dict[str, Any]:
@@ -809,7 +852,7 @@ def _check_targets(config: Config) -> None:
         for run in config.table_runs(name):
             n_val = config.label_set(run.dataset, run.labels).get("n_val", 0)
             settings = config.resolve(run.dataset, run.labels)
-            if not n_val and config.method_settings(run)["tune"]:
+            if config.method_settings(run)["tune"] and not n_val:
                 raise UserError(
                     f"config/recipes/{config.settings['recipe']}.yaml: {run.method} has a grid on "
                     f"{run.dataset}/{run.labels}, but there are no validation points; give the "
@@ -819,6 +862,14 @@ def _check_targets(config: Config) -> None:
                 raise UserError(
                     f"config/recipes/{config.settings['recipe']}.yaml: collapsed_below of "
                     f"{run.dataset}/{run.labels} looks at validation points; add val to `evaluate`"
+                )
+            if "test_tempered" in settings["evaluate"] and not (
+                n_val and {"val", "test"} <= set(settings["evaluate"])
+            ):
+                raise UserError(
+                    f"config/recipes/{config.settings['recipe']}.yaml: test_tempered of "
+                    f"{run.dataset}/{run.labels} fits a temperature to validation points; give the "
+                    "label set n_val, and add val and test to `evaluate`"
                 )
         config.table_spec(name)
     for entry in config.figures.values():

@@ -255,10 +255,10 @@ def _shapes(path: Path) -> Size:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as handle:
-        n_train, n_features = handle.get_slice("X_train").get_shape()
+        n_train, *shape = handle.get_slice("X_train").get_shape()
         n_test = handle.get_slice("X_test").get_shape()[0]
         classes = json.loads(handle.metadata()["meta"])["classes"]
-    return Size(n_features, len(classes), n_train, n_test)
+    return Size(math.prod(shape), len(classes), n_train, n_test)
 
 
 def _size(config: Config, spec: Mapping[str, Any]) -> Size | None:

@@ -235,7 +235,7 @@ def draw_tuning(table: "Table") -> "Figure":
     columns = list(zip(*table.cells, strict=True))
     printed = [cell for column in columns for cell in column if cell.printed]
     names = list(dict.fromkeys(map(_parameter, printed)))
-    colours = {row["method"]: COLOURS[i % len(COLOURS)] for i, row in enumerate(table.spec["rows"])}
+    colours = {row[0].method: COLOURS[i % len(COLOURS)] for i, row in enumerate(table.cells)}
     heights = [1.1 if any(c.verdict != "not run" for c in column) else 0.4 for column in columns]
     with matplotlib.rc_context(COLUMN_STYLE):
         figure, axes = plt.subplots(
@@ -311,8 +311,8 @@ def _tuning_legend(figure: "Figure", table: "Table", colours: dict[str, str]) ->
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=colours[row["method"]], marker="o", label=row["title"])
-        for row in table.spec["rows"]
+        Line2D([], [], color=colours[cells[0].method], marker="o", label=row["title"])
+        for row, cells in zip(table.spec["rows"], table.cells, strict=True)
     ]
     grey: Any = {"color": "0.4", "linestyle": ""}
     handles += [

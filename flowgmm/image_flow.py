@@ -150,9 +150,13 @@ class ResidualNet(nn.Module):
         grouped = x.flatten(1, 2)
         if x.shape[1] == 1:
             grouped = grouped.contiguous(memory_format=torch.channels_last)
-        h = self.factor * self.norm(grouped).unflatten(1, x.shape[1:3])
-        h = functional.relu_(torch.cat([h, -h], dim=2).flatten(1, 2))
-        h = self.conv(h)
+        h = self.factor * self.norm(grouped)
+        if x.shape[1] == 1:  # the same without leaving the order of memory that convolutions like
+            h = torch.cat([h, -h], dim=1)
+        else:
+            h = h.unflatten(1, x.shape[1:3])
+            h = torch.cat([h, -h], dim=2).flatten(1, 2)
+        h = self.conv(functional.relu_(h))
         skip = self.skips[0](h)
         for block, to_skip in zip(self.blocks, self.skips[1:], strict=True):
             h = block(h)

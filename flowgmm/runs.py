@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from flowgmm import metrics
+from flowgmm.calibration import best_temperature, tempered
 from flowgmm.errors import DivergedError, UserError
 from flowgmm.files import (
     content_hash,
@@ -37,6 +38,8 @@ Progress = Callable[[int, int, str], None]
 MAX_RESTARTS = 3
 RESTART_LOOK = 0.1
 RESTART_MARGIN = 0.05
+# Test points once a temperature is fitted to the validation points (spec 1.8).
+TEMPERED = "test_tempered"
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def run(
         "hashes": hashes,
         "data": {
             **{key: meta[key] for key in ("classes", "notes", "not_comparable", "sources")},
-            "n_features": int(data["X_train"].shape[1]),
+            "n_features": int(np.prod(data["X_train"].shape[1:])),
             "n_train": len(data["X_train"]),
             "n_test": len(y_test),
             "n_labelled": len(first["labelled"]),
@@ -434,11 +437,13 @@ def _predict(
     n_classes: int,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Predicted classes, (S, n) per part, -1 for a failed seed; and what metrics need, per seed."""
-    predictions: dict[str, list[np.ndarray]] = {part: [] for part in spec["evaluate"]}
+    # Tempering moves no prediction.
+    parts = [part for part in spec["evaluate"] if part != TEMPERED]
+    predictions: dict[str, list[np.ndarray]] = {part: [] for part in parts}
     outcomes = []
     for task, (estimator, _) in zip(tasks, fitted, strict=True):
         outcome = {}
-        for part in spec["evaluate"]:
+        for part in parts:
             X = _points(task, data, part)
             if getattr(estimator, "failure_", None) is not None:
                 predictions[part].append(np.full(len(X), -1, np.int16))
@@ -498,6 +503,8 @@ def _entry(
     failure = getattr(estimator, "failure_", None)
     try:
         found = {part: metrics.evaluate(truth[part], *values) for part, values in outcome.items()}
+        if TEMPERED in spec["evaluate"] and outcome:
+            entry["temperature"], found[TEMPERED] = _temper(outcome, truth)
     except DivergedError as error:
         failure, found = str(error), {}
     if failure is not None:
@@ -507,6 +514,22 @@ def _entry(
         reason = f"collapsed: validation accuracy {accuracy:.1%} is below {least:.0%}"
         return entry | {"status": "failed", "reason": reason, "metrics": found}
     return entry | {"status": "ok", "metrics": found}
+
+
+def _temper(
+    outcome: Mapping[str, Any], truth: Mapping[str, np.ndarray]
+) -> tuple[float | None, dict[str, float]]:
+    """A temperature from the validation points, and the metrics of the test points with it.
+
+    There is none, and so are no metrics, where a true class of a validation point has probability
+    0: no power of it is more likely.
+    """
+    log_proba = outcome["val"][1]
+    if np.isinf(metrics.class_nll(truth["val"], log_proba)):
+        return None, {}
+    temperature = best_temperature(truth["val"], log_proba)
+    predicted, log_proba, _ = outcome["test"]
+    return temperature, metrics.evaluate(truth["test"], predicted, tempered(log_proba, temperature))
 
 
 def _device_name(spec: Mapping[str, Any], device: str) -> str:

@@ -1,15 +1,19 @@
 """What the rules' scripts share: options, errors of one line, lines of progress."""
 
 import argparse
+import ctypes
+import platform
 import sys
 import time
 from collections.abc import Callable
 
 from flowgmm.errors import UserError
 
-__all__ = ["Progress", "run_script"]
+__all__ = ["Progress", "keep_freed_memory", "run_script"]
 
 INTERVAL_S = 3.0
+# Parameters of glibc's mallopt: when to give memory back, from which size to map it on its own.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 
 class Progress:
@@ -30,6 +34,18 @@ class Progress:
             self._written = now
             share = f"{done}/{total} " if total else ""
             print(f"{self._name}: {share}{text}", file=sys.stderr, flush=True)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees for its next allocations, where glibc allows it.
+
+    A training step frees and asks for the same large blocks over and over; new pages each time cost
+    as much as a third of its arithmetic. The numbers stay the same.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(MMAP_THRESHOLD, 2**30)
+        mallopt(TRIM_THRESHOLD, -1)
 
 
 def run_script(main: Callable[[argparse.Namespace], None], *options: str) -> None:

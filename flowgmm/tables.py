@@ -17,8 +17,10 @@ __all__ = [
     "Cell",
     "Table",
     "make_table",
+    "place_of",
     "print_tables",
     "read_table",
+    "rows_of",
     "table_spec",
     "value_text",
     "write",
@@ -100,6 +102,51 @@ class Table:
 # From config to a spec
 
 
+def rows_of(
+    name: str, entry: Mapping[str, Any], methods: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The rows of a table, each with its title and `kind`.
+
+    Arguments:
+        name: Key of the table.
+        entry: Its entry in `config/tables.yaml`.
+        methods: Content of `config/methods.yaml`, for the titles.
+
+    Raises:
+        UserError: If a row has no title, or a cell no method.
+    """
+    rows = []
+    for kind, key in (("paper", "rows"), ("extra", "extra_rows"), ("quoted", "quoted")):
+        for row in entry.get(key, []):
+            if isinstance(row, str):
+                if row not in methods:
+                    raise UserError(
+                        f"config/tables.yaml: {name}.{key}: method {row!r} is not in "
+                        "config/methods.yaml; add it there, or write {method: ..., title: ...}"
+                    )
+                row = {"method": row, "title": methods[row]["title"]}
+            bare = [c["title"] for c in entry["columns"] if "method" not in c]
+            if "method" not in row and bare:
+                raise UserError(
+                    f"config/tables.yaml: {name}.{key}: neither row {row['title']!r} nor column "
+                    f"{bare[0]!r} has a method; give it to one of them"
+                )
+            rows.append({**row, "kind": kind})
+    return rows
+
+
+def place_of(
+    row: Mapping[str, Any], column: Mapping[str, Any], entry: Mapping[str, Any]
+) -> dict[str, str]:
+    """Dataset, label set, method and points of a cell; what the row says comes first."""
+    return {
+        "dataset": column["dataset"],
+        "labels": row.get("labels", column["labels"]),
+        "method": row.get("method", column.get("method")),
+        "evaluate": row.get("evaluate", column.get("evaluate", entry["evaluate"])),
+    }
+
+
 def table_spec(
     name: str,
     entry: Mapping[str, Any],
@@ -118,24 +165,14 @@ def table_spec(
         paper_results: Content of `config/paper_results.yaml`.
         methods: Content of `config/methods.yaml`, for the titles.
         recipe: Name of the recipe.
-        not_run: Reason by ``"dataset/method"`` for what has no runs.
+        not_run: Reason by ``"dataset/labels/method"`` for what has no runs.
         scaled_down: What was made smaller, by ``"dataset/labels"``.
 
     Raises:
         UserError: If a row has no title or a column points at nothing printed.
     """
-    rows = []
-    for kind, key in (("paper", "rows"), ("extra", "extra_rows"), ("quoted", "quoted")):
-        for row in entry.get(key, []):
-            if isinstance(row, str):
-                if row not in methods:
-                    raise UserError(
-                        f"config/tables.yaml: {name}.{key}: method {row!r} is not in "
-                        "config/methods.yaml; add it there, or write {method: ..., title: ...}"
-                    )
-                row = {"method": row, "title": methods[row]["title"]}
-            rows.append({**row, "kind": kind})
-    columns = []
+    rows = rows_of(name, entry, methods)
+    columns, places = [], []
     for column in entry["columns"]:
         metric = column.get("metric") or entry.get("metric")
         if metric is None:
@@ -143,18 +180,18 @@ def table_spec(
                 f"config/tables.yaml: {name}: column {column['title']!r} has no metric; give it "
                 f"one of {', '.join(UNITS)}, or the table"
             )
+        cells = [place_of(row, column, entry) for row in rows]
+        places.append(cells)
+        data = [f"{c['dataset']}/{c['labels']}" for c in cells]
         columns.append(
             {
                 "dataset": column["dataset"],
-                "labels": column["labels"],
                 "title": column["title"],
                 "metric": metric,
                 "unit": UNITS[metric],
-                "evaluate": column.get("evaluate", entry["evaluate"]),
                 "paper": column.get("paper", column["dataset"]) if "paper" in entry else None,
-                "scaled_down": list(
-                    (scaled_down or {}).get(f"{column['dataset']}/{column['labels']}", [])
-                ),
+                "notes": column.get("notes", []),
+                "scaled_down": _unique(s for d in data for s in (scaled_down or {}).get(d, [])),
             }
         )
     if "paper" in entry and "results" not in paper_results.get(entry["paper"], {}):
@@ -162,7 +199,8 @@ def table_spec(
             f"config/tables.yaml: {name}: config/paper_results.yaml has no table "
             f"{entry['paper']!r} with results; correct `paper`, or leave it out"
         )
-    results = paper_results[entry["paper"]]["results"] if "paper" in entry else {}
+    paper = paper_results[entry["paper"]] if "paper" in entry else {"results": {}}
+    results = paper["results"]
     for column in columns:
         if column["paper"] is not None and column["paper"] not in results:
             raise UserError(
@@ -170,26 +208,27 @@ def table_spec(
                 f"{column['paper']!r}, which {entry['paper']} of config/paper_results.yaml lacks; "
                 f"it has {', '.join(results)}"
             )
-    planned = f"planned: {entry['planned']}" if "planned" in entry else None
+
+    def cell(row: Mapping[str, Any], column: Mapping[str, Any], place: dict[str, str]) -> Any:
+        key = "/".join(place[part] for part in ("dataset", "labels", "method"))
+        return {
+            **place,
+            "printed": _printed(results.get(column["paper"], {}), row, column),
+            "not_run": (not_run or {}).get(key),
+        }
+
     return {
         "name": name,
         "title": entry["title"],
         "recipe": recipe,
         "aggregate": entry["aggregate"],
         "spread": entry["spread"],
-        "planned": entry.get("planned"),
+        "footnote": paper.get("footnote"),
         "columns": columns,
         "rows": rows,
         "cells": [
-            [
-                {
-                    "printed": _printed(results.get(column["paper"], {}), row, column),
-                    "not_run": planned
-                    or (not_run or {}).get(f"{column['dataset']}/{row['method']}"),
-                }
-                for column in columns
-            ]
-            for row in rows
+            [cell(row, column, cells[i]) for column, cells in zip(columns, places, strict=True)]
+            for i, row in enumerate(rows)
         ],
     }
 
@@ -198,7 +237,7 @@ def _printed(
     results: Mapping[str, Any], row: Mapping[str, str], column: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """The paper's number for a cell, with its digits as printed; None if there is none."""
-    number = results.get(row["method"])
+    number = results.get(row.get("paper") or row.get("method", ""))
     if number is None:
         return None
     if column["metric"] == "tuned":
@@ -252,10 +291,10 @@ def make_table(spec: dict[str, Any], records: Sequence[str | os.PathLike[str]]) 
                 f"{spec['recipe']!r}; give it the records under results/{spec['recipe']}"
             )
     places = {
-        (column["dataset"], column["labels"], row["method"])
-        for row in spec["rows"]
+        _key(cell)
+        for row, cells in zip(spec["rows"], spec["cells"], strict=True)
+        for cell in cells
         if row["kind"] != "quoted"
-        for column in spec["columns"]
     }
     for key, blocks in found.items():
         if key not in places:
@@ -266,23 +305,14 @@ def make_table(spec: dict[str, Any], records: Sequence[str | os.PathLike[str]]) 
         _check_blocks(blocks)
     cells = tuple(
         tuple(
-            _cell(
-                spec,
-                row,
-                column,
-                cell,
-                found.get((column["dataset"], column["labels"], row["method"]), []),
-            )
+            _cell(spec, row, column, cell, found.get(_key(cell), []))
             for column, cell in zip(spec["columns"], cells, strict=True)
         )
         for row, cells in zip(spec["rows"], spec["cells"], strict=True)
     )
     remarks = tuple(
-        _remarks(
-            column,
-            [r for key, b in found.items() if key[:2] == _data(column) for _, r in b],
-        )
-        for column in spec["columns"]
+        _remarks(column, [r for key in map(_key, cells) for _, r in found.get(key, [])])
+        for column, cells in zip(spec["columns"], zip(*spec["cells"], strict=True), strict=True)
     )
     origins = {
         path: {key: record[key] for key in ("spec", "hashes", "environment", "git", "timing")}
@@ -293,8 +323,8 @@ def make_table(spec: dict[str, Any], records: Sequence[str | os.PathLike[str]]) 
     return Table(spec, cells, remarks, origins)
 
 
-def _data(column: Mapping[str, Any]) -> tuple[str, str]:
-    return column["dataset"], column["labels"]
+def _key(cell: Mapping[str, Any]) -> tuple[str, str, str]:
+    return cell["dataset"], cell["labels"], cell["method"]
 
 
 def _check_blocks(blocks: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -341,10 +371,10 @@ def _cell(
 ) -> Cell:
     printed = cell["printed"]
     place = {
-        "method": row["method"],
+        **{key: cell[key] for key in ("dataset", "labels", "method", "evaluate", "printed")},
         "kind": row["kind"],
-        "printed": printed,
-        **{key: column[key] for key in ("dataset", "labels", "metric", "evaluate", "unit")},
+        "metric": column["metric"],
+        "unit": column["unit"],
     }
     if row["kind"] == "quoted":
         return Cell(**place, verdict="", why="as printed" if printed else "nothing printed")
@@ -358,7 +388,7 @@ def _cell(
     runs = []
     for path, record in blocks:
         for run in record["runs"]:
-            scores = (run["metrics"] or {}).get(column["evaluate"]) or {}
+            scores = (run["metrics"] or {}).get(cell["evaluate"]) or {}
             value = scores.get(column["metric"])
             value = None if value is None else scale * value
             runs.append(_run(run, path) | {"value": value, "n_points": scores.get("n")})
@@ -367,7 +397,7 @@ def _cell(
     kept = [r["value"] for r in runs if r["value"] is not None and r["status"] == "ok"]
     n_failed = sum(run["status"] != "ok" for run in runs)
     if not values and not n_failed:
-        why = f"this method has no {column['metric']} on {column['evaluate']} points"
+        why = f"this method has no {column['metric']} on {cell['evaluate']} points"
         return Cell(**place, verdict="not run", why=why)
 
     n_points = min((run["n_points"] for run in runs if run["n_points"]), default=None)
@@ -443,16 +473,12 @@ def _remarks(
     column: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[str]]:
     """What a column's header has to say about its data and size, and the notes that explain it."""
-    scaled = _unique(
-        [
-            *_scaled_down(column["scaled_down"]),
-            *(s for r in records for s in _scaled_down(r["spec"].get("scaled_down") or [])),
-        ]
-    )
+    smaller = (what for r in records for what in r["spec"].get("scaled_down") or [])
+    scaled = _scaled_down(_unique([*column["scaled_down"], *smaller]))
     other = _unique(reason for r in records for reason in r["data"]["not_comparable"])
     notes = _unique(note for r in records for note in r["data"]["notes"])
     labels = ["scaled down"] * bool(scaled) + ["not the paper's data"] * bool(other)
-    return {"labels": labels, "notes": _unique([*scaled, *other, *notes])}
+    return {"labels": labels, "notes": _unique([*column["notes"], *scaled, *other, *notes])}
 
 
 def _unique(texts: Iterable[str]) -> list[str]:
@@ -645,8 +671,6 @@ def _caption(table: Table) -> str:
 def _legend(table: Table) -> str:
     """One line that says how to read the table."""
     spec = table.spec
-    if spec["planned"]:
-        return f"Printed numbers alone; our runs are planned: {spec['planned']}."
     if _units(table) == {"none"}:
         return (
             "Chosen by accuracy on validation points: classic methods choose for each run, neural "
@@ -662,6 +686,8 @@ def _legend(table: Table) -> str:
     legend = f"{spec['aggregate'].capitalize()} ± {spread[spec['spread']]} over n runs; {used}."
     if any(cell.printed for row in table.cells for cell in row):
         legend += " Verdicts: the rule in flowgmm/verdicts.py; higher and lower mean the number."
+    if spec["footnote"]:
+        legend += f" The paper's footnote: {spec['footnote']}"
     return legend
 
 

@@ -86,11 +86,12 @@ def _cells(table: Table, dataset: str, method: str) -> tuple[Cell, ...]:
     where = table.spec["name"]
     row = [cell for cells in table.cells for cell in cells if cell.method == method]
     if not row:
-        raise nearest(method, [r["method"] for r in table.spec["rows"]], "method", where)
+        known = dict.fromkeys(cell.method for cells in table.cells for cell in cells)
+        raise nearest(method, known, "method", where)
     found = tuple(c for c in row if dataset in (c.dataset, f"{c.dataset}/{c.labels}"))
     if not found:
-        known = {c.dataset for c in row} | {f"{c.dataset}/{c.labels}" for c in row}
-        raise nearest(dataset, sorted(known), "dataset", where)
+        places = {c.dataset for c in row} | {f"{c.dataset}/{c.labels}" for c in row}
+        raise nearest(dataset, sorted(places), "dataset", where)
     return found
 
 

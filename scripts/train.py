@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 from flowgmm.runs import run
-from flowgmm.script import Progress, run_script
+from flowgmm.script import Progress, keep_freed_memory, run_script
 
 
 def main(options: argparse.Namespace) -> None:
+    keep_freed_memory()
     spec = json.loads(options.spec)
     splits = dict(zip(sorted(set(spec["splits"])), map(Path, options.splits), strict=True))
     name = f"{spec['dataset']}/{spec['labels']} {spec['method']}"

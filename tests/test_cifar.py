@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
+from flowgmm.config import load as load_config
 from flowgmm.datasets import cifar, dataset_spec, load
 from flowgmm.datasets.fetch import absent
 from flowgmm.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-ENTRY = yaml.safe_load((ROOT / "config/datasets.yaml").read_text())["cifar10_efficientnet"]
+ENTRY = load_config(ROOT).datasets["cifar10_efficientnet"]
 ROWS, COLUMNS = 3, 4
 
 
@@ -72,6 +72,27 @@ def test_the_same_images_from_either(write, batches, tmp_path):
     last = np.frombuffer(batches["test_batch"], np.uint8).reshape(-1, 3073)
     np.testing.assert_array_equal(data.test.reshape(12, -1), last[:, 1:])
     assert data.classes[3] == "cat" and len(data.classes) == 10
+
+
+def test_moved_test_images_are_the_last_training_images(batches, tmp_path):
+    write_archive(tmp_path, batches)
+    whole, parted = (
+        load(dataset_spec("cifar", ENTRY | {"options": options}, None), tmp_path)
+        for options in ({}, {"test_to_train": 5})
+    )
+    np.testing.assert_array_equal(parted.train[:60], whole.train)
+    moved, stay = parted.train[60:], parted.test
+    assert len(moved) == 5 and len(stay) == 7
+
+    def by_bytes(images, y):
+        return {image.tobytes(): label for image, label in zip(images, y, strict=True)}
+
+    both = by_bytes(moved, parted.y_train[60:]) | by_bytes(stay, parted.y_test)
+    assert both == by_bytes(whole.test, whole.y_test)
+    for count in (0, 12):
+        spec = dataset_spec("cifar", ENTRY | {"options": {"test_to_train": count}}, None)
+        with pytest.raises(UserError, match=f"test_to_train is {count}, but there are 12 test"):
+            load(spec, tmp_path)
 
 
 def member(name, kind=tarfile.REGTYPE, target=""):

@@ -98,6 +98,58 @@ def test_official_numbers() -> None:
     assert (moons["n_steps"], moons["lr"], moons["weight_decay"]) == (2001, 1e-4, 1e-2)
 
 
+def test_official_numbers_of_images() -> None:
+    """Spec 6: steps; spec 1.6c, 1.7 and 2.4: the rest."""
+    config, paper = load(ROOT, settings()), load(ROOT, settings(recipe="paper"))
+    steps = {
+        ("mnist", "100", "flowgmm_cons"): 90_003,
+        ("mnist", "600", "flowgmm_cons"): 54_000,
+        ("mnist", "1000", "flowgmm"): 93_000,
+        ("mnist", "1000", "flowgmm_em"): 93_000,
+        ("mnist", "3000", "flowgmm_cons"): 279_000,
+        ("mnist", "1000", "flowgmm_sup_nl"): 15_600,
+        ("mnist", "all", "flowgmm_sup_all"): 93_800,
+        ("svhn", "1000", "flowgmm_cons"): 31_000,
+        ("svhn", "all", "flowgmm_sup_all"): 114_500,
+        ("cifar10", "4000", "flowgmm_sup_nl"): 62_000,
+        ("cifar10_calibration", "all", "flowgmm_sup_all"): 78_200,
+    }
+    for recipe in (config, paper):
+        for place, n_steps in steps.items():
+            params = recipe.method_settings(Run(*place))["params"]
+            assert (params["n_steps"], params["n_epochs"]) == (n_steps, None), place
+            assert (params["weight_decay"], params["clip_norm"]) == (5e-5, 100.0), place
+            assert (params["optimizer"], params["schedule"]) == ("adam", "constant")
+            assert params["balance_weight"] == params["input_noise"] == 0
+            assert params["means"] == "random" and not params["learn_means"]
+    cifar10 = Run("cifar10", "4000", "flowgmm")
+    found = [c.method_settings(cifar10)["params"] for c in (config, paper)]
+    assert [params["n_steps"] for params in found] == [1501 * 125, 1000 * 125]
+    assert [params["lr"] for params in found] == [1e-4, 1e-3]
+    cons = config.method_settings(Run("mnist", "1000", "flowgmm_cons"))["params"]
+    assert cons["n_steps"] * cons["ramp_up"] == pytest.approx(31 * 100, abs=1)
+    assert (cons["label_weight"], cons["labelled_nll"]) == (3.0, "mixture")
+    sup = config.method_settings(Run("mnist", "1000", "flowgmm_sup_nl"))["params"]
+    assert sup["unlabelled_weight"] == sup["label_weight"] == sup["consistency_weight"] == 0
+
+
+def test_seeds_of_the_authors_splits() -> None:
+    config = load(ROOT, settings())
+    run = Run("mnist", "1000", "flowgmm")
+    jobs = config.jobs(run)
+    assert [(job.first, job.last) for job in jobs] == [(0, 0), (1, 1), (2, 2)]
+    specs = [config.split_spec("mnist", "1000", k) for k in range(3)]
+    assert [spec["seeds"]["labels"] for spec in specs] == [10, 11, 12]
+    assert len({spec["seeds"]["split"] for spec in specs}) == 3
+    assert config.split_spec("ag_news", "200", 0)["seeds"]["labels"] > 100
+
+
+def test_methods_without_a_way_to_take_images(copy: Path) -> None:
+    edit(copy, "tables.yaml", ["table_4", "rows"], ["flowgmm_cons", "knn"])
+    with pytest.raises(UserError, match=r"^knn takes no images, but mnist is of kind image; name"):
+        load(copy)
+
+
 def test_a_recipe_beats_the_one_it_extends_at_every_level() -> None:
     config = load(ROOT, settings(recipe="small"))
     params = config.method_settings(Run("ag_news", "200", "flowgmm"))["params"]
@@ -192,7 +244,7 @@ def test_a_mistake_in_any_file_is_one_line(copy: Path, file: str) -> None:
     ("keys", "value", "expected"),
     [
         (["all", "methods", "flowgm"], {}, "did you mean 'flowgmm'"),
-        (["all", "methods", "flowgmm", "params", "clip"], 1, "did you mean 'clip_norm'"),
+        (["all", "methods", "flowgmm", "params", "clip_nrm"], 1, "did you mean 'clip_norm'"),
         (["all", "methods", "knn", "tune", "n_neighbours"], [1], "did you mean 'n_neighbors'"),
         (["all", "methods", "mlp_dropout", "tune"], {"lr": ["x"]}, "'x', expected float"),
         (["all", "methods", "mlp_dropout", "tune"], {"lr": [1, 1.0]}, "non-unique elements"),
@@ -202,6 +254,8 @@ def test_a_mistake_in_any_file_is_one_line(copy: Path, file: str) -> None:
         (["all", "methods", "flowgmm", "params", "lr"], "fast", "'fast', expected float"),
         (["all", "methods", "flowgmm", "params", "n_init"], True, "True, expected int"),
         (["all", "methods", "pi_model", "params", "lr"], None, "None, expected float"),
+        (["kinds", "image", "evaluate"], ["test", "test_tempered"], "fits a temperature to val"),
+        (["label_sets", "mnist/all", "evaluate"], ["val", "test", "test_tempered"], "give the l"),
         (["all", "evaluate"], ["test"], "add val to `evaluate`"),
         (["all", "split"], {"nval": 1}, "did you mean 'n_val'"),
         (["datasets", "agnews"], {}, "did you mean 'ag_news'"),

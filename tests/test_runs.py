@@ -93,6 +93,44 @@ def test_outputs(spec: dict[str, Any], files: dict[str, Any], tmp_path: Path) ->
     assert not list((tmp_path / "checkpoints").glob("*"))
 
 
+@pytest.mark.parametrize("method", ["classic", "neural"])
+def test_tempering_changes_probabilities_and_nothing_else(
+    method: str, files: dict[str, Any], tmp_path: Path
+) -> None:
+    logistic = {"method": "lr", "neural": False, "params": {"C": 1.0}}
+    logistic |= {"estimator": "sklearn.linear_model.LogisticRegression"}
+    spec = MLP if method == "neural" else BASE | logistic
+    files["arrays"]["y_train"][::7] = 1 - files["arrays"]["y_train"][::7]  # surer than it should be
+    write_tensors(files["features"], files["arrays"], files["meta"])
+    plain = run(spec, files, tmp_path / "plain")
+    record = run(spec | {"evaluate": ["val", "test", "test_tempered"]}, files, tmp_path / "out")
+    assert set(read_tensors(tmp_path / "out" / "predictions.safetensors")[0]) == {"val", "test"}
+    for before, entry in zip(plain["runs"], record["runs"], strict=True):
+        assert entry["metrics"]["test"] == before["metrics"]["test"]
+        tempered = entry["metrics"]["test_tempered"]
+        assert tempered["accuracy"] == entry["metrics"]["test"]["accuracy"]
+        assert tempered["class_nll"] != entry["metrics"]["test"]["class_nll"]
+        assert "temperature" not in before
+    # The temperature comes from the validation points alone.
+    files["arrays"]["y_test"] = 1 - files["arrays"]["y_test"]
+    write_tensors(files["features"], files["arrays"], files["meta"])
+    other = run(spec | {"evaluate": ["val", "test", "test_tempered"]}, files, tmp_path / "other")
+    temperatures = [[entry["temperature"] for entry in r["runs"]] for r in (record, other)]
+    assert temperatures[0] == temperatures[1]
+    assert temperatures[0][0] != temperatures[0][1]  # one for each seed
+
+
+def test_no_temperature_makes_the_impossible_likely(files: dict[str, Any], tmp_path: Path) -> None:
+    """One neighbour gives the other class probability 0."""
+    val = read_tensors(files["splits"][0])[0]["val"]
+    files["arrays"]["y_train"][val[0]] = 1 - files["arrays"]["y_train"][val[0]]
+    write_tensors(files["features"], files["arrays"], files["meta"])
+    spec = KNN | {"evaluate": ["val", "test", "test_tempered"]}
+    entry = run(spec, files, tmp_path / "out")["runs"][0]
+    assert (entry["status"], entry["temperature"]) == ("ok", None)
+    assert entry["metrics"]["test_tempered"] == {}
+
+
 def tune(spec: dict[str, Any], files: dict[str, Any], output: Path, **more: Any) -> dict[str, Any]:
     spec = spec | {"evaluate": ["val"], "candidate": {"lr": spec["params"]["lr"]}}
     place = (files["features"], files["splits"], output, output.parent / "checkpoints")

@@ -143,12 +143,12 @@ def test_every_printed_number_has_a_cell():
     assert cell_printed("table_2", "knn_label_spreading", 0) == "87.20 ± 1.10"
     assert cell_printed("table_7", "flowgmm", 0) == "0.82 ± 0.68"
     assert cell_printed("table_7", "flowgmm", 1) == "99.4 ± 1.1"
-    assert cell_printed("table_5", "flowgmm_temp", 2) == "0.444"
+    assert cell_printed("table_5", "flowgmm_temp", 3) == "0.444"
 
 
-def cell_printed(name, method, column):
+def cell_printed(name, paper, column):
     spec = spec_of(name)
-    row = [row["method"] for row in spec["rows"]].index(method)
+    row = [row.get("paper", row.get("method")) for row in spec["rows"]].index(paper)
     return spec["cells"][row][column]["printed"]["text"]
 
 
@@ -162,6 +162,9 @@ def test_mistakes_in_the_config_name_the_place():
     entry = TABLES["table_1"] | {"paper": "table_9"}
     with pytest.raises(UserError, match=r"paper_results.yaml has no table 'table_9' with results"):
         tables.table_spec("table_1", entry, PAPER, METHODS, recipe="official")
+    entry = TABLES["demo"] | {"extra_rows": [{"title": "ours"}]}
+    with pytest.raises(UserError, match=r"extra_rows: neither row 'ours' nor column 'digits"):
+        tables.table_spec("demo", entry, PAPER, METHODS, recipe="official")
     entry = {key: value for key, value in TABLES["demo"].items() if key != "metric"}
     with pytest.raises(UserError, match=r"demo: column 'digits, 50 labels' has no metric"):
         tables.table_spec("demo", entry, PAPER, METHODS, recipe="official")
@@ -218,15 +221,17 @@ def test_failed_seeds_are_shown_and_never_dropped(add_record):
 
 
 def test_what_is_not_run_says_why(add_record):
-    spec = spec_of("table_1", not_run={"hepmass/flowgmm": "data absent"})
+    spec = spec_of("table_1", not_run={"hepmass/20/flowgmm": "data absent"})
     table = tables.make_table(spec, [])
     assert cell_of(table, "flowgmm", 2).why == "data absent"
     assert {cell.verdict for row in table.cells for cell in row} == {"not run"}
-    planned = tables.make_table(spec_of("table_3"), [])
-    assert cell_of(planned, "flowgmm").why == "planned: image step"
-    markdown = tables.write(planned, "t")[1].read_text("utf-8")
+    spec = spec_of("table_3", not_run={"mnist/all/flowgmm_sup_all": "left out"})
+    images = tables.make_table(spec, [])
+    assert cell_of(images, "flowgmm_sup_all").why == "left out"
+    assert cell_of(images, "flowgmm").why == "no record was given"
+    markdown = tables.write(images, "t")[1].read_text("utf-8")
     assert "not run<br>paper 98.94" in markdown
-    assert "not run (planned: image step)" in markdown
+    assert "not run (left out)" in markdown
     # A density is not something that every method has.
     record = add_record("moons", "10", "flowgmm", [0.9])
     content = files.read_json(record)
@@ -237,6 +242,59 @@ def test_what_is_not_run_says_why(add_record):
         "not run",
         "this method has no nll on unlabelled points",
     )
+
+
+def test_a_row_may_have_a_label_set_of_its_own(add_record):
+    """The model with all labels beside those with 1000, in the column of the latter."""
+    notes = {"data": {"notes": ["as cropped"], "not_comparable": []}}
+    records = [
+        add_record("mnist", "all", "flowgmm_sup_all", [0.996] * 3, **notes),
+        add_record("mnist", "1000", "flowgmm", [0.989] * 3),
+    ]
+    small = {"mnist/all": ["20 steps"], "mnist/1000": ["40 steps"], "mnist/100": ["60 steps"]}
+    table = tables.make_table(spec_of("table_3", scaled_down=small), records)
+    assert (cell_of(table, "flowgmm_sup_all").labels, cell_of(table, "flowgmm").labels) == (
+        "all",
+        "1000",
+    )
+    assert cell_of(table, "flowgmm_sup_all").value == pytest.approx(99.6)
+    assert cell_of(table, "flowgmm_sup_all").verdict == "reproduced"
+    assert table.remarks[0]["notes"] == ["scaled down: 20 steps, 40 steps", "as cropped"]
+    with pytest.raises(UserError, match="mnist/1000/flowgmm_sup_all has no place in table_3"):
+        tables.make_table(
+            spec_of("table_3"), [add_record("mnist", "1000", "flowgmm_sup_all", [0.9])]
+        )
+
+
+def test_one_model_may_fill_two_rows(add_record):
+    """Table 5: the same runs before and after tempering; the model depends on the column."""
+    records = [
+        add_record("mnist", "1000", "flowgmm_sup_nl", [0.97, 0.98, 0.97]),
+        add_record("cifar10_calibration", "all", "flowgmm_sup_all", [0.89]),
+    ]
+    for path in records:
+        content = files.read_json(path)
+        for run in content["runs"]:
+            run["metrics"]["test_tempered"] = run["metrics"]["test"] | {"class_nll": 0.1}
+        files.write_json(path, content)
+    table = tables.make_table(spec_of("table_5"), records)
+    raw, tempered = table.cells
+    assert [cell.method for cell in raw] == ["flowgmm_sup_nl"] * 3 + ["flowgmm_sup_all"] * 3
+    assert [cell.method for cell in tempered] == [cell.method for cell in raw]
+    assert (raw[0].value, tempered[0].value) == (0.3, 0.1)
+    assert (raw[0].printed["text"], tempered[0].printed["text"]) == ("0.295", "0.094")
+    assert (raw[2].value, raw[2].printed) == (tempered[2].value, None)
+    csv_path, md_path, *_ = tables.write(table, "t")
+    assert "for the test" in md_path.read_text("utf-8")  # the columns' own notes
+    rows = list(csv.DictReader(io.StringIO(csv_path.read_text("utf-8"))))
+    kinds = {(r["dataset"], r["metric"], r["evaluate"]) for r in rows}
+    assert len(kinds) == len(rows) == 12
+
+
+def test_the_papers_footnote_is_shown():
+    table = tables.make_table(spec_of("table_4"), [])
+    assert "99.04 percent" in tables._markdown(table)
+    assert "footnote" not in tables._markdown(tables.make_table(spec_of("table_3"), []))
 
 
 def test_other_data_and_scaled_down_runs_are_never_compared(add_record):
@@ -269,7 +327,7 @@ def table_6(add_record):
     small = {"spec": {"scaled_down": ["60 steps"]}}
     four, lr = [0.8] * 4, {"lr": 3.0e-4}
     return tables.make_table(
-        spec_of("table_6", not_run={"miniboone/knn": "data absent"}),
+        spec_of("table_6", not_run={"miniboone/20/knn": "data absent"}),
         [
             add_record("ag_news", "200", "flowgmm", four, tuned=[lr] * 4),
             add_record("ag_news", "200", "pi_model", four, tuned=[lr | {"weight": 3.0}] * 4),
@@ -340,7 +398,7 @@ def table(add_record):
         add_record("ag_news", "200", method, [0.8 + 0.01 * i for i in range(n)])
         for method, n in [("knn", 1), ("flowgmm", 4), ("self_training", 1)]
     ]
-    return tables.make_table(spec_of("table_1", not_run={"yahoo/knn": "data absent"}), records)
+    return tables.make_table(spec_of("table_1", not_run={"yahoo/800/knn": "data absent"}), records)
 
 
 def test_csv_is_tidy(table):

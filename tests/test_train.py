@@ -219,11 +219,27 @@ METHODS = {
         random_state=seed,
     ),
     "mlp": lambda seed: DropoutMLPClassifier(8, n_steps=30, labelled_batch=5, random_state=seed),
+    # Batch statistics, augmentation and dequantisation, too.
+    "images": lambda seed: FlowGMMClassifier(
+        n_filters=4,
+        n_blocks=1,
+        crop_padding=1,
+        flip=True,
+        learn_weights=True,
+        labelled_batch=5,
+        unlabelled_batch=7,
+        sampling="shuffle_full",
+        labelled_in_unlabelled=False,
+        n_steps=30,
+        random_state=seed,
+    ),
 }
 
 
 def fit_moons(method, checkpoint=None, stop_at=None, seeds=(0, 1)):
     X, y = make_moons(60, noise=0.1, random_state=0)
+    if method == "images":
+        X = (32 * (np.tile(X, 8) + 3)).astype(np.uint8).reshape(60, 1, 4, 4)
     y[12:] = -1
     models = [METHODS[method](seed) for seed in seeds]
 

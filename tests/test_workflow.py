@@ -17,9 +17,6 @@ from flowgmm.files import read_json, read_tensors, sha256
 
 ROOT = Path(__file__).parents[1]
 PLANNED = (
-    "table_3",
-    "table_4",
-    "table_5",
     "figure_3",
     "figure_5",
     "figure_6",
@@ -27,6 +24,9 @@ PLANNED = (
 MADE = (
     "table_1",
     "table_2",
+    "table_3",
+    "table_4",
+    "table_5",
     "table_6",
     "table_7",
     "figure_1",
@@ -100,7 +100,6 @@ def test_targets_of_a_later_step_say_so(clone: Path) -> None:
     said = snakemake(clone, "--profile", "local", "--quiet", "rules", "--", *PLANNED)
     for name in PLANNED:
         assert f"{name}: its experiments are not run yet; they come with the" in said
-    assert (clone / "results" / "official" / "tables" / "table_3.md").exists()
     assert not (clone / "results" / "official" / "figures").exists()
 
 

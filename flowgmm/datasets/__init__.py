@@ -6,6 +6,7 @@ generates) and returns `Arrays`, or `Texts` or `Images` where an encoder has to 
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = [
     "Images",
     "Texts",
     "check",
+    "check_images",
     "dataset_spec",
     "drop_constant_columns",
     "finish",
@@ -40,8 +42,12 @@ LOADERS = {
     "miniboone": "flowgmm.datasets.uci:load_miniboone",
     "table": "flowgmm.datasets.table:load_table",
     "arrays": "flowgmm.datasets.arrays:load_arrays",
+    "idx": "flowgmm.datasets.idx:load_idx",
+    "notmnist": "flowgmm.datasets.notmnist:load_notmnist",
+    "svhn": "flowgmm.datasets.svhn:load_svhn",
     "cifar10": "flowgmm.datasets.cifar:load_cifar10",
     "surrogate": "flowgmm.datasets.surrogate:load_surrogate",
+    "surrogate_images": "flowgmm.datasets.surrogate:load_surrogate_images",
 }
 
 
@@ -88,7 +94,7 @@ class Images:
     """A dataset as images; the fields mean what they mean in `Arrays`.
 
     Attributes:
-        train, test: Shape (N, 3, height, width) uint8: red, green, blue.
+        train, test: Shape (N, C, height, width) uint8; C is 1 (grey) or 3 (red, green, blue).
     """
 
     train: np.ndarray
@@ -133,7 +139,7 @@ def dataset_spec(
             spec.pop(key, None)
         reason = f"surrogate data, generated in place of {entry['title']}"
         return spec | {
-            "loader": "surrogate",
+            "loader": "surrogate_images" if "images" in entry["surrogate"] else "surrogate",
             "options": dict(entry["surrogate"]),
             "files": {},
             "notes": [],
@@ -195,24 +201,39 @@ def prepare(spec: Mapping[str, Any], raw: Path) -> tuple[dict[str, np.ndarray], 
         UserError: If the data do not meet the contract.
     """
     data = load(spec, raw)
-    if not isinstance(data, Arrays):
+    if isinstance(data, Texts) or (isinstance(data, Images) and spec["kind"] != "image"):
         raise UserError(
             f"dataset {spec['dataset']!r} needs an encoder; make its features with the rule embed"
+        )
+    if isinstance(data, Arrays) and spec["kind"] == "image":
+        raise UserError(
+            f"dataset {spec['dataset']!r} is of kind image, but its loader "
+            f"{spec['loader']!r} gives a table; correct `kind` or `loader`"
         )
     return finish(spec, data, raw)
 
 
 def finish(
-    spec: Mapping[str, Any], data: Arrays, raw: Path, not_comparable: list[str] | None = None
+    spec: Mapping[str, Any],
+    data: Arrays | Images,
+    raw: Path,
+    not_comparable: list[str] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Drop constant columns if told to, check the contract, and give the features file's parts."""
-    if spec.get("drop_constant", False):
-        data = drop_constant_columns(data)
-    check(data, spec["dataset"], rows=spec.get("rows"), columns=spec.get("columns"))
+    expected = {"rows": spec.get("rows"), "columns": spec.get("columns")}
+    if isinstance(data, Images):
+        check_images(data, spec["dataset"], **expected)
+        X_train, X_test = data.train, data.test
+    else:
+        if spec.get("drop_constant", False):
+            data = drop_constant_columns(data)
+        check(data, spec["dataset"], **expected)
+        X_train = np.asarray(data.X_train, np.float32)
+        X_test = np.asarray(data.X_test, np.float32)
     arrays: dict[str, np.ndarray] = {
-        "X_train": np.asarray(data.X_train, np.float32),
+        "X_train": X_train,
         "y_train": np.asarray(data.y_train, np.int64),
-        "X_test": np.asarray(data.X_test, np.float32),
+        "X_test": X_test,
         "y_test": np.asarray(data.y_test, np.int64),
     }
     meta = {
@@ -253,7 +274,7 @@ def check(
     rows: Mapping[str, int] | None = None,
     columns: int | None = None,
 ) -> None:
-    """The contract of every dataset, whatever its source.
+    """The contract of every table, whatever its source.
 
     Arguments:
         data: What the loader returned.
@@ -265,18 +286,74 @@ def check(
         UserError: If rows or columns are miscounted, a value is not finite, a column is constant,
             a label lies outside the classes, or a class is missing from the training part.
     """
-    where = f"dataset {dataset!r}"
-    n_classes, width = len(data.classes), data.X_train.shape[1]
-    if n_classes < 2:
-        raise UserError(
-            f"{where}: {n_classes} class ({_some(data.classes)}); at least 2 are needed"
-        )
+    where, width = f"dataset {dataset!r}", data.X_train.shape[1]
     if columns is not None and width != columns:
         raise UserError(
             f"{where}: expected {columns} feature columns, got {width}; did the raw file change, "
             "or an option of the loader?"
         )
     parts = {"train": (data.X_train, data.y_train), "test": (data.X_test, data.y_test)}
+    _check_rows(parts, data.classes, rows, where)
+    for part, (X, _) in parts.items():
+        if X.shape[1] != width:
+            raise UserError(
+                f"{where}: {part} part has {X.shape[1]} columns, the training part {width}; "
+                "correct the file"
+            )
+        noise = _noise(data) if part == "train" else None
+        _check_values(X, _names(data), f"{where}, {part} part", noise)
+
+
+def check_images(
+    data: Images,
+    dataset: str,
+    rows: Mapping[str, int] | None = None,
+    columns: int | None = None,
+) -> None:
+    """The contract of every set of images.
+
+    Arguments:
+        data: What the loader returned.
+        dataset: Name, for messages.
+        rows: Expected rows of ``train`` and ``test``; None: any.
+        columns: Expected values of an image, C x H x W; None: any.
+
+    Raises:
+        UserError: If images are not uint8 of one shape, 1 or 3 channels of even height and width
+            (the flow squeezes 2 x 2 pixels), rows or values are miscounted, a label lies outside
+            the classes, or a class is missing from the training part.
+    """
+    where = f"dataset {dataset!r}"
+    parts = {"train": (data.train, data.y_train), "test": (data.test, data.y_test)}
+    for part, (X, _) in parts.items():
+        even = X.ndim == 4 and X.shape[1] in (1, 3) and min(X.shape[2:]) > 0
+        if X.dtype != np.uint8 or not even or any(side % 2 for side in X.shape[2:]):
+            raise UserError(
+                f"{where}: {part} part is {X.dtype} of shape {X.shape}; expected uint8 of shape "
+                "(images, 1 or 3 channels, height, width), both even; correct the loader or crop "
+                "the images"
+            )
+        if X.shape[1:] != data.train.shape[1:]:
+            raise UserError(
+                f"{where}: images have shape {X.shape[1:]} in the {part} part, "
+                f"{data.train.shape[1:]} in the training part; make them equal"
+            )
+    if columns is not None and (values := math.prod(data.train.shape[1:])) != columns:
+        raise UserError(
+            f"{where}: expected {columns} values an image, got {values}; did the raw file change?"
+        )
+    _check_rows(parts, data.classes, rows, where)
+
+
+def _check_rows(
+    parts: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    classes: list[str],
+    rows: Mapping[str, int] | None,
+    where: str,
+) -> None:
+    """Expected numbers of rows, labels inside at least two classes, each there in training."""
+    if len(classes) < 2:
+        raise UserError(f"{where}: {len(classes)} class ({_some(classes)}); at least 2 are needed")
     for part, (X, y) in parts.items():
         expected = (rows or {}).get(part)
         if expected is not None and len(X) != expected:
@@ -284,30 +361,27 @@ def check(
                 f"{where}: expected {expected} rows in the {part} part, got {len(X)}; did the raw "
                 "file change? Otherwise correct `rows` in config/datasets.yaml"
             )
-        if not len(X) == len(y) > 0 or X.shape[1] != width:
+        if not len(X) == len(y) > 0:
             raise UserError(
                 f"{where}: {part} part has shape {X.shape} with {len(y)} labels; expected "
-                f"at least one row of {width} columns and one label a row"
+                "at least one row and one label a row"
             )
-        noise = _noise(data) if part == "train" else None
-        _check_values(X, y, _names(data), n_classes, f"{where}, {part} part", noise)
-    missing = sorted(set(range(n_classes)) - set(data.y_train.tolist()))
+        lowest = -1 if part == "train" else 0
+        if outside := sorted(set(np.unique(y).tolist()) - set(range(lowest, len(classes)))):
+            raise UserError(
+                f"{where}, {part} part: label {_some(outside)} outside the classes "
+                f"0..{len(classes) - 1}; correct the file or the list `classes`"
+            )
+    missing = sorted(set(range(len(classes))) - set(parts["train"][1].tolist()))
     if missing:
         raise UserError(
-            f"{where}: no training point of class {_some([data.classes[k] for k in missing])}; "
+            f"{where}: no training point of class {_some([classes[k] for k in missing])}; "
             "take the class out of `classes` or correct the file"
         )
 
 
-def _check_values(
-    X: np.ndarray,
-    y: np.ndarray,
-    names: list[str],
-    n_classes: int,
-    where: str,
-    noise: float | None,
-) -> None:
-    """Finite features, in training (`noise` given) none constant, and labels inside the classes."""
+def _check_values(X: np.ndarray, names: list[str], where: str, noise: float | None) -> None:
+    """Finite features, in training (`noise` given) none constant."""
     import pandas as pd
     import pandera.pandas as pa
 
@@ -315,8 +389,6 @@ def _check_values(
     finite = pa.Check(lambda x: bool(np.isfinite(x).all()), name="finite", ignore_na=False)
     varied = pa.Check(lambda x: bool(x.max() > x.min() + noise), name="varied", ignore_na=False)
     feature = pa.Column(None, [finite, varied] if noise is not None else [finite], nullable=True)
-    lowest = 0 if noise is None else -1
-    label = pa.Column(None, pa.Check.in_range(lowest, n_classes - 1), nullable=False)
     frame = pd.DataFrame(X, columns=names, copy=False)
     try:
         pa.DataFrameSchema(dict.fromkeys(names, feature)).validate(frame, lazy=True)
@@ -329,14 +401,6 @@ def _check_values(
             if len(bad := found.loc[found["check"] == test, "column"].tolist()):
                 raise UserError(f"{where}: column {_some(bad)}: {text}; {remedy}") from None
         raise
-    try:
-        pa.DataFrameSchema({"label": label}).validate(pd.DataFrame({"label": y}))
-    except pa.errors.SchemaError:
-        outside = sorted(set(np.asarray(y).tolist()) - set(range(lowest, n_classes)))
-        raise UserError(
-            f"{where}: label {_some(outside)} outside the classes 0..{n_classes - 1}; "
-            "correct the file or the list `classes`"
-        ) from None
 
 
 def _noise(data: Arrays) -> float:

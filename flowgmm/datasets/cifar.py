@@ -1,13 +1,12 @@
 """CIFAR-10, from the official archive or from lossless pictures of the same bytes."""
 
 import hashlib
-import tarfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from flowgmm.datasets import Images
+from flowgmm.datasets.images import archive_files, move_test_images
 from flowgmm.errors import UserError
 from flowgmm.files import read_json
 
@@ -33,11 +32,14 @@ MD5 = {
 BYTES = 10_000 * ROW
 
 
-def load_cifar10(raw: Path) -> Images:
+def load_cifar10(raw: Path, *, test_to_train: int | None = None, seed: int = 0) -> Images:
     """Read the six batches and check each against its official checksum.
 
     Arguments:
         raw: Folder with `cifar-10-binary.tar.gz`, or with a picture of every batch and labels.json.
+        test_to_train: Test images, drawn at random, that are moved to the end of the training part
+            (D34); None: none.
+        seed: Number of that draw.
 
     Raises:
         UserError: If a file is absent or damaged, or a batch is not the official one.
@@ -58,31 +60,21 @@ def load_cifar10(raw: Path) -> Images:
         parts.append(np.frombuffer(batches.pop(name), np.uint8).reshape(-1, ROW))
     images = [part[:, 1:].reshape(-1, 3, SIDE, SIDE) for part in parts]
     labels = [part[:, 0].astype(np.int64) for part in parts]
-    return Images(
+    data = Images(
         np.concatenate(images[:-1]),
         np.concatenate(labels[:-1]),
         images[-1].copy(),
         labels[-1],
         list(CLASSES),
     )
+    return data if test_to_train is None else move_test_images(data, test_to_train, seed)
 
 
 def _from_archive(path: Path) -> dict[str, bytes]:
-    """The batches by name. Members are read, never unpacked, so none can climb out of a folder."""
+    """The batches by name."""
     wanted = {f"{FOLDER}/{name}.bin": name for name in MD5}
-    batches = {}
-    try:
-        with tarfile.open(path, "r|gz") as archive:
-            for member in archive:
-                if member.name in wanted and member.isfile() and member.size == BYTES:
-                    content = archive.extractfile(member)
-                    if content is not None:  # never, of a file
-                        batches[wanted[member.name]] = content.read()
-    except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
-        raise UserError(
-            f"{path} is cut off or damaged ({error}); delete it and fetch it again"
-        ) from error
-    return batches
+    files = archive_files(path, lambda member: member.name in wanted and member.size == BYTES)
+    return {wanted[name]: content for name, content in files}
 
 
 def _from_pictures(raw: Path) -> dict[str, bytes]:

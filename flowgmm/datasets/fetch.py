@@ -21,9 +21,9 @@ def resolve(
 ) -> tuple[dict[str, dict[str, Any]], list[str], list[str]]:
     """The files that a dataset is made of, given the mirror.
 
-    Where the mirror lacks a file but has one of its `alternatives`, that one takes the file's
-    place, under the file's name. Before that, where it lacks a file but has all files of one of
-    the entry's `alternative_files`, these are the dataset's files.
+    Where the mirror lacks a file but has one of its `alternatives`, or this machine has one with a
+    `path`, that one takes the file's place, under the file's name. Before that, where it lacks a
+    file but has all files of one of the entry's `alternative_files`, these are the dataset's files.
 
     Arguments:
         entry: Entry of `config/datasets.yaml`.
@@ -37,18 +37,19 @@ def resolve(
         UserError: If the mirror is not a folder.
     """
     _check_mirror(mirror)
-    files, notes, reasons = {}, [], []
+    files: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
+    reasons: list[str] = []
     sets = [entry.get("files", {}), *entry.get("alternative_files", [])]
-    whole = (s for s in sets if mirror and all(_mirrored(file, mirror) for file in s.values()))
+    whole = (s for s in sets if mirror and all(_there(file, mirror) for file in s.values()))
     for name, declared in next(whole, sets[0]).items():
         file = {key: value for key, value in declared.items() if key != "alternatives"}
-        if mirror is not None and not _mirrored(file, mirror):
-            for alternative in declared.get("alternatives", []):
-                if _mirrored(alternative, mirror):
-                    file = dict(alternative)
-                    notes.append(file.pop("note"))
-                    reasons.append(file.pop("not_comparable"))
-                    break
+        if mirror is not None and not _there(file, mirror):
+            stand_ins = declared.get("alternatives", [])
+            file = next((dict(other) for other in stand_ins if _there(other, mirror)), file)
+        for key, said in (("note", notes), ("not_comparable", reasons)):
+            if key in file:
+                said.append(file.pop(key))
         files[name] = file
     return files, notes, reasons
 
@@ -68,7 +69,7 @@ def absent(entry: Mapping[str, Any], mirror: Path | None) -> str | None:
             continue
         if mirror is None and not file.get("url"):
             return f"{name} has no URL; set `mirror` to a folder that has {file['mirror']}"
-        if mirror is not None and not _mirrored(file, mirror):
+        if mirror is not None and not _there(file, mirror):
             return f"data absent: the mirror lacks {file['mirror']}"
     return None
 
@@ -128,7 +129,10 @@ def _check_mirror(mirror: Path | None) -> None:
         )
 
 
-def _mirrored(file: Mapping[str, Any], mirror: Path) -> bool:
+def _there(file: Mapping[str, Any], mirror: Path) -> bool:
+    """Whether the mirror has a file, or this machine one of a `path`."""
+    if "path" in file:
+        return Path(file["path"]).is_file()
     return "mirror" in file and (mirror / file["mirror"]).is_file()
 
 

@@ -1,13 +1,16 @@
 """Generated data in place of data that cannot be had, for tests and demonstrations."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from flowgmm.datasets import Arrays
+from flowgmm.datasets import Arrays, Images
+from flowgmm.datasets.images import keep_shares, move_test_images
 from flowgmm.seeds import derive
 
-__all__ = ["load_surrogate"]
+__all__ = ["load_surrogate", "load_surrogate_images"]
 
 # Points on which the Bayes accuracy is tuned.
 _N_TUNING = 10_000
@@ -56,6 +59,56 @@ def load_surrogate(
     classes = [f"class {k}" for k in range(n_classes)]
     notes = [f"generated; the best possible accuracy is about {100 * bayes_accuracy:.0f} %"]
     return Arrays(X[:n_train], y[:n_train], X[n_train:], y[n_train:], classes, notes)
+
+
+def load_surrogate_images(
+    raw: Path,
+    *,
+    images: Literal["digits"],
+    channels: int,
+    invert: bool = False,
+    transpose: bool = False,
+    keep: Sequence[float] | None = None,
+    test_to_train: int | None = None,
+    n_test: int = 500,
+    seed: int = 0,
+) -> Images:
+    """scikit-learn's 1797 digits of 8 x 8 pixels and 17 greys, spread over 0..255.
+
+    Arguments:
+        raw: Unused; nothing is fetched.
+        images: Which set; there is one.
+        channels: Number of equal channels.
+        invert: Whether white becomes black, which makes another distribution of them.
+        transpose: Whether rows become columns, which makes a third.
+        keep: Share of each class of the training part that is kept; None: all.
+        test_to_train: Test images moved to the end of the training part; None: none.
+        n_test: Images of the test part, by class.
+        seed: Number of the draws.
+
+    Source: spec 6.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    X = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    X = 255 - X if invert else X
+    X = X.swapaxes(1, 2) if transpose else X
+    X = np.repeat(X[:, None], channels, axis=1)
+    train, test, y_train, y_test = train_test_split(
+        X,
+        bunch.target,
+        test_size=n_test,
+        stratify=bunch.target,
+        random_state=derive(images, seed, "split"),
+    )
+    classes = [str(name) for name in bunch.target_names]
+    notes = ["scikit-learn's digits of 8 x 8 pixels"]
+    data = Images(train, y_train, test, y_test, classes, notes)
+    if keep is not None:
+        data = keep_shares(data, keep, seed)
+    return data if test_to_train is None else move_test_images(data, test_to_train, seed)
 
 
 def _draw(

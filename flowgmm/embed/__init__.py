@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.datasets import Arrays, Texts, finish, load
+from flowgmm.datasets import Arrays, Images, Texts, finish, load
 from flowgmm.embed.cache import Progress
 from flowgmm.embed.image import deviation, embed_images, native_resolution
 from flowgmm.embed.text import PACKAGED, PAPER_TEXT_ENCODER, embed_texts
@@ -36,6 +36,11 @@ def embed_dataset(
     data = load(spec, raw)
     if isinstance(data, Arrays):
         raise UserError(f"dataset {spec['dataset']!r} needs no encoder; use the rule prepare_data")
+    if isinstance(data, Images) and (n_channels := data.train.shape[1]) != 3:
+        raise UserError(
+            f"dataset {spec['dataset']!r}: images have {n_channels} channel, an encoder takes 3 "
+            "(red, green, blue); use `kind: image`"
+        )
     encoder, embedding = spec["encoder"], spec.get("embedding", {})
     name, options = Path(encoder).name, {"progress": progress, **embedding}
     vectors, notes, reasons = {}, list(data.notes), []

@@ -34,7 +34,7 @@ FIGURE_FORMATS = ["png", "pdf"]
 TABLES = [name for name in project.tables if name.startswith("table_")]
 PLANNED = {
     name: entry["planned"]
-    for name, entry in (project.tables | project.figures).items()
+    for name, entry in project.figures.items()
     if "planned" in entry
 }
 FIGURES = [name for name in project.figures if name not in PLANNED]
@@ -49,11 +49,6 @@ def one_of(names):
 def dataset_of(features):
     """The dataset whose features these are."""
     return FEATURES[features]
-
-
-def raw_folder(features):
-    """Where the dataset's raw files are."""
-    return f"results/raw/{dataset_of(features)}"
 
 
 def as_json(spec):

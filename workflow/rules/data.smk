@@ -23,7 +23,7 @@ rule fetch:
 
 rule prepare_data:
     input:
-        raw=lambda w: list(project.raw_files(dataset_of(w.features))),
+        raw=lambda w: project.raw_inputs(dataset_of(w.features)),
     output:
         "results/features/{features}.safetensors",
     log:
@@ -39,7 +39,7 @@ rule prepare_data:
         runtime=60,
     params:
         spec=lambda w: as_json(project.features_spec(dataset_of(w.features))),
-        raw=lambda w: raw_folder(w.features),
+        raw=lambda w: project.raw_folder(dataset_of(w.features)),
     shell:
         "python scripts/prepare.py --spec {params.spec:q} --raw {params.raw:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"
@@ -47,7 +47,7 @@ rule prepare_data:
 
 rule embed:
     input:
-        raw=lambda w: list(project.raw_files(dataset_of(w.features))),
+        raw=lambda w: project.raw_inputs(dataset_of(w.features)),
     output:
         "results/features/{features}.safetensors",
     log:
@@ -65,7 +65,7 @@ rule embed:
         runtime=lambda w, attempt: 480 * attempt,
     params:
         spec=lambda w: as_json(project.features_spec(dataset_of(w.features))),
-        raw=lambda w: raw_folder(w.features),
+        raw=lambda w: project.raw_folder(dataset_of(w.features)),
         # Finished parts of an interrupted embedding; outputs are deleted before a rerun.
         cache="results/cache/embed",
     # Passive: threads that wait leave the cores to other jobs; beside some, that is 5 times as fast.
