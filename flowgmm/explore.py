@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from flowgmm.errors import UserError
-from flowgmm.files import read_json, read_tensors
+from flowgmm.files import read_json, read_tensors, sha256
 
 if TYPE_CHECKING:
+    from flowgmm.image_flow import ImageFlow
     from flowgmm.methods.flow_gmm import FlowGMMClassifier
 
 __all__ = ["Explorer", "Feature", "Server", "page"]
@@ -108,6 +109,7 @@ class Explorer:
                 f"{X.shape[1:]}; give the features file of its data set as --features"
             )
         self.model, self.X, self.y, self.names, self.title = model, X, y, names, title
+        self.pixels = model.preprocess_
         # A run's classes are places in the names; a model of one's own may have names themselves.
         self.known = [
             names[k] if isinstance(k, int) and 0 <= k < len(names) else str(k)
@@ -115,7 +117,7 @@ class Explorer:
         ]
         # On the device for good: the estimator's own comes back to the CPU after every call.
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.flow = copy.deepcopy(model.model_.flow).to(self.device)
+        self.flow: ImageFlow = copy.deepcopy(model._image_flow()).to(self.device)
         # A move of the slider needs only the way back from a layer; the ways there are kept.
         self._state = functools.lru_cache(maxsize=32)(self._run)
         # Classes are asked for one by one, of images that were just made.
@@ -129,7 +131,7 @@ class Explorer:
 
         Arguments:
             path: model.safetensors; beside it, if the workflow made it, record.json.
-            features: Features file with test images; None: the one of the run's data set.
+            features: Features file with test images; None: the one that the run learnt from.
             seed: Which of the run's seeds (without a record: place in the file); None: the first
                 that did not fail.
 
@@ -159,8 +161,14 @@ class Explorer:
                     "give its features file as --features"
                 )
             # results/{recipe}/runs/{dataset}/{labels}/{method}/seeds-a-b/model.safetensors
-            results = path.resolve().parents[6]
-            features = results / "features" / f"{record['dataset']}.safetensors"
+            folder = path.resolve().parents[6] / "features"
+            names = folder.glob(f"{record['dataset']}*.safetensors")
+            features = next((f for f in names if sha256(f) == record["hashes"]["features"]), None)
+            if features is None:
+                raise UserError(
+                    f"no file in {folder} is the one that {path} learnt from; "
+                    "give a features file as --features"
+                )
         arrays, meta = read_tensors(features, ["X_test", "y_test"])
         model = models[seeds.index(chosen)].set_params(device="auto")
         names = [str(name) for name in meta["classes"]]
@@ -192,7 +200,7 @@ class Explorer:
         """Neighbouring test images as the flow sees them, uint8, shape (N, C, h, w)."""
         start = _integer(question, "start", len(self.X))
         n = _integer(question, "n", 101)
-        return self.model.preprocess_.lead(self.X[start : start + n])
+        return self.pixels.lead(self.X[start : start + n])
 
     def frame(self, question: Mapping[str, Any]) -> np.ndarray:
         """The images whose feature differs, uint8, shape (N, C, h, w)."""
@@ -203,7 +211,7 @@ class Explorer:
         feature = self.parse(question)
         which = _integer(question, "which", len(feature.images))
         # The estimator averages over blocks of pixels, which leaves these as they are.
-        pool = self.model.preprocess_.pool
+        pool = self.pixels.pool
         after = self.changed(feature)[which].repeat(pool, axis=1).repeat(pool, axis=2)
         return {"before": self._before(feature.images[which]), "after": self._best(after)}
 
@@ -238,7 +246,7 @@ class Explorer:
             images = self.flow.back(h, factored, feature.layer)[0][0].cpu().numpy()
         if not np.isfinite(images).all():
             raise ValueError(f"alpha={feature.alpha:g} leaves the numbers; choose a smaller one")
-        return self.model.preprocess_.join(images, images[:0])
+        return self.pixels.join(images, images[:0])
 
     def _run(self, images: tuple[int, ...], layer: int) -> tuple[Any, list[Any]]:
         """What the first steps make of images, and what they factored out."""
@@ -246,7 +254,7 @@ class Explorer:
 
         from flowgmm.methods.neural import as_inputs
 
-        lead = torch.as_tensor(self.model.preprocess_.lead(self.X[list(images)]))
+        lead = torch.as_tensor(self.pixels.lead(self.X[list(images)]))
         with torch.inference_mode():
             inputs = as_inputs(lead.to(self.device), self.flow)[None]
             h, factored, _ = self.flow.run(inputs, layer)
@@ -276,7 +284,7 @@ class Explorer:
             raise ValueError(f"images={images!r} is not a list of 1 to {MOST_IMAGES} rows")
         rows = tuple(_integer({"image": image}, "image", len(self.X)) for image in images)
         layer, channel = self._layer_and_channel(question)
-        alpha = question.get("alpha")
+        alpha: Any = question.get("alpha")
         if type(alpha) not in (int, float) or not abs(alpha) <= MOST_ALPHA:
             raise ValueError(f"alpha={alpha!r} is not a number in +-{MOST_ALPHA:g}")
         position = question.get("position")

@@ -21,7 +21,7 @@ from flowgmm import FlowGMMClassifier, explore
 from flowgmm.cli import app
 from flowgmm.errors import UserError
 from flowgmm.explore import Explorer, Server
-from flowgmm.files import write_json, write_tensors
+from flowgmm.files import read_json, sha256, write_json, write_tensors
 
 NAMES = [f"digit {k}" for k in range(10)]
 FRAME = {"images": [3, 0], "layer": 3, "channel": 0, "alpha": 1.5, "position": None}
@@ -38,10 +38,17 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     results = tmp_path_factory.mktemp("project") / "results"
     folder = results / "smoke" / "runs" / "mnist" / "100" / "flowgmm" / "seeds-4-5"
     FlowGMMClassifier.save_stack(folder / "model.safetensors", models)
-    record = {"dataset": "mnist", "labels": "100", "method": "flowgmm", "recipe": "smoke"}
-    write_json(folder / "record.json", record | {"seeds": [4, 5]})
-    features = results / "features" / "mnist.safetensors"
+    record: dict[str, Any] = {
+        "dataset": "mnist",
+        "labels": "100",
+        "method": "flowgmm",
+        "recipe": "smoke",
+    }
+    features = results / "features" / "mnist-surrogate.safetensors"
     write_tensors(features, {"X_test": X[:12], "y_test": y[:12]}, {"classes": NAMES})
+    write_tensors(features.with_name("mnist.safetensors"), {"X_test": X}, {"classes": NAMES})
+    record |= {"seeds": [4, 5], "hashes": {"features": sha256(features)}}
+    write_json(folder / "record.json", record)
     return SimpleNamespace(
         X=X, y=y, models=models, path=folder / "model.safetensors", features=features
     )
@@ -205,11 +212,16 @@ def mistakes(digits: SimpleNamespace, folder: Path) -> dict[str, tuple[list[Any]
     X = digits.X[:, 0, 0].astype(np.float32)
     FlowGMMClassifier(n_steps=2, hidden_size=4).fit(X, digits.y).save(vectors)
     digits.models[0].save(alone)
+    moved = folder / "a" / "b" / "c" / "d" / "e" / "model.safetensors"
+    digits.models[0].save(moved)
+    record = read_json(digits.path.with_name("record.json")) | {"seeds": [0]}
+    write_json(moved.with_name("record.json"), record)
     return {
         "seed": ([digits.path, "--seed", 6], "seed 6 is not among the sound ones"),
         "shape": ([digits.path, "--features", wrong], "the features file has (1, 8, 16)"),
         "absent": ([folder / "none.safetensors"], "is not there"),
         "no record": ([alone], "give its features file as --features"),
+        "moved": ([moved], "is the one that"),
         "vectors": ([vectors, "--features", wrong], "was fitted to vectors"),
     }
 
