@@ -471,17 +471,14 @@ def panels_of(found):
 def test_figures_draw_what_was_found_and_say_what_was_not(data, tmp_path):
     for function, content in panels_of(run_all(data, tmp_path)).items():
         figure = figures.make_figure(function, content, ["scaled down: a"])
-        paths = figures.save(figure, tmp_path / function)
-        again = figures.save(
-            figures.make_figure(function, content, ["scaled down: a"]), tmp_path / "b"
-        )
-        assert paths[0].read_bytes() == again[0].read_bytes()
+        figure.canvas.draw()
+        assert figure.get_supxlabel() == "scaled down: a"
         missing = [findings.Found({"status": "not run", "reason": "data absent"}, {})] * len(
             content
         )
         figure = figures.make_figure(function, missing)
         words = [text.get_text() for ax in figure.axes for text in ax.texts]
-        assert "not run: data absent" in words
+        assert words.count("not run: data absent") >= len(content)
         plt.close("all")
 
 
