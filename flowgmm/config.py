@@ -35,7 +35,7 @@ __all__ = [
 NAME = re.compile(r"[A-Za-z0-9_.]+")
 # Where a data set of an unusual kind brings its own rules.
 RULES = Path("workflow", "rules", "datasets")
-FILES = ("datasets", "methods", "tables", "figures", "paper_results")
+FILES = ("datasets", "methods", "tables", "figures", "analyses", "paper_results")
 # Parameters of `draw_split` that the config does not set.
 FIXED = ("y_train", "split_seed", "labels_seed")
 # Seed of the first of the authors' splits of images (spec 2.4).
@@ -285,7 +285,7 @@ class Config:
     Attributes:
         root: Folder that holds `config/` and `workflow/`.
         settings: `config/config.yaml` with the command line's changes.
-        datasets, methods, tables, figures, paper_results: The files of these names.
+        datasets, methods, tables, figures, analyses, paper_results: The files of these names.
         recipes: The recipe and what it extends, the oldest first.
     """
 
@@ -295,6 +295,7 @@ class Config:
     methods: dict[str, Any]
     tables: dict[str, Any]
     figures: dict[str, Any]
+    analyses: dict[str, Any]
     paper_results: dict[str, Any]
     recipes: list[dict[str, Any]]
     _resolved: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, repr=False)
@@ -670,13 +671,145 @@ class Config:
             for panel in panels
         ]
 
+    # Analyses
+
+    def analysis(self, name: str) -> dict[str, Any]:
+        """Entry of an analysis."""
+        if name not in self.analyses:
+            raise nearest(name, self.analyses, "analysis", "config/analyses.yaml")
+        entry: dict[str, Any] = self.analyses[name]
+        return entry
+
+    def instead(self, dataset: str, labels: str) -> str:
+        """The label set that the recipe's analyses use for this one."""
+        found = labels
+        for recipe in self.recipes:
+            found = recipe.get("analyses", {}).get(f"{dataset}/{labels}", found)
+        return found
+
+    def analysis_runs(self, name: str) -> dict[str, Run]:
+        """The run behind each model of an analysis."""
+        return {
+            role: Run(run["dataset"], self.instead(run["dataset"], run["labels"]), run["method"])
+            for role, run in self.analysis(name)["runs"].items()
+        }
+
+    def analysis_not_run(self, name: str) -> str | None:
+        """Why an analysis is not run: the reason of the first of its runs that is not."""
+        reasons = (self.not_run(r.dataset, r.method) for r in self.analysis_runs(name).values())
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def analysis_data(self, name: str) -> dict[str, str | None]:
+        """Datasets that an analysis looks at beside its runs', each with why it is left out."""
+        skipped = set(self.settings["skip"])
+        return {
+            dataset: f"left out by `skip: [{dataset}]`"
+            if dataset in skipped
+            else self.absent(dataset)
+            for dataset in self.analysis(name).get("data", [])
+        }
+
+    def _analysis_datasets(self, name: str) -> list[str]:
+        """All datasets that an analysis reads."""
+        runs = [run.dataset for run in self.analysis_runs(name).values()]
+        data = [dataset for dataset, why in self.analysis_data(name).items() if why is None]
+        return list(dict.fromkeys([*runs, *data]))
+
+    def analysis_jobs(self, name: str) -> list[Job]:
+        """The training jobs behind an analysis."""
+        runs = dict.fromkeys(self.analysis_runs(name).values())
+        return [job for run in runs for job in self.jobs(run)]
+
+    def analysis_files(self, name: str, file: str) -> list[str]:
+        """``record.json`` or ``model.safetensors`` of each job."""
+        return [self.run_file(job, file) for job in self.analysis_jobs(name)]
+
+    def analysis_splits(self, name: str) -> list[str]:
+        """The splits of its jobs."""
+        paths = [path for job in self.analysis_jobs(name) for path in self.split_paths(job)]
+        return list(dict.fromkeys(paths))
+
+    def analysis_features(self, name: str) -> list[str]:
+        """The features of all its datasets."""
+        return [self.features_path(dataset) for dataset in self._analysis_datasets(name)]
+
+    def analysis_path(self, name: str) -> str:
+        """What an analysis found; its arrays lie beside it."""
+        return f"{self.results}/analyses/{name}.json"
+
+    def analysis_spec(self, name: str) -> dict[str, Any]:
+        """What determines an analysis, beside its inputs."""
+        from flowgmm.findings import printed_numbers
+
+        entry, runs = self.analysis(name), self.analysis_runs(name)
+        reasons = []
+        for role, run in runs.items():
+            labels = entry["runs"][role]["labels"]
+            if run.labels != labels:
+                reasons.append(f"label set {run.labels} in place of {labels}")
+            scaled = self.resolve(run.dataset, run.labels).get("scaled_down", [])
+            reasons += [f"scaled down: {', '.join(scaled)}"] if scaled else []
+        return {
+            "name": name,
+            "title": entry["title"],
+            "function": entry["function"],
+            "recipe": self.settings["recipe"],
+            "runs": {
+                role: {
+                    "dataset": run.dataset,
+                    "labels": run.labels,
+                    "method": run.method,
+                    "title": self._run_title(entry["runs"][role]),
+                }
+                for role, run in runs.items()
+            },
+            "data": [d for d, why in self.analysis_data(name).items() if why is None],
+            "left_out": {d: why for d, why in self.analysis_data(name).items() if why is not None},
+            "titles": {d: self.dataset(d)["title"] for d in self._analysis_datasets(name)},
+            "options": entry.get("options", {}),
+            "printed": printed_numbers(
+                entry.get("printed", {}), self.paper_results, f"config/analyses.yaml: {name}"
+            ),
+            "not_comparable": list(dict.fromkeys(reasons)),
+            "code": code_hash("flowgmm.findings"),
+        }
+
+    def _run_title(self, run: Mapping[str, str]) -> str:
+        return run.get("title", str(self.method(run["method"])["title"]))
+
+    def overview_spec(self) -> dict[str, Any]:
+        """What determines the overview of all analyses, beside what they found."""
+        return self._found_spec(list(self.analyses)) | {"code": code_hash("flowgmm.findings")}
+
+    def _found_spec(self, names: list[str]) -> dict[str, Any]:
+        """Which analyses something is made of, and why some of them are not run."""
+        reasons = {name: self.analysis_not_run(name) for name in names}
+        return {
+            "recipe": self.settings["recipe"],
+            "titles": {name: self.analysis(name)["title"] for name in names},
+            "not_run": {name: why for name, why in reasons.items() if why is not None},
+        }
+
+    def found_paths(self, names: Iterable[str]) -> list[str]:
+        """The files of those analyses that are run."""
+        return [self.analysis_path(name) for name in names if self.analysis_not_run(name) is None]
+
+    def figure_analyses(self, name: str) -> list[str]:
+        """The analyses that a figure is drawn from; none for a figure of models or a table."""
+        return list(self.figures[name].get("analyses", []))
+
     def figure_table(self, name: str) -> list[str]:
         """The table that a figure is drawn from; none for a figure of models."""
         table = self.figures[name].get("table")
         return [f"{self.results}/tables/{table}.json"] if table else []
 
     def shown(self, figure: str) -> bool:
-        """Whether a figure is among all: not one of tuning where no neural method is tuned."""
+        """Whether a figure is among all.
+
+        Not one of tuning where no neural method is tuned, nor one of analyses if none is run.
+        """
+        if analyses := self.figure_analyses(figure):
+            return bool(self.found_paths(analyses))
         table = self.figures[figure].get("table")
         return table is None or any(
             reason is None and self.tuning_points(run)
@@ -703,9 +836,9 @@ class Config:
             marks += [f"scaled down: {', '.join(scaled)}"] if scaled else []
             marks += ["surrogate data"] if self.is_surrogate(job.run.dataset) else []
         return {
+            **self._found_spec(self.figure_analyses(name)),
             "name": name,
             "figure": self.figures[name],
-            "recipe": self.settings["recipe"],
             "marks": list(dict.fromkeys(marks)),
             "code": code_hash("flowgmm.figures"),
         }
@@ -823,6 +956,10 @@ def _check_recipes(config: Config) -> None:
         for name in recipe.get("surrogate", []):
             if name not in kinds | set(config.datasets):
                 raise nearest(name, [*kinds, *config.datasets], "dataset", f"{where}: surrogate")
+        for replaced, labels in recipe.get("analyses", {}).items():
+            if replaced not in label_sets:
+                raise nearest(replaced, sorted(label_sets), "label set", f"{where}: analyses")
+            config.label_set(replaced.split("/")[0], labels)
         levels = {"all": recipe.get("all", {})}
         for group, known in (
             ("kinds", kinds),
@@ -872,7 +1009,11 @@ def _check_targets(config: Config) -> None:
                     "label set n_val, and add val and test to `evaluate`"
                 )
         config.table_spec(name)
-    for entry in config.figures.values():
+    for name, entry in config.analyses.items():
+        _check_analysis(config, name, entry)
+    for name, entry in config.figures.items():
+        for analysis in config.figure_analyses(name):
+            config.analysis(analysis)
         table = config.table(entry["table"]) if "table" in entry else None
         if table and (table.get("metric") != "tuned" or "paper" not in table):
             raise UserError(
@@ -882,6 +1023,24 @@ def _check_targets(config: Config) -> None:
         for panel in entry.get("panels", []):
             config.label_set(panel["dataset"], panel["labels"])
             config.method(panel["method"])
+
+
+def _check_analysis(config: Config, name: str, entry: Mapping[str, Any]) -> None:
+    """Its runs and data exist, its printed numbers too, and its function takes what it is given."""
+    from flowgmm.analyses import check_arguments
+
+    where = f"config/analyses.yaml: {name}"
+    for run in (*entry["runs"].values(), *map(vars, config.analysis_runs(name).values())):
+        config.label_set(run["dataset"], run["labels"])
+        config.method(run["method"])
+    for dataset in entry.get("data", []):
+        config.dataset(dataset)
+    given = [*entry["runs"], *(["data"] if "data" in entry else []), *entry.get("options", {})]
+    try:
+        check_arguments(entry["function"], given)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    config.analysis_spec(name)
 
 
 def _check_method(config: Config, name: str, settings: Mapping[str, Any], where: str) -> None:

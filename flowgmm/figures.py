@@ -1,4 +1,4 @@
-"""The paper's 2-D figures, and the curves behind the choice of hyper-parameters."""
+"""The paper's 2-D figures, curves behind chosen hyper-parameters, and the list of all figures."""
 
 import os
 import textwrap
@@ -11,39 +11,20 @@ import numpy as np
 
 from flowgmm.errors import UserError
 from flowgmm.files import atomic_path
+from flowgmm.image_figures import IMAGE_FUNCTIONS
+from flowgmm.style import COLOURS, COLUMN_STYLE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from flowgmm.findings import Found
     from flowgmm.tables import Cell, Table
 
 __all__ = ["FUNCTIONS", "Flow", "Panel", "load_panel", "make_figure", "save"]
 
-# Okabe and Ito's palette, told apart with every kind of colour vision; order: far in lightness
-# between neighbours.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 N_GRID = 150  # spec 2.1
 N_SAMPLES = 1000  # per component
-# Sizes are for the figure at its own width of 7 inches; at a column's 3.4 they are halved.
-STYLE: Any = {
-    "font.size": 13,
-    "axes.titlesize": 13,
-    "axes.linewidth": 0.8,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
-    "figure.dpi": 100,
-    "pdf.fonttype": 42,
-}
-# For a figure that is a column wide itself.
-COLUMN_STYLE: Any = STYLE | {
-    "font.size": 7,
-    "axes.titlesize": 7,
-    "axes.linewidth": 0.6,
-    "lines.markersize": 3,
-    "lines.linewidth": 1.0,
-}
-
 
 PARAMETER_TITLES = {"lr": "learning rate", "n_neighbors": "number of neighbours k"}
 
@@ -126,13 +107,14 @@ def load_panel(
 
 
 def make_figure(
-    function: str, content: "Sequence[Panel] | Table", marks: Sequence[str] = ()
+    function: str, content: "Sequence[Panel] | Table | Sequence[Found]", marks: Sequence[str] = ()
 ) -> "Figure":
     """Draw a figure.
 
     Arguments:
         function: A name in `FUNCTIONS`.
-        content: What is drawn: panels, or the table of which it shows the background.
+        content: What is drawn: panels, the table of which it shows the background, or what
+            analyses found.
         marks: Why the figure is not the paper's, such as a smaller size; written below it.
 
     Raises:
@@ -149,7 +131,9 @@ def make_figure(
     with matplotlib.rc_context(STYLE):
         figure = FUNCTIONS[function](content)
         if marks:
-            figure.supxlabel("; ".join(marks), fontsize=10)
+            size = 10 if figure.get_figwidth() > 4 else 6
+            letters = int(130 / size * figure.get_figwidth())  # that fit on a line
+            figure.supxlabel(textwrap.fill("; ".join(marks), letters), fontsize=size)
         return figure
 
 
@@ -326,6 +310,7 @@ FUNCTIONS: dict[str, Callable[[Any], "Figure"]] = {
     "transport": draw_transport,
     "with_and_without": draw_with_and_without,
     "tuning": draw_tuning,
+    **IMAGE_FUNCTIONS,
 }
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm.figures import COLOURS, STYLE
 from flowgmm.files import write_text
+from flowgmm.style import COLOURS, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

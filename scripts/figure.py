@@ -1,9 +1,11 @@
-"""Draw a figure from trained models, or from a table."""
+"""Draw a figure from trained models, from a table, or from what analyses found."""
 
 import argparse
 import json
+from typing import Any
 
 from flowgmm.figures import load_panel, make_figure, save
+from flowgmm.findings import read_found
 from flowgmm.script import run_script
 from flowgmm.tables import read_table
 
@@ -11,13 +13,18 @@ from flowgmm.tables import read_table
 def main(options: argparse.Namespace) -> None:
     spec = json.loads(options.spec)
     figure = spec["figure"]
-    files = zip(options.features, options.splits, options.models, strict=True)
-    content = [
-        load_panel(panel, *paths)
-        for panel, paths in zip(figure.get("panels", []), files, strict=True)
-    ] or read_table(options.table[0])
+    if "analyses" in figure:
+        found = read_found(figure["analyses"], spec["not_run"], options.found)
+        content: Any = list(found.values())
+    elif "table" in figure:
+        content = read_table(options.table[0])
+    else:
+        files = zip(options.features, options.splits, options.models, strict=True)
+        content = [
+            load_panel(panel, *paths) for panel, paths in zip(figure["panels"], files, strict=True)
+        ]
     save(make_figure(figure["function"], content, spec["marks"]), options.prefix)
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "features*", "splits*", "models*", "table*", "prefix")
+    run_script(main, "spec", "features*", "splits*", "models*", "table*", "found*", "prefix")

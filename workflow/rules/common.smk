@@ -31,6 +31,7 @@ PREPARED = [features for features in FEATURES if features not in EMBEDDED]
 
 TABLE_FORMATS = ["csv", "md", "tex", "json"]
 FIGURE_FORMATS = ["png", "pdf"]
+OVERVIEW = [f"{RESULTS}/tables/analyses.{ext}" for ext in ("md", "csv", "json")]
 TABLES = [name for name in project.tables if name.startswith("table_")]
 PLANNED = {
     name: entry["planned"]
@@ -99,3 +100,4 @@ wildcard_constraints:
     last="[0-9]+",
     table=one_of(project.tables),
     figure=one_of(project.figures),
+    analysis=one_of(project.analyses),

@@ -4,6 +4,7 @@ rule make_figure:
         features=lambda w: project.figure_features(w.figure),
         splits=lambda w: project.figure_splits(w.figure),
         table=lambda w: project.figure_table(w.figure),
+        found=lambda w: project.found_paths(project.figure_analyses(w.figure)),
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",
@@ -26,4 +27,5 @@ rule make_figure:
     shell:
         "python scripts/figure.py --spec {params.spec:q} --features {input.features:q} "
         "--splits {input.splits:q} --models {input.models:q} --table {input.table:q} "
+        "--found {input.found:q} "
         "--prefix {params.prefix:q} 2> >(tee {log:q} >&2)"

@@ -1,0 +1,29 @@
+"""Run an analysis of trained image models."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from flowgmm.findings import analyse
+from flowgmm.script import run_script
+
+
+def main(options: argparse.Namespace) -> None:
+    spec = json.loads(options.spec)
+    result = analyse(
+        spec,
+        [Path(path) for path in options.records],
+        [Path(path) for path in options.splits],
+        [Path(path) for path in options.features],
+        Path(options.output),
+        options.device,
+    )
+    # A failed seed is a result, which figure and overview show; the job itself has not failed.
+    for role, seeds in result["failed"].items():
+        for seed, why in seeds.items():
+            print(f"{spec['name']}: seed {seed} of {role} left out: {why}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_script(main, "spec", "records*", "splits*", "features*", "output", "device")

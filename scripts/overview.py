@@ -1,0 +1,17 @@
+"""Put the numbers of all analyses beside the printed ones."""
+
+import argparse
+import json
+
+from flowgmm.findings import read_found, write_overview
+from flowgmm.script import run_script
+
+
+def main(options: argparse.Namespace) -> None:
+    spec = json.loads(options.spec)
+    found = read_found(list(spec["titles"]), spec["not_run"], options.found)
+    write_overview(spec, found, options.prefix)
+
+
+if __name__ == "__main__":
+    run_script(main, "spec", "found*", "prefix")

@@ -1,0 +1,55 @@
+# What is measured on trained image models. An analysis may need a GPU; its figure is then cheap.
+rule analyse:
+    input:
+        records=lambda w: project.analysis_files(w.analysis, "record.json"),
+        models=lambda w: project.analysis_files(w.analysis, "model.safetensors"),
+        splits=lambda w: project.analysis_splits(w.analysis),
+        features=lambda w: project.analysis_features(w.analysis),
+    output:
+        found=f"{RESULTS}/analyses/{{analysis}}.json",
+        arrays=f"{RESULTS}/analyses/{{analysis}}.safetensors",
+    log:
+        f"{RESULTS}/logs/analyse/{{analysis}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/analyse/{{analysis}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: project.settings["threads"]
+    resources:
+        mem_mb=lambda w, attempt: 8000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
+        device=project.settings["device"],
+    params:
+        spec=lambda w: as_json(project.analysis_spec(w.analysis)),
+    shell:
+        "OMP_NUM_THREADS={threads} python scripts/analyse.py --spec {params.spec:q} "
+        "--records {input.records:q} --splits {input.splits:q} --features {input.features:q} "
+        "--output {output.found:q} --device {resources.device:q} 2> >(tee {log:q} >&2)"
+
+
+rule overview:
+    input:
+        found=project.found_paths(project.analyses),
+    output:
+        md=report(
+            f"{RESULTS}/tables/analyses.md",
+            category="Tables",
+            labels={"table": "analyses", "recipe": project.settings["recipe"]},
+        ),
+        csv=f"{RESULTS}/tables/analyses.csv",
+        json=f"{RESULTS}/tables/analyses.json",
+    log:
+        f"{RESULTS}/logs/overview.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/overview.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        spec=as_json(project.overview_spec()),
+        prefix=lambda w, output: str(Path(output.json).with_suffix("")),
+    shell:
+        "python scripts/overview.py --spec {params.spec:q} --found {input.found:q} "
+        "--prefix {params.prefix:q} 2> >(tee {log:q} >&2)"
