@@ -357,7 +357,7 @@ def boundary(sup: Model, cons: Model, *, threshold: float, quantile: float) -> F
         for pair, limits in zip(distances, scaled, strict=True)
     ]
     below = f"closer than {threshold:g} to the boundary"
-    quantile_text = f"closer than {quantile:.2%} of them are labelled-only"
+    nearest = f"closer than the nearest {100 * quantile:.3g} % of labelled-only"
     numbers = []
     for k, (name, text) in enumerate((("sup", "labelled-only"), ("cons", "consistency"))):
         counts = [pair[k] for pair in close]
@@ -368,7 +368,7 @@ def boundary(sup: Model, cons: Model, *, threshold: float, quantile: float) -> F
         ]
     numbers += [
         _ratio("ratio", f"labelled-only to consistency, images {below}", close),
-        _ratio("ratio_quantile", f"the same, images {quantile_text}", near),
+        _ratio("ratio_quantile", f"the same, images {nearest}", near),
         _ratio(
             "ratio_median",
             "median distance, consistency to labelled-only",
