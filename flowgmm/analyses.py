@@ -774,7 +774,7 @@ def student_t(gaussian: Model, student_t: Model, *, confidence: float) -> Findin
         Arrays ``doubt_{name}``: 1 - largest class probability, ascending, (N,).
     """
     models = {"gaussian": gaussian, "student_t": student_t}
-    found = _accuracies(models, "Student-t minus Gaussian")
+    found = _accuracies(models, {"student_t_minus_gaussian": "Student-t minus Gaussian"})
     for name, model in models.items():
         X, _ = model.data.test
         # The sum of the others: 1 - p has no digits left where p rounds to 1.

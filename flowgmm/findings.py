@@ -377,9 +377,9 @@ def _markdown(
         lines += ["", *(f"- {note}" for note in notes)] if notes else []
     lines += [
         "",
-        "Ours: mean ± std (ddof 0) over n seeds, with its 90 % interval; a ratio of counts is that of their sums. A claim "
-        "is the paper's or the specification's; it holds if ours is within its bounds. Verdicts: "
-        "the rule in flowgmm/verdicts.py.",
+        "Ours: mean ± std (ddof 0) over n seeds, with its 90 % interval; a ratio of counts is that "
+        "of their sums. A claim is the paper's or the specification's; it holds if ours is within "
+        "its bounds. Verdicts: the rule in flowgmm/verdicts.py.",
     ]
     return "\n".join(lines) + "\n"
 
