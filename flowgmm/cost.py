@@ -20,6 +20,8 @@ __all__ = ["ASSUMED_GPU", "Machine", "Size", "Work", "count", "embedded", "measu
 OVERHEAD = 1.3
 # An optimizer's update of all parameters, bound by memory, takes as long as this many points.
 UPDATE_POINTS = 16
+# Parameters that an image flow's shape depends on.
+IMAGE_NETWORK = ("architecture", "n_filters", "n_blocks", "pool")
 # Small operations per layer and step: forward, backward, update.
 CALLS_PER_LAYER = 350
 # float64 and functions such as exp, against float32 products.
@@ -41,7 +43,10 @@ TEXT_SHARE, IMAGE_SHARE = 1.2, 0.55
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a dataset and a label set: features, classes, and points of each sort."""
+    """Size of a dataset and a label set: features, classes, and points of each sort.
+
+    `shape` is that of an image, (C, H, W); empty: the features are a vector.
+    """
 
     n_features: int
     n_classes: int
@@ -50,6 +55,7 @@ class Size:
     n_labelled: int = 0
     n_unlabelled: int = 0
     n_val: int = 0
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,16 +175,20 @@ def _n_seeds(spec: Mapping[str, Any]) -> int:
 
 
 def _neural(spec: Mapping[str, Any], size: Size) -> Work:
-    """Six operations per parameter and point: two forward, four backward."""
+    """Backward takes twice as long as forward."""
     from flowgmm.methods import build
 
     params = {**spec["params"], "preprocess": spec.get("preprocess", "none")}
     if params.get("unlabelled_batch") == "n_labels":
         params["unlabelled_batch"] = size.n_labelled
     estimator = build(spec["estimator"], params)
-    width = min(size.n_features, params.get("pca_components") or size.n_features)
+    shape = size.shape
+    if shape:  # training changes nothing of the network, which takes a second to look at
+        params = {key: params[key] for key in IMAGE_NETWORK if key in params}
+    else:
+        shape = (min(size.n_features, params.get("pca_components") or size.n_features),)
     text = json.dumps(params, sort_keys=True)
-    parameters, n_layers = _network(spec["estimator"], text, width, size.n_classes)
+    forward, parameters, n_layers = _network(spec["estimator"], text, shape, size.n_classes)
     n_unlabelled = size.n_unlabelled if estimator._uses_unlabelled() else 0
     batch = min(getattr(estimator, "unlabelled_batch", 0), n_unlabelled)
     labelled = min(estimator.labelled_batch or size.n_labelled, size.n_labelled)
@@ -186,21 +196,51 @@ def _neural(spec: Mapping[str, Any], size: Size) -> Work:
     n_steps = estimator._training(epoch).n_steps
     passes = 3 + (getattr(estimator, "consistency_weight", 0) > 0)
     stack = _n_seeds(spec) * getattr(estimator, "n_init", 1)
-    trained = 2 * passes * parameters * (labelled + batch + UPDATE_POINTS) * stack * n_steps
-    evaluated = 2 * parameters * (size.n_test + size.n_val + n_unlabelled) * _n_seeds(spec)
+    a_step = forward * (labelled + batch) + 2 * parameters * UPDATE_POINTS
+    trained = passes * a_step * stack * n_steps
+    evaluated = forward * (size.n_test + size.n_val + n_unlabelled) * _n_seeds(spec)
     calls = CALLS_PER_LAYER * n_layers * passes / 3 * n_steps
     return Work(OVERHEAD * (trained + evaluated), calls, parameters * _n_seeds(spec))
 
 
 @functools.cache
-def _network(estimator: str, params: str, width: int, n_classes: int) -> tuple[int, int]:
-    """Parameters and layers of the network that an estimator with these params (JSON) trains."""
-    from flowgmm.methods import build
+def _network(
+    estimator: str, params: str, shape: tuple[int, ...], n_classes: int
+) -> tuple[int, int, int]:
+    """Operations of a forward pass per point, parameters and layers of an estimator's network.
 
-    network = build(estimator, json.loads(params))._empty(width, n_classes)
-    parameters = list(network.parameters())
-    n_layers = sum(p.ndim == 3 and p.shape[1] > 1 for p in parameters)
-    return sum(p.numel() for p in parameters), n_layers
+    Arguments:
+        estimator: Import path.
+        params: Its parameters, JSON.
+        shape: Of a point: (D,), or (C, H, W) of an image.
+        n_classes: Number of classes.
+    """
+    import numpy as np
+
+    from flowgmm.images import Pixels
+    from flowgmm.methods import build
+    from flowgmm.preprocess import Preprocess
+
+    made, point = build(estimator, json.loads(params)), np.zeros((1, *shape), np.uint8)
+    pixels = Pixels.fit(point, made.pool) if len(shape) == 3 else None
+    network = made._empty(pixels or Preprocess.fit(point, "none"), n_classes)
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    n_layers = sum(p.ndim >= 3 and p.shape[1] > 1 for p in parameters)
+    n_parameters = sum(p.numel() for p in parameters)
+    # A dense layer uses each parameter once, a convolution at every position.
+    forward = 2 * n_parameters if pixels is None else _operations(network, pixels.pooled)
+    return forward, n_parameters, n_layers
+
+
+def _operations(network: Any, shape: tuple[int, ...]) -> int:
+    """Operations of an image flow's forward pass, by making one."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        network.eval().flow(torch.full((1, 1, *shape), 0.5))
+    return int(counter.get_total_flops())
 
 
 def _classic(spec: Mapping[str, Any], size: Size) -> Work:

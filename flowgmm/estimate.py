@@ -247,7 +247,8 @@ def _recorded(data: Mapping[str, Any]) -> Size | None:
     if "n_labelled" not in data:
         return None
     keys = ("n_features", "n_train", "n_test", "n_labelled", "n_unlabelled", "n_val")
-    return Size(n_classes=len(data["classes"]), **{key: data[key] for key in keys})
+    shape = tuple(data.get("image_shape") or ())
+    return Size(n_classes=len(data["classes"]), shape=shape, **{key: data[key] for key in keys})
 
 
 def _shapes(path: Path) -> Size:
@@ -258,7 +259,8 @@ def _shapes(path: Path) -> Size:
         n_train, *shape = handle.get_slice("X_train").get_shape()
         n_test = handle.get_slice("X_test").get_shape()[0]
         classes = json.loads(handle.metadata()["meta"])["classes"]
-    return Size(math.prod(shape), len(classes), n_train, n_test)
+    image = tuple(shape) if len(shape) == 3 else ()
+    return Size(math.prod(shape), len(classes), n_train, n_test, shape=image)
 
 
 def _size(config: Config, spec: Mapping[str, Any]) -> Size | None:
@@ -288,11 +290,20 @@ def _declared(config: Config, name: str) -> Size:
     """Size of a set that is not there yet, from its entry; a plain one where that is silent."""
     spec = config.features_spec(name)
     options, rows = spec.get("options", {}), spec.get("rows", {})
+    shape: tuple[int, ...] = ()
+    if config.dataset(name)["kind"] == "image":
+        # Square, grey unless no square has so many pixels. What stands in for images is 8 x 8.
+        n_pixels = spec.get("columns", 64 * options.get("channels", 1))
+        channels = 1 if math.isqrt(n_pixels) ** 2 == n_pixels else 3
+        shape = (channels, *2 * [math.isqrt(n_pixels // channels)])
     size = Size(
-        n_features=options.get("n_features", spec.get("columns", 20)),
-        n_classes=options.get("n_classes", len(options.get("classes", "ab"))),
+        n_features=options.get(
+            "n_features", math.prod(shape) if shape else spec.get("columns", 20)
+        ),
+        n_classes=options.get("n_classes", 10 if shape else len(options.get("classes", "ab"))),
         n_train=options.get("n_train", rows.get("train", 5000)),
         n_test=options.get("n_test", rows.get("test", 2000)),
+        shape=shape,
     )
     return embedded(size, str(spec["encoder"])) if "encoder" in spec else size
 
@@ -445,7 +456,8 @@ def _bytes(config: Config, job: PlannedJob, size: Size | None, work: Work | None
         elif path.name == "model.safetensors" and work is not None:
             total += 4 * work.parameters
         elif "loader" in job.spec and size is not None:
-            features = 4 * size.n_features * (size.n_train + size.n_test)
+            width = 1 if size.shape else 4  # pixels are bytes
+            features = width * size.n_features * (size.n_train + size.n_test)
             # An embedding also stays in the cache.
             total += features * (2 if "encoder" in job.spec else 1)
         else:

@@ -141,14 +141,15 @@ def run(
     if spec["neural"]:
         estimators = [estimator for estimator, _ in fitted]
         type(estimators[0]).save_stack(out / "model.safetensors", estimators)
-    first = tasks[0].split
+    first, shape = tasks[0].split, list(data["X_train"].shape[1:])
     record = {
         **{key: spec[key] for key in ("dataset", "labels", "method", "recipe", "seeds")},
         "spec": dict(spec),
         "hashes": hashes,
         "data": {
             **{key: meta[key] for key in ("classes", "notes", "not_comparable", "sources")},
-            "n_features": int(np.prod(data["X_train"].shape[1:])),
+            "n_features": int(np.prod(shape)),
+            "image_shape": shape if len(shape) == 3 else None,
             "n_train": len(data["X_train"]),
             "n_test": len(y_test),
             "n_labelled": len(first["labelled"]),

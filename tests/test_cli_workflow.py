@@ -15,10 +15,10 @@ from test_workflow import ROOT, snakemake
 from typer.testing import CliRunner, Result
 
 from flowgmm.cli import app
-from flowgmm.config import load, read_yaml
-from flowgmm.cost import Machine, Size, Work, count
+from flowgmm.config import Run, load, read_yaml
+from flowgmm.cost import OVERHEAD, Machine, Size, Work, count
 from flowgmm.errors import UserError
-from flowgmm.estimate import Finished, finished_jobs, past_error, predict, schedule
+from flowgmm.estimate import Finished, _size, finished_jobs, past_error, predict, schedule
 from flowgmm.plan import Plan, PlannedJob
 
 MACHINE = Machine(rate=1e10, call_s=1e-6, start_s=1.0, notes=("measured: as the test says",))
@@ -443,7 +443,6 @@ def test_a_job_of_all_cores_runs_alone() -> None:
 
 def test_operations_of_a_training_are_counted() -> None:
     config = load(ROOT)
-    from flowgmm.config import Run
 
     def work(size: Size, **changes: object) -> Work:
         spec = config.train_spec(config.jobs(Run("miniboone", "20", "flowgmm"))[0])
@@ -465,10 +464,40 @@ def test_operations_of_a_training_are_counted() -> None:
     assert count({"estimator": "sklearn.neighbors.KNeighborsClassifier"}, None) is None
 
 
+@pytest.mark.parametrize(
+    ("dataset", "labels", "giga", "mega"),
+    [("mnist", "1000", 9.85, 19.55), ("cifar10", "4000", 12.9, 19.63)],
+)
+def test_operations_of_image_flows_are_counted(
+    dataset: str, labels: str, giga: float, mega: float
+) -> None:
+    """Spec 6 and 1.3: operations of a forward pass, parameters; a stack of one seed."""
+    config = load(ROOT)
+    spec = config.train_spec(config.jobs(Run(dataset, labels, "flowgmm_cons"))[0])
+    size = _size(config, spec)
+    assert size is not None
+    work = count(spec, size)
+    assert work is not None
+    assert work.parameters == pytest.approx(1e6 * mega, rel=0.005)  # with the means
+    # Three forward passes' worth with a gradient, one without; evaluation counts for little.
+    steps = 4 * 64 * spec["params"]["n_steps"] * 1e9 * giga
+    assert work.products == pytest.approx(OVERHEAD * steps, rel=0.05)
+
+
+def test_sizes_of_label_sets_that_take_all_points() -> None:
+    config = load(ROOT)
+    for dataset, n_labelled, shape in [
+        ("cifar10_calibration", 50_000, (3, 32, 32)),
+        ("fashion_mnist", 60_000, (1, 28, 28)),
+    ]:
+        spec = config.train_spec(config.jobs(Run(dataset, "all", "flowgmm_sup_all"))[0])
+        size = _size(config, spec)
+        assert size is not None
+        assert (size.n_labelled, size.n_unlabelled, size.shape) == (n_labelled, 0, shape)
+
+
 @pytest.mark.parametrize("method", sorted(read_yaml(ROOT / "config" / "methods.yaml")))
 def test_every_method_is_counted_and_more_points_are_more_work(method: str) -> None:
-    from flowgmm.config import Run
-
     config = load(ROOT)
     spec = config.train_spec(config.jobs(Run("ag_news", "200", method))[0])
     few, many = (count(spec, Size(64, 4, n, n, 200, n, 100)) for n in (1000, 9000))

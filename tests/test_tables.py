@@ -285,7 +285,7 @@ def test_one_model_may_fill_two_rows(add_record):
     assert (raw[0].printed["text"], tempered[0].printed["text"]) == ("0.295", "0.094")
     assert (raw[2].value, raw[2].printed) == (tempered[2].value, None)
     csv_path, md_path, *_ = tables.write(table, "t")
-    assert "for the test" in md_path.read_text("utf-8")  # the columns' own notes
+    assert "not the model of Table 3" in md_path.read_text("utf-8")  # the columns' own notes
     rows = list(csv.DictReader(io.StringIO(csv_path.read_text("utf-8"))))
     kinds = {(r["dataset"], r["metric"], r["evaluate"]) for r in rows}
     assert len(kinds) == len(rows) == 12

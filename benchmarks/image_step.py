@@ -1,0 +1,276 @@
+"""Seconds and memory of an image training step of FlowGMM-cons: our model against the literal one.
+
+Each has a process of its own and they take turns, step by step, so that whatever else the machine
+does falls on both; the machine's own rate of convolutions is measured between the steps. What is
+timed is a whole step: batch, augmentation, dequantisation, both views, loss, gradients, clipping,
+optimizer. At the paper's size the literal step takes the better part of a minute on two cores.
+
+    python benchmarks/image_step.py --threads 2 --json benchmarks/image_step.json
+"""
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from embedding import quartiles
+from memory import resident
+from torch.utils.flop_counter import FlopCounterMode
+from train_step import machine
+
+from flowgmm.files import write_json
+from flowgmm.methods.flow_gmm import FlowGMMClassifier
+from flowgmm.reference_image import ReferenceImageFlow, ReferenceImageFlowGMM, dequantise
+from flowgmm.script import keep_freed_memory
+
+# Steps before the first that counts: memory is allocated and pages are touched.
+WARM_UP = 1
+N_CLASSES = 10
+PADDING = 4
+LABEL_WEIGHT, CONSISTENCY_WEIGHT = 3.0, 1.0
+LR, WEIGHT_DECAY, CLIP_NORM = 1e-4, 5e-5, 100.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Images and a flow.
+
+    Arguments:
+        title: Whose they are.
+        n_channels: C.
+        side: H = W.
+        n_filters: m.
+        n_blocks: B.
+    """
+
+    title: str
+    n_channels: int
+    side: int
+    n_filters: int = 64
+    n_blocks: int = 8
+
+
+SHAPES = {
+    "mnist": Shape("MNIST", 1, 28),
+    "cifar": Shape("CIFAR-10, SVHN", 3, 32),
+    "small": Shape("MNIST of the recipe small", 1, 14, 16, 2),
+}
+PAPER = ("mnist", "cifar")
+
+
+def make_data(shape: Shape, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """As many labelled as unlabelled random images as a step takes."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (2 * batch, shape.n_channels, shape.side, shape.side), np.uint8)
+    y = np.full(2 * batch, -1)
+    y[:batch] = np.arange(batch) % N_CLASSES
+    return X, y
+
+
+def operations(shape: Shape, batch: int) -> int:
+    """Operations of a step's convolutions: two views forward, one backward (twice a forward)."""
+    flow = make_literal(shape).flow.eval()
+    x = torch.full((1, shape.n_channels, shape.side, shape.side), 0.5)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        flow(x)
+    return 4 * 2 * batch * counter.get_total_flops()
+
+
+def make_literal(shape: Shape) -> ReferenceImageFlowGMM:
+    """The literal model with random weights."""
+    torch.manual_seed(0)
+    flow = ReferenceImageFlow(shape.n_channels, shape.side, shape.n_filters, shape.n_blocks)
+    means = torch.randn(N_CLASSES, shape.n_channels * shape.side**2)
+    weights = torch.full((N_CLASSES,), 1 / N_CLASSES)
+    return ReferenceImageFlowGMM(flow, means, torch.ones(N_CLASSES), weights)
+
+
+def train_literal(shape: Shape, batch: int, precision: str, turn: Callable[[], None]) -> None:
+    """Steps of the literal model, one a turn; always in float32."""
+    X, y = (torch.from_numpy(array) for array in make_data(shape, batch))
+    model = make_literal(shape)
+    gains = [p for name, p in model.named_parameters() if name.endswith(("gain", "original0"))]
+    in_gains = {id(p) for p in gains}
+    others = [p for p in model.parameters() if id(p) not in in_gains]
+    groups = [{"params": gains, "weight_decay": WEIGHT_DECAY}, {"params": others}]
+    optimizer = torch.optim.Adam(groups, lr=LR)
+
+    def view() -> torch.Tensor:
+        padded = torch.nn.functional.pad(X, (PADDING,) * 4)
+        corners = torch.randint(2 * PADDING + 1, (len(X), 2)).tolist()
+        side = shape.side
+        crops = [
+            x[:, i : i + side, j : j + side] for x, (i, j) in zip(padded, corners, strict=True)
+        ]
+        return dequantise(torch.stack(crops), torch.rand(X.shape))
+
+    while True:
+        turn()
+        optimizer.zero_grad()
+        second, first = view(), view()
+        model.loss(first, second, y, LABEL_WEIGHT, CONSISTENCY_WEIGHT).backward()
+        for group in (gains, others):
+            torch.nn.utils.clip_grad_norm_(group, CLIP_NORM)
+        optimizer.step()
+
+
+def train_ours(shape: Shape, batch: int, precision: str, turn: Callable[[], None]) -> None:
+    """Steps of `FlowGMMClassifier.fit` as a training job makes them, one a turn."""
+    keep_freed_memory()
+    X, y = make_data(shape, batch)
+    model = FlowGMMClassifier(
+        n_filters=shape.n_filters,
+        n_blocks=shape.n_blocks,
+        zero_init=False,
+        crop_padding=PADDING,
+        means="random",
+        learn_means=False,
+        # Objective (c) of the spec.
+        labelled_nll="mixture",
+        pooled_loss=True,
+        label_weight=LABEL_WEIGHT,
+        consistency_weight=CONSISTENCY_WEIGHT,
+        consistency_target="joint",
+        balance_weight=0.0,
+        labelled_in_unlabelled=False,
+        labelled_batch=batch,
+        unlabelled_batch=batch,
+        n_steps=190,  # below 200 there is a call of `progress` after every step
+        optimizer="adam",
+        lr=LR,
+        weight_decay=WEIGHT_DECAY,
+        schedule="constant",
+        clip_norm=CLIP_NORM,
+        precision=precision,
+        device="cpu",
+        random_state=0,
+    )
+    turn()
+    FlowGMMClassifier.fit_stack([model], X, y[None], progress=lambda *_: turn())
+
+
+def work(name: str, connection: Connection, shape: Shape, args: argparse.Namespace) -> None:
+    """In a process of its own: wait, make a step, send its seconds and the peak memory so far."""
+    torch.set_num_threads(args.threads)
+    torch.ones(2, requires_grad=True).sum().backward()  # imports what the first backward imports
+    libraries = resident("VmRSS")
+    started: float | None = None
+
+    def turn() -> None:
+        nonlocal started
+        if started is not None:
+            connection.send((time.perf_counter() - started, resident("VmHWM") - libraries))
+        connection.recv()
+        started = time.perf_counter()
+
+    train = {"literal": train_literal, "ours": train_ours}[name]
+    train(shape, args.batch, args.precision, turn)
+
+
+@torch.inference_mode()
+def gaussians_seconds(shape: Shape, batch: int) -> float:
+    """Seconds in which the literal model evaluates its Gaussians once; a step does so twice."""
+    model = make_literal(shape)
+    z = torch.randn(2 * batch, model.means.shape[1])
+    start = time.perf_counter()
+    model.log_prob_of_codes(z)
+    return time.perf_counter() - start
+
+
+def measure(shape: Shape, args: argparse.Namespace) -> dict[str, Any]:
+    """Both models' seconds and memory in one shape, and the machine's own rate in between."""
+    channels, size = 2 * 64, shape.side // 2
+    dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
+    x = torch.randn(2 * args.batch, channels, size, size).to(
+        dtype, memory_format=torch.channels_last
+    )
+    convolution = torch.nn.Conv2d(channels, channels, 3, padding=1).to(
+        dtype, memory_format=torch.channels_last
+    )
+    convolution_operations = 2 * x.numel() * 9 * channels
+    context = multiprocessing.get_context("spawn")
+    processes, connections = [], {}
+    for name in ("literal", "ours"):
+        connections[name], other = context.Pipe()
+        process = context.Process(target=work, args=(name, other, shape, args), daemon=True)
+        process.start()
+        other.close()  # so that the end of the process is the end of the pipe
+        processes.append(process)
+    seconds: dict[str, list[float]] = {"literal": [], "ours": [], "convolution": []}
+    memory = {}
+    try:
+        for _ in range(WARM_UP + args.repeats):
+            for name, connection in connections.items():
+                connection.send(None)
+                found, memory[name] = connection.recv()
+                seconds[name].append(found)
+            with torch.inference_mode():
+                convolution(x)
+                start = time.perf_counter()
+                convolution(x)
+                seconds["convolution"].append(time.perf_counter() - start)
+    finally:
+        for process in processes:
+            process.terminate()
+    literal, ours, plain = (np.array(values[WARM_UP:]) for values in seconds.values())
+    rate, needed = convolution_operations / plain, operations(shape, args.batch)
+    return {
+        "operations": needed,
+        "ours_seconds": quartiles(ours),
+        "literal_seconds": quartiles(literal),
+        "literal_gaussians_seconds": gaussians_seconds(shape, args.batch),
+        "speed_up": quartiles(literal / ours),
+        "convolution_rate_gflops": quartiles(rate / 1e9),
+        "share_of_convolution_rate": quartiles(needed / ours / rate),
+        "ours_peak_mib": memory["ours"],
+        "literal_peak_mib": memory["literal"],
+    }
+
+
+def main() -> None:
+    """Measure the shapes asked for; print a line each; write everything to a file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "shapes", nargs="*", help=f"any of {', '.join(SHAPES)}; the paper's if none"
+    )
+    parser.add_argument("--repeats", type=int, default=4, help="steps that count (at most 180)")
+    parser.add_argument("--batch", type=int, default=32, help="labelled, and as many unlabelled")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of ours")
+    parser.add_argument("--json", help="file for the results")
+    args = parser.parse_args()
+    if not 1 <= args.repeats <= 180:
+        parser.error(f"--repeats must be in 1..180, got {args.repeats}")
+    if unknown := sorted(set(args.shapes) - set(SHAPES)):
+        parser.error(f"unknown shape {', '.join(unknown)}; choose from {', '.join(SHAPES)}")
+    torch.set_num_threads(args.threads)
+    results: dict[str, Any] = {
+        "machine": machine(args.threads),
+        "precision": args.precision,
+        "repeats": args.repeats,
+        "batch": 2 * args.batch,
+        "shapes": {},
+    }
+    for name in args.shapes or PAPER:
+        found = measure(SHAPES[name], args)
+        results["shapes"][name] = asdict(SHAPES[name]) | found
+        ratio, share = found["speed_up"], found["share_of_convolution_rate"]
+        print(
+            f"{name}: ours {found['ours_seconds']['median']:.2f} s, {found['ours_peak_mib']} "
+            f"MiB; literal {found['literal_seconds']['median']:.2f} s, "
+            f"{found['literal_peak_mib']} MiB; "
+            f"{ratio['median']:.2f} x ({ratio['q25']:.2f}..{ratio['q75']:.2f}); "
+            f"{100 * share['median']:.0f} % of the convolution rate",
+            flush=True,
+        )
+    if args.json:
+        write_json(args.json, results)
+
+
+if __name__ == "__main__":
+    main()
