@@ -26,6 +26,7 @@ from train_step import machine
 from flowgmm.files import write_json
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.reference_image import ReferenceImageFlow, ReferenceImageFlowGMM, dequantise
+from flowgmm.script import keep_freed_memory
 
 # Steps before the first that counts: memory is allocated and pages are touched.
 WARM_UP = 1
@@ -73,21 +74,26 @@ def make_data(shape: Shape, batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def operations(shape: Shape, batch: int) -> int:
     """Operations of a step's convolutions: two views forward, one backward (twice a forward)."""
-    flow = ReferenceImageFlow(shape.n_channels, shape.side, shape.n_filters, shape.n_blocks).eval()
+    flow = make_literal(shape).flow.eval()
     x = torch.full((1, shape.n_channels, shape.side, shape.side), 0.5)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         flow(x)
     return 4 * 2 * batch * counter.get_total_flops()
 
 
+def make_literal(shape: Shape) -> ReferenceImageFlowGMM:
+    """The literal model with random weights."""
+    torch.manual_seed(0)
+    flow = ReferenceImageFlow(shape.n_channels, shape.side, shape.n_filters, shape.n_blocks)
+    means = torch.randn(N_CLASSES, shape.n_channels * shape.side**2)
+    weights = torch.full((N_CLASSES,), 1 / N_CLASSES)
+    return ReferenceImageFlowGMM(flow, means, torch.ones(N_CLASSES), weights)
+
+
 def train_literal(shape: Shape, batch: int, precision: str, turn: Callable[[], None]) -> None:
     """Steps of the literal model, one a turn; always in float32."""
     X, y = (torch.from_numpy(array) for array in make_data(shape, batch))
-    torch.manual_seed(0)
-    flow = ReferenceImageFlow(shape.n_channels, shape.side, shape.n_filters, shape.n_blocks)
-    n_features = X[0].numel()
-    means, std = torch.randn(N_CLASSES, n_features), torch.ones(N_CLASSES)
-    model = ReferenceImageFlowGMM(flow, means, std, torch.full((N_CLASSES,), 1 / N_CLASSES))
+    model = make_literal(shape)
     gains = [p for name, p in model.named_parameters() if name.endswith(("gain", "original0"))]
     in_gains = {id(p) for p in gains}
     others = [p for p in model.parameters() if id(p) not in in_gains]
@@ -114,7 +120,8 @@ def train_literal(shape: Shape, batch: int, precision: str, turn: Callable[[], N
 
 
 def train_ours(shape: Shape, batch: int, precision: str, turn: Callable[[], None]) -> None:
-    """Steps of `FlowGMMClassifier.fit`, one a turn."""
+    """Steps of `FlowGMMClassifier.fit` as a training job makes them, one a turn."""
+    keep_freed_memory()
     X, y = make_data(shape, batch)
     model = FlowGMMClassifier(
         n_filters=shape.n_filters,
@@ -165,6 +172,16 @@ def work(name: str, connection: Connection, shape: Shape, args: argparse.Namespa
     train(shape, args.batch, args.precision, turn)
 
 
+@torch.inference_mode()
+def gaussians_seconds(shape: Shape, batch: int) -> float:
+    """Seconds in which the literal model evaluates its Gaussians once; a step does so twice."""
+    model = make_literal(shape)
+    z = torch.randn(2 * batch, model.means.shape[1])
+    start = time.perf_counter()
+    model.log_prob_of_codes(z)
+    return time.perf_counter() - start
+
+
 def measure(shape: Shape, args: argparse.Namespace) -> dict[str, Any]:
     """Both models' seconds and memory in one shape, and the machine's own rate in between."""
     channels, size = 2 * 64, shape.side // 2
@@ -206,6 +223,7 @@ def measure(shape: Shape, args: argparse.Namespace) -> dict[str, Any]:
         "operations": needed,
         "ours_seconds": quartiles(ours),
         "literal_seconds": quartiles(literal),
+        "literal_gaussians_seconds": gaussians_seconds(shape, args.batch),
         "speed_up": quartiles(literal / ours),
         "convolution_rate_gflops": quartiles(rate / 1e9),
         "share_of_convolution_rate": quartiles(needed / ours / rate),

@@ -786,6 +786,7 @@ class Config:
         reasons = {name: self.analysis_not_run(name) for name in names}
         return {
             "recipe": self.settings["recipe"],
+            "analyses": names,
             "titles": {name: self.analysis(name)["title"] for name in names},
             "not_run": {name: why for name, why in reasons.items() if why is not None},
         }
@@ -835,6 +836,10 @@ class Config:
             scaled = self.resolve(job.run.dataset, job.run.labels).get("scaled_down", [])
             marks += [f"scaled down: {', '.join(scaled)}"] if scaled else []
             marks += ["surrogate data"] if self.is_surrogate(job.run.dataset) else []
+        for analysis in self.figure_analyses(name):
+            marks += self.analysis_spec(analysis)["not_comparable"]
+            runs = self.analysis_runs(analysis).values()
+            marks += ["surrogate data"] if any(self.is_surrogate(r.dataset) for r in runs) else []
         return {
             **self._found_spec(self.figure_analyses(name)),
             "name": name,

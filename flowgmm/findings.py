@@ -308,6 +308,7 @@ def overview(spec: Mapping[str, Any], found: Mapping[str, Found]) -> list[dict[s
                     "value": number["value"],
                     "unit": number["unit"],
                     "values": number["values"],
+                    "interval": number["interval"],
                     "paper": number["printed"] and number["printed"]["value"],
                     "verdict": number["verdict"],
                     "why": number["why"],
@@ -376,9 +377,9 @@ def _markdown(
         lines += ["", *(f"- {note}" for note in notes)] if notes else []
     lines += [
         "",
-        "Ours: mean ± std (ddof 0) over n seeds; a ratio of counts is that of their sums. A claim "
-        "is the paper's or the specification's; it holds if ours is within its bounds. Verdicts: "
-        "the rule in flowgmm/verdicts.py.",
+        "Ours: mean ± std (ddof 0) over n seeds, with its 90 % interval; a ratio of counts is that "
+        "of their sums. A claim is the paper's or the specification's; it holds if ours is within "
+        "its bounds. Verdicts: the rule in flowgmm/verdicts.py.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -389,7 +390,11 @@ def _ours(row: Mapping[str, Any]) -> str:
     if row["n_seeds"] > 1:
         decimals, values = DECIMALS[row["unit"]], np.array(row["values"])
         spread = f" ± {values.std():.{decimals}f}"
-    return f"{_text(row['value'], row['unit'])}{spread} ({n})"
+    interval = ""
+    if row["interval"] and row["n_seeds"] > 1:
+        low, high = (_text(row["interval"][key], row["unit"]) for key in ("low", "high"))
+        interval = f" [{low}, {high}]"
+    return f"{_text(row['value'], row['unit'])}{spread}{interval} ({n})"
 
 
 def _text(value: float | None, unit: str) -> str:

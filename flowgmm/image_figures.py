@@ -107,7 +107,7 @@ def _draw_features(axes: np.ndarray, found: "Found") -> None:
         title = f"layer {entry['layer']}, channel {entry['channel']}"
         images, histogram = column
         _mosaic(images, found.arrays[f"images_{m}"], f"(d) {title}" if m == 0 else title)
-        alphas = [f"{alpha:g}" for alpha in entry["alphas"]]
+        alphas = [f"${alpha:g}$" for alpha in entry["alphas"]]
         _columns(images, alphas, found.arrays[f"images_{m}"].shape[-1])
         counts, edges = found.arrays[f"counts_{m}"], found.arrays[f"edges_{m}"]
         histogram.stairs(counts, edges, fill=True, color="0.7")
@@ -208,7 +208,7 @@ def draw_samples(found: "Sequence[Found]") -> "Figure":
     import matplotlib.pyplot as plt
 
     (entry,) = found
-    with matplotlib.rc_context(PAGE_STYLE):
+    with matplotlib.rc_context(PAGE_STYLE | {"figure.constrained_layout.wspace": 0.04}):
         if entry.missing:
             figure, ax = plt.subplots(figsize=(7, 1.5), layout="constrained")
             _say(ax, entry.missing)
@@ -216,7 +216,7 @@ def draw_samples(found: "Sequence[Found]") -> "Figure":
         temperatures = entry.result["details"]["temperatures"]
         samples = [entry.arrays[f"samples_{t}"] for t in range(len(temperatures))]
         n_classes, n = samples[0].shape[:2]
-        widths = [1.6, *[n] * len(samples)]
+        widths = [2, *[n] * len(samples)]
         height = 6.4 * n_classes / sum(widths) + 0.5
         figure, axes = plt.subplots(
             1, len(widths), figsize=(7, height), width_ratios=widths, layout="constrained"

@@ -350,21 +350,26 @@ class ReferenceImageFlowGMM(nn.Module):
             degrees=mixture.student_t,
         )
 
+    def log_prob_of_codes(self, z: Tensor) -> Tensor:
+        """Class-wise log p(z | y = k) in nats, shape (B, K), of latent codes, shape (B, D)."""
+        identity = torch.eye(z.shape[1], dtype=z.dtype)
+        columns = []
+        for mean, std in zip(self.means, self.std, strict=True):
+            if self.degrees is None:
+                of_class = MultivariateNormal(mean, covariance_matrix=std**2 * identity)
+                columns.append(of_class.log_prob(z))
+            else:
+                columns.append(StudentT(self.degrees, mean, std).log_prob(z).sum(1))
+        return torch.stack(columns, dim=1)
+
     def log_prob_of_classes(self, x: Tensor) -> Tensor:
         """Class-wise log p(x | y = k) of 256-level images in nats, shape (B, K).
 
         x: dequantised images, shape (B, C, H, W).
         """
         z, log_det = self.flow(x)
-        identity = torch.eye(z.shape[1], dtype=z.dtype)
-        columns = []
-        for mean, std in zip(self.means, self.std, strict=True):
-            if self.degrees is None:
-                log_p = MultivariateNormal(mean, covariance_matrix=std**2 * identity).log_prob(z)
-            else:
-                log_p = StudentT(self.degrees, mean, std).log_prob(z).sum(1)
-            columns.append(log_p + log_det - z.shape[1] * math.log(N_LEVELS))
-        return torch.stack(columns, dim=1)
+        constant = z.shape[1] * math.log(N_LEVELS)
+        return self.log_prob_of_codes(z) + log_det[:, None] - constant
 
     def loss(
         self,
@@ -379,7 +384,7 @@ class ReferenceImageFlowGMM(nn.Module):
         Arguments:
             first: A view of the batch, dequantised, shape (B, C, H, W).
             second: Another one.
-            y: Classes, -1 where unlabelled, shape (B,).
+            y: Classes, -1 where unlabelled, shape (B,); at least one labelled.
             label_weight: lambda.
             consistency_weight: w(t); at 0 the second view is not looked at.
 

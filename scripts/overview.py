@@ -9,7 +9,7 @@ from flowgmm.script import run_script
 
 def main(options: argparse.Namespace) -> None:
     spec = json.loads(options.spec)
-    found = read_found(list(spec["titles"]), spec["not_run"], options.found)
+    found = read_found(spec["analyses"], spec["not_run"], options.found)
     write_overview(spec, found, options.prefix)
 
 

@@ -241,11 +241,22 @@ def test_em_is_compared_on_the_seeds_that_both_have(data):
     direct = model(data, None, None, None, accuracies=[0.9, 0.92, 0.91], title="direct")
     em = replace(model(data, None, None, accuracies=[0.93, 0.9], title="EM"), seeds=[1, 2])
     found = values(analyses.em(direct, em))
-    np.testing.assert_allclose(found["difference"].values, [1.0, -1.0])
+    np.testing.assert_allclose(found["em_minus_direct"].values, [1.0, -1.0])
     assert found["direct"].value == pytest.approx(91)
-    assert found["difference"].holds
+    assert found["em_minus_direct"].holds
     with pytest.raises(UserError, match="no seed in common"):
         analyses.em(replace(direct, seeds=[5, 6, 7]), em)
+
+
+def test_ordering_is_judged_split_by_split(data):
+    runs = {"sup": [0.6, 0.7], "plain": [0.7, 0.8], "cons": [0.8, 0.78]}
+    models = {name: model(data, None, None, accuracies=values) for name, values in runs.items()}
+    found = values(analyses.ordering(**models))
+    np.testing.assert_allclose(found["plain_minus_sup"].values, [10, 10])
+    np.testing.assert_allclose(found["cons_minus_plain"].values, [10, -2])
+    assert found["cons_minus_plain"].holds
+    assert found["cons_minus_plain"].n_holds == 1
+    assert found["cons_minus_sup"].value == pytest.approx(14)
 
 
 def test_means_compares_losses_early_and_accuracies_late(data):
@@ -256,7 +267,7 @@ def test_means_compares_losses_early_and_accuracies_late(data):
     )
     found = analyses.means(random, latent, early=0.2)
     assert values(found)["early_loss"].value == -1
-    assert values(found)["difference"].value == pytest.approx(-10)
+    assert values(found)["from_latent_minus_random"].value == pytest.approx(-10)
     assert np.isnan(found.arrays["loss_from_latent"][0, 1])
 
 
@@ -471,17 +482,14 @@ def panels_of(found):
 def test_figures_draw_what_was_found_and_say_what_was_not(data, tmp_path):
     for function, content in panels_of(run_all(data, tmp_path)).items():
         figure = figures.make_figure(function, content, ["scaled down: a"])
-        paths = figures.save(figure, tmp_path / function)
-        again = figures.save(
-            figures.make_figure(function, content, ["scaled down: a"]), tmp_path / "b"
-        )
-        assert paths[0].read_bytes() == again[0].read_bytes()
+        figure.canvas.draw()
+        assert figure.get_supxlabel() == "scaled down: a"
         missing = [findings.Found({"status": "not run", "reason": "data absent"}, {})] * len(
             content
         )
         figure = figures.make_figure(function, missing)
         words = [text.get_text() for ax in figure.axes for text in ax.texts]
-        assert "not run: data absent" in words
+        assert words.count("not run: data absent") >= len(content)
         plt.close("all")
 
 

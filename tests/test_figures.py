@@ -206,10 +206,8 @@ def test_mistakes():
         figures.make_figure("with_and_without", [panel_of(2)] * 3)
 
 
-def test_config_names_known_functions():
-    drawn = {name: entry for name, entry in CONFIG.items() if "planned" not in entry}
-    assert set(drawn) == set(CONFIG) > {"figure_1", "figure_6", "figure_tuning"}
-    assert {entry["function"] for entry in drawn.values()} == set(figures.FUNCTIONS)
+def test_config_names_every_function():
+    assert {entry["function"] for entry in CONFIG.values()} == set(figures.FUNCTIONS)
 
 
 def test_a_panel_from_the_workflows_files(tmp_path):

@@ -340,13 +340,33 @@ def test_no_checkpoint_before_its_time(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def train_and_save(folder, steps):
+KILLED = {
+    "vectors": {"n_couplings": 3, "hidden_size": 16, "dropout": 0.3},
+    "images": {
+        "n_filters": 4,
+        "n_blocks": 1,
+        "crop_padding": 1,
+        "labelled_nll": "mixture",
+        "pooled_loss": True,
+        "consistency_target": "joint",
+        "ramp_up": 0.5,
+        "labelled_batch": 4,
+        "unlabelled_batch": 4,
+        "sampling": "shuffle_full",
+        "labelled_in_unlabelled": False,
+    },
+}
+
+
+def train_and_save(folder, steps, kind):
     """Body of the process that is killed; reports every look."""
     torch.set_num_threads(1)
     train_module.CHECKPOINT_EVERY = 0.0
     X, y = make_moons(60, noise=0.1, random_state=0)
+    if kind == "images":
+        X = (32 * (np.tile(X, 8) + 3)).astype(np.uint8).reshape(60, 1, 4, 4)
     y[6:] = -1
-    models = [FlowGMMClassifier(3, 16, dropout=0.3, n_steps=200, random_state=s) for s in (0, 1)]
+    models = [FlowGMMClassifier(**KILLED[kind], n_steps=200, random_state=s) for s in (0, 1)]
     FlowGMMClassifier.fit_stack(
         models,
         X,
@@ -357,7 +377,8 @@ def train_and_save(folder, steps):
     FlowGMMClassifier.save_stack(folder / "model.safetensors", models)
 
 
-def test_kill_9_at_any_moment_and_resume(tmp_path):
+@pytest.mark.parametrize("kind", KILLED)
+def test_kill_9_at_any_moment_and_resume(kind, tmp_path):
     """Killed at moments that differ from run to run; the final file is the same to the bit."""
     # A server that has imported torch forks the processes: each would need seconds for that.
     context = multiprocessing.get_context("forkserver")
@@ -366,7 +387,7 @@ def test_kill_9_at_any_moment_and_resume(tmp_path):
     def start(name):
         (tmp_path / name).mkdir(exist_ok=True)
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=train_and_save, args=(tmp_path / name, sender))
+        process = context.Process(target=train_and_save, args=(tmp_path / name, sender, kind))
         process.start()
         sender.close()
         return process, receiver

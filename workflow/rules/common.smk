@@ -33,12 +33,7 @@ TABLE_FORMATS = ["csv", "md", "tex", "json"]
 FIGURE_FORMATS = ["png", "pdf"]
 OVERVIEW = [f"{RESULTS}/tables/analyses.{ext}" for ext in ("md", "csv", "json")]
 TABLES = [name for name in project.tables if name.startswith("table_")]
-PLANNED = {
-    name: entry["planned"]
-    for name, entry in project.figures.items()
-    if "planned" in entry
-}
-FIGURES = [name for name in project.figures if name not in PLANNED]
+FIGURES = list(project.figures)
 SHOWN = [name for name in FIGURES if project.shown(name)]
 
 
@@ -78,10 +73,8 @@ def figure_files(names):
 
 
 def target_files(name):
-    """The files that a table's or figure's target makes; none for a planned figure."""
-    if name in project.tables:
-        return table_files([name])
-    return figure_files([name] if name in FIGURES else [])
+    """The files that a table's or figure's target makes."""
+    return (table_files if name in project.tables else figure_files)([name])
 
 
 def available_features():
