@@ -240,7 +240,7 @@ def sample(
 def explore(
     model: Annotated[Path, typer.Argument(help="model.safetensors of a run on images.")],
     features: Annotated[
-        Path | None, typer.Option(help="Its test images. [default: of the run's data set]")
+        Path | None, typer.Option(help="With test images. [default: the one that it learnt from]")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of the run's seeds. [default: the first that is sound]")
@@ -252,7 +252,7 @@ def explore(
 ) -> None:
     """Move a feature inside an image flow and see the images follow, in the browser.
 
-    The page comes from this machine and is for this machine alone. Ctrl-C ends it.
+    The page comes from this machine and serves this machine alone. Ctrl-C ends it.
 
     Example: flowgmm explore results/small/runs/mnist/1000/flowgmm/seeds-0-2/model.safetensors
     """

@@ -162,8 +162,8 @@ class Explorer:
                 )
             # results/{recipe}/runs/{dataset}/{labels}/{method}/seeds-a-b/model.safetensors
             folder = path.resolve().parents[6] / "features"
-            names = folder.glob(f"{record['dataset']}*.safetensors")
-            features = next((f for f in names if sha256(f) == record["hashes"]["features"]), None)
+            found = folder.glob(f"{record['dataset']}*.safetensors")
+            features = next((f for f in found if sha256(f) == record["hashes"]["features"]), None)
             if features is None:
                 raise UserError(
                     f"no file in {folder} is the one that {path} learnt from; "
