@@ -381,6 +381,8 @@ class ReferenceImageFlowGMM(nn.Module):
     ) -> Tensor:
         """Objective (c): NLL of all + lambda CE of the labelled + w NLL given the guessed class.
 
+        Every term asks the mixture anew, as in the authors' code: four times a step (spec, trap 1).
+
         Arguments:
             first: A view of the batch, dequantised, shape (B, C, H, W).
             second: Another one.
@@ -393,13 +395,16 @@ class ReferenceImageFlowGMM(nn.Module):
         if consistency_weight > 0:
             with torch.no_grad():  # in the mode the model is in: batch statistics in training
                 guess = (self.log_prob_of_classes(second) + self.weights.log()).argmax(1)
-        of_classes = self.log_prob_of_classes(first)
-        joint = of_classes + self.weights.log()
-        loss = -torch.logsumexp(joint, dim=1).mean()
+        z, log_det = self.flow(first)
+        log_det = log_det - z.shape[1] * math.log(N_LEVELS)
+        joint = self.log_prob_of_codes(z) + self.weights.log()
+        loss = -(torch.logsumexp(joint, dim=1) + log_det).mean()
         labelled = y >= 0
-        loss = loss + label_weight * functional.cross_entropy(joint[labelled], y[labelled])
+        logits = (self.log_prob_of_codes(z) + self.weights.log())[labelled]
+        loss = loss + label_weight * functional.cross_entropy(logits, y[labelled])
         if consistency_weight > 0:
-            loss = loss - consistency_weight * of_classes.gather(1, guess[:, None]).mean()
+            of_guess = self.log_prob_of_codes(z).gather(1, guess[:, None]).squeeze(1)
+            loss = loss - consistency_weight * (of_guess + log_det).mean()
         return loss
 
     def em_loss(self, x: Tensor, y: Tensor) -> Tensor:

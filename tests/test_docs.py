@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from flowgmm.config import load, read_yaml
 
@@ -16,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, on_images = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(code.replace("random_state=0).fit", "n_steps=100, random_state=0).fit"), names)
@@ -24,6 +26,12 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert names["X_new"].shape == (100, 2)
     assert (names["model"].predict(names["X"]) == names["truth"]).mean() > 0.75
     assert (tmp_path / "model.safetensors").exists()
+    images, y = load_digits(return_X_y=True)
+    images = np.repeat(images[:200].reshape(-1, 1, 8, 8) / 16, 2, axis=3)
+    names |= {"images": images, "y": y[:200], "other_images": images, "their_classes": y[:200]}
+    exec(on_images.replace("n_steps=2000", "n_steps=2"), names)
+    assert names["model"].n_iter_ == 2
+    assert names["model"].temperature_ != 1
 
 
 def test_every_figure_is_among_the_targets() -> None:
@@ -39,7 +47,7 @@ def test_blocks_name_recipes_and_targets() -> None:
     config = load(ROOT)
     for recipe, name in blocks:
         assert (ROOT / "config" / "recipes" / f"{recipe}.yaml").exists()
-        assert name in config.tables | config.figures
+        assert name in {"analyses", *config.tables, *config.figures}
 
 
 def test_make_docs_fills_blocks_again_and_again(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """FlowGMMClassifier on images: objective, use, calibration, features, saving."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -313,3 +315,10 @@ def test_a_stack_of_images_is_its_seeds_alone():
     for s, stacked in enumerate(models):
         alone = FlowGMMClassifier(**IMAGE | {"random_state": s}, precision="fp64").fit(X, y)
         np.testing.assert_allclose(stacked.transform(X), alone.transform(X), 1e-6, 1e-8)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_a_compiled_flow_trains_the_same():
+    compiled, plain = fitted(compile=True, n_steps=3), fitted(n_steps=3)
+    np.testing.assert_allclose(compiled.history_["loss"], plain.history_["loss"], 1e-4)
+    assert compiled.model_.state_dict().keys() == plain.model_.state_dict().keys()
