@@ -254,7 +254,7 @@ def explore(
 
     The page comes from this machine and serves this machine alone. Ctrl-C ends it.
 
-    Example: flowgmm explore results/small/runs/mnist/1000/flowgmm/seeds-0-2/model.safetensors
+    Example: flowgmm explore results/small/runs/mnist/1000/flowgmm/seeds-0-0/model.safetensors
     """
     import webbrowser
 

@@ -160,13 +160,15 @@ class Explorer:
                     f"there is no record.json beside {path} that names its data set; "
                     "give its features file as --features"
                 )
-            # results/{recipe}/runs/{dataset}/{labels}/{method}/seeds-a-b/model.safetensors
-            folder = path.resolve().parents[6] / "features"
-            found = folder.glob(f"{record['dataset']}*.safetensors")
+            found = (
+                file
+                for folder in path.resolve().parents
+                for file in (folder / "features").glob(f"{record['dataset']}*.safetensors")
+            )
             features = next((f for f in found if sha256(f) == record["hashes"]["features"]), None)
             if features is None:
                 raise UserError(
-                    f"no file in {folder} is the one that {path} learnt from; "
+                    f"no folder features/ above {path} has the file that it learnt from; "
                     "give a features file as --features"
                 )
         arrays, meta = read_tensors(features, ["X_test", "y_test"])
