@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -253,6 +254,8 @@ def test_the_command_serves_until_it_is_interrupted(digits):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A suite in the background ignores the signal, and its children would, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         title, url = process.stdout.readline(), process.stdout.readline()
@@ -260,8 +263,11 @@ def test_the_command_serves_until_it_is_interrupted(digits):
         port, token = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/(.*)/\n", url).groups()
         there = SimpleNamespace(server_port=int(port), token=token)
         assert request(there, "GET", f"/{token}/")[0] == 200
-        process.send_signal(2)
-        _, errors = process.communicate(timeout=30)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, errors) == (0, "")
 
 
