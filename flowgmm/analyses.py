@@ -25,6 +25,7 @@ __all__ = [
     "Model",
     "Number",
     "boundary",
+    "calibration",
     "check_arguments",
     "em",
     "features",
@@ -36,6 +37,10 @@ __all__ = [
     "samples",
     "student_t",
 ]
+
+
+# What calibration compares.
+KEYS = ("class_nll", "ece", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -248,6 +253,39 @@ def ordering(sup: Model, plain: Model, cons: Model) -> Findings:
         "cons_minus_sup": "both minus neither",
     }
     return _accuracies(models, differences, at_least=0.0)
+
+
+# Table 5, where a run has validation points
+
+
+def calibration(model: Model) -> Findings:
+    """Class NLL and calibration on test points, before and after one temperature (Table 5).
+
+    Arguments:
+        model: Its runs are evaluated on ``test`` and ``test_tempered``.
+    """
+    before, after = (
+        {key: np.array([run["metrics"][part][key] for run in model.runs]) for key in KEYS}
+        for part in ("test", "test_tempered")
+    )
+    ratios = after["class_nll"] / before["class_nll"]
+    change = 100 * (after["accuracy"] - before["accuracy"])
+    numbers = [
+        _number("nll", "class NLL", "nats", before["class_nll"]),
+        _number("nll_tempered", "class NLL, tempered", "nats", after["class_nll"]),
+        _number("nll_ratio", "class NLL, tempered to plain", "ratio", ratios, at_most=0.5),
+        _number("ece", "expected calibration error", "share", before["ece"]),
+        _number("ece_tempered", "the same, tempered", "share", after["ece"], at_most=0.06),
+        _number(
+            "accuracy_change",
+            "accuracy, tempered minus plain",
+            "percent",
+            change,
+            at_least=0.0,
+            at_most=0.0,
+        ),
+    ]
+    return Findings(numbers, {"temperature": np.array([r["temperature"] for r in model.runs])})
 
 
 # Figure 3
@@ -846,6 +884,7 @@ FUNCTIONS: dict[str, Callable[..., Findings]] = {
     function.__name__: function
     for function in (
         boundary,
+        calibration,
         em,
         features,
         imbalance,

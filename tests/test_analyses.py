@@ -248,6 +248,20 @@ def test_em_is_compared_on_the_seeds_that_both_have(data):
         analyses.em(replace(direct, seeds=[5, 6, 7]), em)
 
 
+def test_calibration_compares_test_points_before_and_after(data):
+    plain = {"class_nll": 4.0, "ece": 0.2, "accuracy": 0.7}
+    tempered = {"class_nll": 1.0, "ece": 0.05, "accuracy": 0.7}
+    runs = [{"metrics": {"test": plain, "test_tempered": tempered}, "temperature": 9.0}]
+    found = analyses.calibration(replace(model(data, None), runs=runs))
+    number = values(found)
+    assert number["nll_ratio"].value == 0.25
+    assert number["ece_tempered"].value == 0.05
+    assert all(n.holds for n in found.numbers if n.holds is not None)
+    tempered["accuracy"] = 0.71
+    changed = values(analyses.calibration(replace(model(data, None), runs=runs)))
+    assert not changed["accuracy_change"].holds
+
+
 def test_ordering_is_judged_split_by_split(data):
     runs = {"sup": [0.6, 0.7], "plain": [0.7, 0.8], "cons": [0.8, 0.78]}
     models = {name: model(data, None, None, accuracies=values) for name, values in runs.items()}
