@@ -91,7 +91,7 @@ def _number(
     name: str,
     title: str,
     unit: str,
-    values: Sequence[float],
+    values: Sequence[float] | np.ndarray,
     value: float | None = None,
     **claim: Any,
 ) -> Number:
