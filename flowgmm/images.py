@@ -68,13 +68,14 @@ class Pixels:
         """Averaged over blocks and rounded, uint8, shape (N, *pooled).
 
         Arguments:
-            X: Images, shape (N, *shape): uint8 in 0..255, or floats in [0, 1].
+            X: Images, shape (N, *shape), or (N, *pooled) as they come out of the model: uint8 in
+                0..255, or floats in [0, 1].
             dtype: Unused; pixels stay whole numbers.
 
         Raises:
             ValueError: If the shape is another, or a float lies outside [0, 1].
         """
-        if X.shape[1:] != self.shape:
+        if X.shape[1:] not in (self.shape, self.pooled):
             raise ValueError(
                 f"X has images of shape {X.shape[1:]}, but the model was fitted to {self.shape}"
             )
@@ -85,11 +86,12 @@ class Pixels:
                     f"images are uint8 in 0..255 or floats in [0, 1], got {X.dtype} in "
                     f"[{low:g}, {high:g}]; divide by 255 or convert to uint8"
                 )
-        elif self.pool == 1:
+        elif X.shape[1:] == self.pooled:
             return X
         c, h, w = self.pooled
+        pool = X.shape[2] // h
         scale = 1 if X.dtype == np.uint8 else N_LEVELS - 1
-        blocks = X.reshape(len(X), c, h, self.pool, w, self.pool)
+        blocks = X.reshape(len(X), c, h, pool, w, pool)
         mean: np.ndarray = np.rint(scale * blocks.mean(axis=(3, 5), dtype=np.float32))
         return mean.astype(np.uint8)
 

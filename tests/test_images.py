@@ -23,6 +23,9 @@ def test_pooling_is_the_mean_of_blocks(pool):
     block = X[1, 2, pool : 2 * pool, :pool].astype(float)
     assert lead[1, 2, 1, 0] == np.rint(block.mean())
     np.testing.assert_array_equal(front.lead(X / 255), lead)
+    # Images that come out of a model go in again.
+    np.testing.assert_array_equal(front.lead(lead), lead)
+    np.testing.assert_array_equal(front.lead(lead / 255), lead)
 
 
 def test_density_of_an_image_counts_its_levels():
