@@ -229,19 +229,23 @@ def draw_samples(found: "Sequence[Found]") -> "Figure":
 
 
 def draw_accuracies(found: "Sequence[Found]") -> "Figure":
-    """Test accuracy of two methods, one line for each seed; 3.3 inches wide."""
+    """Test accuracy of methods, one line for each seed; 3.3 inches wide.
+
+    Printed numbers are drawn where ours can be compared with them.
+    """
     figure, ax, entry = _column(found)
     if entry is None:
         return figure
-    titles = entry.result["details"]["titles"]
-    numbers = entry.numbers
+    numbers, named = entry.numbers, entry.result["details"]["titles"]
+    titles = {name: named[name] for name in numbers if name in named}  # json sorts its keys
     common = [set(entry.result["seeds"][name]) for name in titles]
     for seed in sorted(set.intersection(*common)):
         places = [entry.result["seeds"][name].index(seed) for name in titles]
         values = [numbers[n]["values"][i] for n, i in zip(titles, places, strict=True)]
         ax.plot(range(len(values)), values, "o-", color=COLOURS[0], label="ours, by seed")
     for i, name in enumerate(titles):
-        if printed := numbers[name]["printed"]:
+        printed = numbers[name]["printed"]
+        if printed and not entry.result["not_comparable"]:
             line: Any = {"color": COLOURS[1], "linestyle": "dashed", "label": "paper"}
             ax.plot([i - 0.15, i + 0.15], [printed["value"]] * 2, **line)
     ax.set_xticks(range(len(titles)), titles.values())
