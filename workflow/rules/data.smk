@@ -45,6 +45,9 @@ rule prepare_data:
         "--output {output:q} 2> >(tee {log:q} >&2)"
 
 
+EMBED_MEASURED = "results/benchmarks/embed/{features}.tsv"
+
+
 rule embed:
     input:
         raw=lambda w: project.raw_inputs(dataset_of(w.features)),
@@ -53,7 +56,7 @@ rule embed:
     log:
         "results/logs/embed/{features}.log",
     benchmark:
-        "results/benchmarks/embed/{features}.tsv"
+        EMBED_MEASURED
     wildcard_constraints:
         features=one_of(EMBEDDED),
     conda:
@@ -61,8 +64,8 @@ rule embed:
     # All cores of the machine; a profile for a cluster says how many.
     threads: 1024
     resources:
-        mem_mb=lambda w, attempt: 8000 * attempt,
-        runtime=lambda w, attempt: 480 * attempt,
+        mem_mb=measured(memory_like, EMBED_MEASURED, 8000),
+        runtime=measured(time_like, EMBED_MEASURED, 480),
     params:
         spec=lambda w: as_json(project.features_spec(dataset_of(w.features))),
         raw=lambda w: project.raw_folder(dataset_of(w.features)),
