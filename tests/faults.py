@@ -11,7 +11,8 @@ def record(case: str, tries: int, survived: int, lost: str, said: str) -> None:
 
     Arguments:
         case: What was done to what.
-        tries, survived: How often, and after how many of them nothing wrong came out.
+        tries: How often.
+        survived: After how many of them nothing finished was lost and no number was wrong.
         lost: What had to be done again.
         said: What the user is told.
     """

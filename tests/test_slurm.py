@@ -186,7 +186,7 @@ def test_a_training_that_ends_while_no_snakemake_looks_is_taken_over(
     clone: Path, undisturbed: Path
 ) -> None:
     arguments = ("--config", "recipe=slow", "--", "table_7")
-    process, job = train(clone)
+    process, _ = train(clone)
     process.kill()
     process.communicate()
     until = time.monotonic() + 120
