@@ -153,7 +153,7 @@ def slurm_logs(clone: Path) -> str:
 
 def resumed_after(clone: Path) -> tuple[int, int]:
     """The step that the last training went on from, and the step at which its forerunner ended."""
-    (ended,) = re.findall(r"interrupted by SIGTERM: .* step (\d+)", slurm_logs(clone))[-1:]
+    (ended,) = re.findall(r"interrupted.*? step (\d+) of", slurm_logs(clone))[-1:]
     (first,) = re.findall(r" (\d+)/\d+ loss", (clone / LOG).read_text())[:1]
     return int(first), int(ended)
 
