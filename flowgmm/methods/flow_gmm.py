@@ -73,8 +73,8 @@ class FlowGMMClassifier(LatentModel):
         labelled_nll: What labelled points add to the likelihood term: `class`: -log p(x | y);
             `mixture`: -log p(x), as if unlabelled (the image objective); `none`.
         label_weight: Weight of the labels (the paper's lambda).
-        label_weight_target: What it multiplies: `posterior`: -log p(y | x); `joint`: -log p(x, y), of
-            which `labelled_nll="none"` leaves no second copy (D25).
+        label_weight_target: What it multiplies: `posterior`: -log p(y | x); `joint`: -log p(x, y),
+            beside which `labelled_nll` is `none` (D25).
         consistency_weight: Weight of -log p(x', yhat(x'')), where x' and x'' are the point under
             two independent perturbations (dropout masks, input noise) and yhat the model's own
             hard answer (eq. 7).
