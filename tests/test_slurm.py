@@ -33,6 +33,8 @@ kinds:
 JOB = Path("moons", "10", "flowgmm", "seeds-0-1")
 RUN = Path("results", "slow", "runs") / JOB
 LOG = Path("results", "slow", "logs", "train_stack") / f"{JOB}.log"
+FORMATS = ("csv", "md", "tex", "json")
+TABLE = [Path("results", "slow", "tables", f"table_7.{suffix}") for suffix in FORMATS]
 faulty = pytest.mark.skipif(not faults.ALL, reason="takes minutes; set FLOWGMM_FAULTS=all")
 
 
@@ -63,6 +65,12 @@ def wait(done: Callable[[], bool], seconds: float, process: subprocess.Popen[str
         assert time.monotonic() < until, f"not within {seconds} s"
         assert process.poll() is None, process.stdout and process.stdout.read()
         time.sleep(0.2)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to Snakemake, if it still runs; its jobs go on."""
+    process.kill()
+    process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -98,38 +106,59 @@ def literal(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     clone = fresh_clone(tmp_path_factory.mktemp("literal") / "clone")
     process = start(clone, *PROFILE, "--config", "recipe=smoke", "--", "table_7")
     yield clone, process
-    if process.poll() is None:
-        process.terminate()
-        process.wait()
+    end(process)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(literal: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which the slow training ran on this machine without Slurm."""
     clone = fresh_clone(tmp_path_factory.mktemp("undisturbed") / "clone")
-    steps = 8000 if faults.ALL else 2000
-    (clone / "config" / "recipes" / "slow.yaml").write_text(SLOW % steps)
-    arguments = ("--profile", "local", "--config", "recipe=slow", "--", str(RUN / "record.json"))
-    snakemake(clone, *arguments)
+    (clone / "config" / "recipes" / "slow.yaml").write_text(SLOW % (8000 if faults.ALL else 2000))
+    snakemake(clone, "--profile", "local", "--config", "recipe=slow", "--", "table_7")
+    return clone
+
+
+def untrained(undisturbed: Path, folder: Path) -> Path:
+    """The same without the slow training and the table."""
+    clone = shutil.copytree(undisturbed, folder / "clone", symlinks=True)
+    for path in (RUN, LOG, Path("results", "slow", "checkpoints"), *TABLE):
+        shutil.rmtree(clone / path) if (clone / path).is_dir() else (clone / path).unlink()
     return clone
 
 
 @pytest.fixture
-def clone(literal: tuple, undisturbed: Path, tmp_path: Path) -> Path:
-    """The same with its data and splits alone; nothing is trained."""
-    shutil.copytree(undisturbed, tmp_path / "clone", symlinks=True)
-    shutil.rmtree(tmp_path / "clone" / "results" / "slow" / "runs")
-    shutil.rmtree(tmp_path / "clone" / "results" / "slow" / "checkpoints", ignore_errors=True)
-    (tmp_path / "clone" / LOG).unlink()
-    return tmp_path / "clone"
+def clone(undisturbed: Path, tmp_path: Path) -> Path:
+    return untrained(undisturbed, tmp_path)
 
 
-def train(clone: Path, *options: str) -> tuple[subprocess.Popen[str], Queued]:
-    """Submit the slow training, wait until it is in the middle of it."""
-    arguments = ("--config", "recipe=slow", "--", str(RUN / "record.json"))
-    process = start(clone, *PROFILE, *options, *arguments)
+def submit(clone: Path, *options: str) -> subprocess.Popen[str]:
+    return start(clone, *PROFILE, *options, "--config", "recipe=slow", "--", "table_7")
+
+
+def train(clone: Path, *options: str) -> subprocess.Popen[str]:
+    """Submit the slow training and wait until it is in the middle."""
+    process = submit(clone, *options)
     wait(lambda: reached(clone) > 0, 120, process)
-    return process, queued(clone, "train_stack")[-1]
+    return process
+
+
+@pytest.fixture(scope="module")
+def ended(
+    undisturbed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, tuple]]:
+    """Two clones and their Snakemakes: one's training is cancelled, the other is killed itself."""
+    names = ("scancel", "kill")
+    clones = {name: untrained(undisturbed, tmp_path_factory.mktemp(name)) for name in names}
+    processes = {name: submit(clones[name]) for name in names}
+    for name in names:
+        wait(lambda name=name: reached(clones[name]) > 0, 120, processes[name])
+        if name == "kill":
+            end(processes[name])
+        else:
+            (job,) = queued(clones[name], "train_stack")
+            subprocess.run(["scancel", job.number], check=True)
+    yield {name: (clones[name], processes[name]) for name in names}
+    end(processes["scancel"])
 
 
 def reached(clone: Path) -> int:
@@ -168,38 +197,32 @@ def assert_same_bits(clone: Path, undisturbed: Path) -> None:
 
 
 def test_a_cancelled_training_is_submitted_again_and_goes_on(
-    clone: Path, undisturbed: Path
+    ended: dict[str, tuple], undisturbed: Path
 ) -> None:
-    process, job = train(clone)
-    subprocess.run(["scancel", job.number], check=True)
+    clone, process = ended["scancel"]
     finish(process)
-    first, ended = resumed_after(clone)
-    assert first > ended
+    first, at = resumed_after(clone)
+    assert first > at
     assert [job.state for job in queued(clone, "train_stack")] == ["CANCELLED", "COMPLETED"]
     assert_same_bits(clone, undisturbed)
-    faults.record(
-        "scancel of a training", 1, 1, "no step", f"interrupted by SIGTERM at step {ended}"
-    )
+    said = f"interrupted by SIGTERM: step {at} done"
+    faults.record("scancel of a training", 1, 1, "no step", said)
 
 
 def test_a_training_that_ends_while_no_snakemake_looks_is_taken_over(
-    clone: Path, undisturbed: Path
+    ended: dict[str, tuple], undisturbed: Path
 ) -> None:
-    arguments = ("--config", "recipe=slow", "--", "table_7")
-    process, _ = train(clone)
-    process.kill()
-    process.communicate()
+    clone, _ = ended["kill"]
     until = time.monotonic() + 120
-    while not (clone / RUN / "record.json").is_file():
+    while queued(clone, "train_stack")[0].state != "COMPLETED":
         assert time.monotonic() < until
         time.sleep(0.2)
     trained = read_json(clone / RUN / "record.json")
-    while queued(clone, "train_stack")[0].state == "RUNNING":
-        time.sleep(0.2)
+    assert not (clone / TABLE[0]).exists()
     snakemake(clone, *PROFILE, "--config", "recipe=slow", "--unlock")
-    snakemake(clone, *PROFILE, *arguments)
+    finish(submit(clone))
     assert read_json(clone / RUN / "record.json") == trained  # its times, too
-    assert (clone / "results" / "slow" / "tables" / "table_7.md").is_file()
+    assert (clone / TABLE[0]).is_file()
     assert_same_bits(clone, undisturbed)
     faults.record(
         "kill -9 of Snakemake while a training runs in Slurm",
@@ -211,7 +234,7 @@ def test_a_training_that_ends_while_no_snakemake_looks_is_taken_over(
 def test_the_literal_command_from_a_fresh_clone(literal: tuple) -> None:
     clone, process = literal
     finish(process)
-    for suffix in ("csv", "md", "tex", "json"):
+    for suffix in FORMATS:
         assert (clone / "results" / "smoke" / "tables" / f"table_7.{suffix}").stat().st_size > 0
     jobs = queued(clone)
     assert {job.state for job in jobs} == {"COMPLETED"}
@@ -228,7 +251,7 @@ def test_the_literal_command_from_a_fresh_clone(literal: tuple) -> None:
 
 @faulty
 def test_a_preempted_training_is_requeued_and_goes_on(clone: Path, undisturbed: Path) -> None:
-    process, job = train(clone, "--set-resources", "train_stack:slurm_partition=preempt")
+    process = train(clone, "--set-resources", "train_stack:slurm_partition=preempt")
     command = ["sbatch", "-p", "gpu", "--gres=gpu:2", "--mem=100", "--output=/dev/null"]
     subprocess.run([*command, "--wrap=sleep 5"], check=True, capture_output=True)
     wait(lambda: queued(clone, "train_stack")[0].state == "PENDING", 60, process)
@@ -242,7 +265,7 @@ def test_a_preempted_training_is_requeued_and_goes_on(clone: Path, undisturbed: 
 @faulty
 def test_a_training_goes_on_after_its_time_limit(clone: Path, undisturbed: Path) -> None:
     warning = "train_stack:slurm_extra='--signal=TERM@30'"
-    process, _ = train(clone, "--set-resources", "train_stack:runtime=1", warning)
+    process = train(clone, "--set-resources", "train_stack:runtime=1", warning)
     finish(process)
     first, ended = resumed_after(clone)
     assert first > ended
@@ -255,9 +278,7 @@ def test_a_training_goes_on_after_its_time_limit(clone: Path, undisturbed: Path)
 
 @faulty
 def test_a_training_without_enough_memory_asks_for_more(clone: Path, undisturbed: Path) -> None:
-    arguments = ("--config", "recipe=slow", "--", str(RUN / "record.json"))
-    memory = ("--set-resources", "train_stack:mem_mb=400 * attempt")
-    finish(start(clone, *PROFILE, *memory, *arguments))
+    finish(submit(clone, "--set-resources", "train_stack:mem_mb=400 * attempt"))
     states = [job.state for job in queued(clone, "train_stack")]
     assert states[0] in ("FAILED", "OUT_OF_MEMORY")
     assert states[-1] == "COMPLETED"
