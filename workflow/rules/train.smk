@@ -55,7 +55,7 @@ rule fit_classic:
     wildcard_constraints:
         method=one_of(CLASSIC),
     group:
-        "classic"
+        "classic_{dataset}"
     conda:
         "../../environment.yml"
     threads: project.settings["threads"]
