@@ -35,6 +35,9 @@ RUN = Path("results", "slow", "runs") / JOB
 LOG = Path("results", "slow", "logs", "train_stack") / f"{JOB}.log"
 FORMATS = ("csv", "md", "tex", "json")
 TABLE = [Path("results", "slow", "tables", f"table_7.{suffix}") for suffix in FORMATS]
+# How the profile asks for a GPU; options on the command line replace its whole block.
+GPU = ("train_stack:slurm_partition=gpu", "train_stack:gres='gpu:1'")
+STARTED: list[subprocess.Popen[str]] = []
 faulty = pytest.mark.skipif(not faults.ALL, reason="takes minutes; set FLOWGMM_FAULTS=all")
 
 
@@ -69,8 +72,9 @@ def wait(done: Callable[[], bool], seconds: float, process: subprocess.Popen[str
 
 def end(process: subprocess.Popen[str]) -> None:
     """SIGKILL to Snakemake, if it still runs; its jobs go on."""
-    process.kill()
-    process.communicate()
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,8 @@ def cluster() -> Iterator[None]:
     if up.returncode:
         pytest.skip(f"Slurm does not start: {up.stderr.strip().splitlines()[-1:]}")
     yield
+    for process in STARTED:
+        end(process)
     if not ran:
         subprocess.run(["bash", SLURM / "down.sh"], check=True)
 
@@ -101,12 +107,11 @@ def fresh_clone(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def literal(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
+def literal(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """The command from a fresh clone; it goes on while other tests wait for Slurm."""
     clone = fresh_clone(tmp_path_factory.mktemp("literal") / "clone")
-    process = start(clone, *PROFILE, "--config", "recipe=smoke", "--", "table_7")
-    yield clone, process
-    end(process)
+    process = submit(clone, recipe="smoke")
+    return clone, process
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +136,11 @@ def clone(undisturbed: Path, tmp_path: Path) -> Path:
     return untrained(undisturbed, tmp_path)
 
 
-def submit(clone: Path, *options: str) -> subprocess.Popen[str]:
-    return start(clone, *PROFILE, *options, "--config", "recipe=slow", "--", "table_7")
+def submit(clone: Path, *options: str, recipe: str = "slow") -> subprocess.Popen[str]:
+    STARTED.append(
+        start(clone, *PROFILE, *options, "--config", f"recipe={recipe}", "--", "table_7")
+    )
+    return STARTED[-1]
 
 
 def train(clone: Path, *options: str) -> subprocess.Popen[str]:
@@ -143,9 +151,7 @@ def train(clone: Path, *options: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def ended(
-    undisturbed: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, tuple]]:
+def ended(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple]:
     """Two clones and their Snakemakes: one's training is cancelled, the other is killed itself."""
     names = ("scancel", "kill")
     clones = {name: untrained(undisturbed, tmp_path_factory.mktemp(name)) for name in names}
@@ -157,8 +163,7 @@ def ended(
         else:
             (job,) = queued(clones[name], "train_stack")
             subprocess.run(["scancel", job.number], check=True)
-    yield {name: (clones[name], processes[name]) for name in names}
-    end(processes["scancel"])
+    return {name: (clones[name], processes[name]) for name in names}
 
 
 def reached(clone: Path) -> int:
@@ -212,7 +217,8 @@ def test_a_cancelled_training_is_submitted_again_and_goes_on(
     finish(process)
     first, at = resumed_after(clone)
     assert first > at
-    assert [job.state for job in queued(clone, "train_stack")] == ["CANCELLED", "COMPLETED"]
+    asked = [(job.state, job.time_limit) for job in queued(clone, "train_stack")]
+    assert asked == [("CANCELLED", "10:00"), ("COMPLETED", "20:00")]  # as measured; twice as much
     assert_same_bits(clone, undisturbed)
     said = f"interrupted by SIGTERM: step {at} done"
     faults.record("scancel of a training", 1, 1, "no step", said)
@@ -260,7 +266,7 @@ def test_the_literal_command_from_a_fresh_clone(literal: tuple) -> None:
 
 @faulty
 def test_a_preempted_training_is_requeued_and_goes_on(clone: Path, undisturbed: Path) -> None:
-    process = train(clone, "--set-resources", "train_stack:slurm_partition=preempt")
+    process = train(clone, "--set-resources", "train_stack:slurm_partition=preempt", GPU[1])
     command = ["sbatch", "-p", "gpu", "--gres=gpu:2", "--mem=100", "--output=/dev/null"]
     subprocess.run([*command, "--wrap=sleep 5"], check=True, capture_output=True)
     wait(lambda: queued(clone, "train_stack")[0].state == "PENDING", 60, process)
@@ -274,7 +280,7 @@ def test_a_preempted_training_is_requeued_and_goes_on(clone: Path, undisturbed: 
 @faulty
 def test_a_training_goes_on_after_its_time_limit(clone: Path, undisturbed: Path) -> None:
     warning = "train_stack:slurm_extra='--signal=TERM@30'"
-    process = train(clone, "--set-resources", "train_stack:runtime=1", warning)
+    process = train(clone, "--set-resources", *GPU, "train_stack:runtime=1", warning)
     finish(process)
     first, ended = resumed_after(clone)
     assert first > ended
@@ -287,7 +293,7 @@ def test_a_training_goes_on_after_its_time_limit(clone: Path, undisturbed: Path)
 
 @faulty
 def test_a_training_without_enough_memory_asks_for_more(clone: Path, undisturbed: Path) -> None:
-    finish(submit(clone, "--set-resources", "train_stack:mem_mb=400 * attempt"))
+    finish(submit(clone, "--set-resources", *GPU, "train_stack:mem_mb=400 * attempt"))
     states = [job.state for job in queued(clone, "train_stack")]
     assert states[0] in ("FAILED", "OUT_OF_MEMORY")
     assert states[-1] == "COMPLETED"
