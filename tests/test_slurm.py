@@ -87,7 +87,14 @@ def cluster() -> Iterator[None]:
     ran = shutil.which("scontrol") is not None and not subprocess.call(
         ["scontrol", "ping"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    up = subprocess.run(["bash", SLURM / "up.sh"], capture_output=True, text=True, check=False)
+    # What jobs ask for is more than they need: memory is declared, so that it holds back none.
+    up = subprocess.run(
+        ["bash", SLURM / "up.sh"],
+        env=os.environ | {"SLURM_DEV_MEM": "64000"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if up.returncode:
         pytest.skip(f"Slurm does not start: {up.stderr.strip().splitlines()[-1:]}")
     yield
