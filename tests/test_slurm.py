@@ -153,7 +153,7 @@ def submit(clone: Path, *options: str, recipe: str = "slow") -> subprocess.Popen
 def train(clone: Path, *options: str) -> subprocess.Popen[str]:
     """Submit the slow training and wait until it is in the middle."""
     process = submit(clone, *options)
-    wait(lambda: reached(clone) > 0, 120, process)
+    wait(lambda: bool(steps(clone)), 120, process)
     return process
 
 
@@ -164,7 +164,7 @@ def ended(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     clones = {name: untrained(undisturbed, tmp_path_factory.mktemp(name)) for name in names}
     processes = {name: submit(clones[name]) for name in names}
     for name in names:
-        wait(lambda name=name: reached(clones[name]) > 0, 120, processes[name])
+        wait(lambda name=name: bool(steps(clones[name])), 120, processes[name])
         if name == "kill":
             end(processes[name])
         else:
@@ -173,10 +173,10 @@ def ended(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return {name: (clones[name], processes[name]) for name in names}
 
 
-def reached(clone: Path) -> int:
-    """The last step that the training reported."""
+def steps(clone: Path) -> list[int]:
+    """The steps that the training, or its last part, reported."""
     text = (clone / LOG).read_text() if (clone / LOG).is_file() else ""
-    return int((re.findall(r" (\d+)/\d+ loss", text) or ["0"])[-1])
+    return [int(step) for step in re.findall(r" (\d+)/\d+ loss", text)]
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -192,11 +192,9 @@ def slurm_logs(clone: Path) -> str:
     return "\n".join(path.read_text() for path in logs)
 
 
-def resumed_after(clone: Path) -> tuple[int, int]:
-    """The step that the last training went on from, and the step at which its forerunner ended."""
-    (ended,) = re.findall(r"interrupted.*? step (\d+) of", slurm_logs(clone))[-1:]
-    (first,) = re.findall(r" (\d+)/\d+ loss", (clone / LOG).read_text())[:1]
-    return int(first), int(ended)
+def saved(clone: Path) -> int:
+    """The step at which the last training that was ended saved itself."""
+    return int(re.findall(r"interrupted.*? step (\d+) of", slurm_logs(clone))[-1])
 
 
 def assert_same_bits(clone: Path, undisturbed: Path) -> None:
@@ -222,8 +220,8 @@ def test_a_cancelled_training_is_submitted_again_and_goes_on(
 ) -> None:
     clone, process = ended["scancel"]
     finish(process)
-    first, at = resumed_after(clone)
-    assert first > at
+    at = saved(clone)
+    assert steps(clone)[0] > at
     asked = [(job.state, job.time_limit) for job in queued(clone, "train_stack")]
     assert asked == [("CANCELLED", "10:00"), ("COMPLETED", "20:00")]  # as measured; twice as much
     assert_same_bits(clone, undisturbed)
@@ -274,12 +272,14 @@ def test_the_literal_command_from_a_fresh_clone(literal: tuple) -> None:
 @faulty
 def test_a_preempted_training_is_requeued_and_goes_on(clone: Path, undisturbed: Path) -> None:
     process = train(clone, "--set-resources", "train_stack:slurm_partition=preempt", GPU[1])
+    before = steps(clone)[-1]
     command = ["sbatch", "-p", "gpu", "--gres=gpu:2", "--mem=100", "--output=/dev/null"]
     subprocess.run([*command, "--wrap=sleep 5"], check=True, capture_output=True)
     wait(lambda: queued(clone, "train_stack")[0].state == "PENDING", 60, process)
     finish(process)
     (job,) = queued(clone, "train_stack")
     assert (job.state, job.partition) == ("COMPLETED", "preempt")
+    assert steps(clone)[0] > before
     assert_same_bits(clone, undisturbed)
     faults.record("pre-emption of a training", 1, 1, "no step", "nothing: Slurm requeues it")
 
@@ -289,8 +289,7 @@ def test_a_training_goes_on_after_its_time_limit(clone: Path, undisturbed: Path)
     warning = "train_stack:slurm_extra='--signal=TERM@30'"
     process = train(clone, "--set-resources", *GPU, "train_stack:runtime=1", warning)
     finish(process)
-    first, ended = resumed_after(clone)
-    assert first > ended
+    assert steps(clone)[0] > saved(clone)
     assert_same_bits(clone, undisturbed)
     states = [job.state for job in queued(clone, "train_stack")]
     faults.record(
