@@ -13,7 +13,7 @@ import pytest
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from flowgmm.files import read_json, read_tensors, sha256
+from flowgmm.files import read_header, read_json, read_tensors, sha256
 
 ROOT = Path(__file__).parents[1]
 MADE = (
@@ -157,7 +157,7 @@ def steps_done(checkpoints: Path) -> int:
     try:
         for path in checkpoints.glob("*/state"):
             with safe_open(path, framework="numpy") as handle:
-                return int(handle.metadata()["step"])
+                return int(read_header(handle)["step"])
     except (FileNotFoundError, SafetensorError):  # replaced while we look
         return 0
     return 0
