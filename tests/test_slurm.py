@@ -129,7 +129,7 @@ def undisturbed(literal: tuple, tmp_path_factory: pytest.TempPathFactory) -> Pat
     for _ in range(1 + faults.ALL):
         (clone / "config" / "recipes" / "slow.yaml").write_text(SLOW % n_steps)
         snakemake(clone, "--profile", "local", "--config", "recipe=slow", "--", "table_7")
-        # Longer than Slurm's shortest time limits, on whatever machine, and when less goes on there.
+        # Longer than the time limits of the tests, on whatever machine, even when it is idle later.
         seconds = read_json(clone / RUN / "record.json")["timing"]["fit_s"]
         n_steps = int(n_steps * 250 / seconds)
     return clone
