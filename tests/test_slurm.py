@@ -25,8 +25,8 @@ PROFILE = ("--profile", "slurm", *SITE)
 # A training of some seconds, which one can catch in the middle.
 SLOW = """title: Slower than smoke
 extends: smoke
-kinds:
-  2d:
+datasets:
+  moons:
     scaled_down: [few steps]
     methods: {flowgmm: {params: {n_steps: %d}}}
 """
@@ -125,7 +125,7 @@ def literal(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple:
 def undisturbed(literal: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which the slow training ran on this machine without Slurm."""
     clone = fresh_clone(tmp_path_factory.mktemp("undisturbed") / "clone")
-    n_steps = 2000
+    n_steps = 1000
     for _ in range(1 + faults.ALL):
         (clone / "config" / "recipes" / "slow.yaml").write_text(SLOW % n_steps)
         snakemake(clone, "--profile", "local", "--config", "recipe=slow", "--", "table_7")
