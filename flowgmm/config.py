@@ -32,7 +32,10 @@ __all__ = [
     "settings_with",
 ]
 
-NAME = re.compile(r"[A-Za-z0-9_.]+")
+# Parts of paths; not `..`, nor hidden.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
+# The last part of an encoder's name or path is part of the features' name.
+ENCODER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # Where a data set of an unusual kind brings its own rules.
 RULES = Path("workflow", "rules", "datasets")
 FILES = ("datasets", "methods", "tables", "figures", "analyses", "paper_results")
@@ -420,6 +423,33 @@ class Config:
     def raw_inputs(self, dataset: str) -> list[str]:
         """The raw files that the dataset's features are made of; none of generated data."""
         return [] if self.is_surrogate(dataset) else list(self.raw_files(dataset))
+
+    def encoder_files(self, dataset: str) -> list[str]:
+        """The file that names an embedded dataset's fetched encoder; none of one that is here."""
+        names = {encoder: name for name, encoder in self.fetched_encoders().items()}
+        name = names.get(self.encoder(dataset)) if self.is_embedded(dataset) else None
+        return [] if name is None else [f"results/raw/encoders/{name}.json"]
+
+    def fetched_encoders(self) -> dict[str, str]:
+        """Encoders that come over the network, by name of their files."""
+        from flowgmm.embed.image import PAPER_IMAGE_ENCODER
+        from flowgmm.embed.text import PACKAGED
+
+        text, image = (str(self.settings[ENCODERS[kind]]) for kind in ("text", "transfer"))
+        here = Path(text).is_dir() or Path(text).is_absolute() or text.startswith(".")
+        names = [] if here or text in PACKAGED else [text]
+        names += [image] if image == PAPER_IMAGE_ENCODER else []
+        return {name.replace("/", "--"): name for name in names}
+
+    def downloads(self) -> list[str]:
+        """Raw files, encoders' included, of all datasets that are not left out."""
+        names = [
+            name
+            for name in self.datasets
+            if name not in self.settings["skip"] and self.absent(name) is None
+        ]
+        files = [f for n in names for f in (*self.raw_inputs(n), *self.encoder_files(n))]
+        return list(dict.fromkeys(files))
 
     def rules_files(self) -> list[Path]:
         """Rules files of data sets of an unusual kind, which the workflow includes."""
@@ -924,13 +954,29 @@ def _recipes(root: Path, name: str) -> list[dict[str, Any]]:
 
 def _check_names(config: Config) -> None:
     """Names are parts of paths; those that refer to another entry must find it."""
-    for file, entries in (("datasets", config.datasets), ("methods", config.methods)):
-        for name in entries:
+    named = {f"config/{file}.yaml": getattr(config, file) for file in FILES[:-1]}
+    for dataset, entry in config.datasets.items():
+        named[f"config/datasets.yaml: {dataset}.labels"] = entry["labels"]
+        named[f"config/datasets.yaml: {dataset}.files"] = [
+            name.replace("-", "_") for name in entry.get("files", {})
+        ]
+    for where, names in named.items():
+        for name in names:
             if not NAME.fullmatch(str(name)):
                 raise UserError(
-                    f"config/{file}.yaml: name {name!r} has other characters than letters, "
-                    "digits, _ and .; rename it"
+                    f"{where}: name {name!r} is not of letters, digits, _ and . alone, or starts "
+                    "with a dot; rename it"
                 )
+    if "encoders" in config.datasets:
+        raise UserError(
+            "config/datasets.yaml: `encoders` is where encoders are; rename the dataset"
+        )
+    for key in ENCODERS.values():
+        if not ENCODER_NAME.fullmatch(Path(config.settings[key]).name):
+            raise UserError(
+                f"config/config.yaml: {key} {config.settings[key]!r} ends in a name that is not of "
+                "letters, digits, _, . and - alone; rename the folder or file"
+            )
     rules = [path.name for path in config.rules_files()]
     for name, entry in config.datasets.items():
         for file in entry.get("files", {}).values():

@@ -79,8 +79,8 @@ def prepare(**more: Any) -> tuple[str, dict[str, str]]:
 
 
 def embed(encoder: str = "none") -> tuple[str, dict[str, str]]:
-    spec = json.dumps(text(encoder))
-    return "embed", {"spec": spec, "raw": "raw", "cache": "cache", "output": "out/features"}
+    options = {"spec": json.dumps(text(encoder)), "raw": "raw", "encoder": ""}
+    return "embed", options | {"cache": "cache", "output": "out/features"}
 
 
 def fetch(mirror: str = "raw", file: str = "t.csv", **checksum: str) -> tuple[str, dict[str, str]]:

@@ -19,7 +19,7 @@ from flowgmm.embed.cache import Progress, best_device, best_precision, embedded,
 from flowgmm.errors import UserError
 from flowgmm.files import sha256
 
-__all__ = ["PACKAGED", "PAPER_TEXT_ENCODER", "embed_texts", "encoder_folder"]
+__all__ = ["PACKAGED", "PAPER_TEXT_ENCODER", "embed_texts", "encoder_folder", "hub_folder"]
 
 PAPER_TEXT_ENCODER = "bert-base-uncased"
 
@@ -233,7 +233,7 @@ def encoder_folder(encoder: str, cache: Path) -> Path:
             f"encoder {encoder!r}: there is no such folder; correct `text_encoder` in "
             "config/config.yaml"
         )
-    return _hub_folder(encoder)
+    return hub_folder(encoder)
 
 
 def _minilm_folder() -> Path:
@@ -304,14 +304,26 @@ def _not_installed(encoder: str) -> UserError:
     )
 
 
-def _hub_folder(encoder: str) -> Path:
+def hub_folder(encoder: str, folder: Path | None = None) -> Path:
+    """The files of a model of the hub.
+
+    Arguments:
+        encoder: Its name there.
+        folder: Where they go; None: into the hub's own cache.
+
+    Raises:
+        UserError: If they cannot be had.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(encoder, allow_patterns=list(_MODEL_FILES)))
+        found = snapshot_download(
+            encoder, local_dir=folder, allow_patterns=list(_MODEL_FILES), ignore_patterns="*/*"
+        )
+        return Path(found)
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"encoder {encoder!r} cannot be had from the model hub ({reason}); set `text_encoder` "
             "in config/config.yaml to a local folder with its files, or to minilm, a package"
