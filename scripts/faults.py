@@ -13,12 +13,16 @@ from flowgmm.script import run_script
 
 HEAD = """# Faults
 
-What the fault suite did, and what survived: no wrong number in any table, nothing finished lost, and
-a message that says what to do. `make faults` makes it anew, with all tries.
+What the fault suite did, and what survived: no wrong number in any table, nothing finished lost,
+and a message that says what to do. `make faults` makes it anew, with all tries.
 
 | case | tries | survived | lost at most | what it says |
 | --- | --- | --- | --- | --- |
 """
+
+
+def cell(value: object) -> str:
+    return " ".join(str(value).replace("|", "/").split())
 
 
 def main(options: argparse.Namespace) -> None:
@@ -27,11 +31,8 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(f"{log} is not there; `make faults` makes it")
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     cases = {line["case"]: line for line in lines}.values()
-    rows = [
-        f"| {' | '.join(' '.join(str(value).replace('|', '/').split()) for value in case.values())} |"
-        for case in cases
-    ]
-    write_text(options.output, HEAD + "\n".join(rows) + "\n")
+    rows = [" | ".join(map(cell, case.values())) for case in cases]
+    write_text(options.output, HEAD + "".join(f"| {row} |\n" for row in rows))
     for case in cases:
         if case["survived"] != case["tries"]:
             raise UserError(f"{case['case']}: {case['survived']} of {case['tries']} survived")
