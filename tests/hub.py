@@ -24,41 +24,37 @@ def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
             thread.join()
 
 
+def listed(path: Path) -> dict[str, object]:
+    """A file as the hub lists it: weights with their sha256, small files with git's hash."""
+    content = path.read_bytes()
+    if path.suffix in (".safetensors", ".bin"):
+        return {"rfilename": path.name, "lfs": {"sha256": hashlib.sha256(content).hexdigest()}}
+    git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return {"rfilename": path.name, "blobId": git}
+
+
 def model_hub(models: Mapping[str, Path], files: Path | None = None) -> type:
     """Handler of a hub that has these models, by name, and of `/files/`, those of a folder."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            content, headers = self.content()
+            content = self.content()
             self.send_response(200 if content is not None else 404)
-            for name, value in headers.items():
-                self.send_header(name, value)
             self.send_header("Content-Length", str(len(content or b"")))
             self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content or b"")
+            self.wfile.write(content or b"")
 
-        do_HEAD = do_GET  # noqa: N815
-
-        def content(self) -> tuple[bytes | None, dict[str, str]]:
+        def content(self) -> bytes | None:
             if files and self.path.startswith("/files/"):
-                return (files / self.path.removeprefix("/files/")).read_bytes(), {}
+                return (files / self.path.removeprefix("/files/")).read_bytes()
             for model, folder in models.items():
-                answers = {
-                    f"/api/models/{model}/revision/main": {"id": model, "sha": REVISION},
-                    f"/api/models/{model}/tree/{REVISION}": [
-                        {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0"}
-                        for path in folder.iterdir()
-                        if path.is_file()
-                    ],
-                }
-                if (answer := answers.get(self.path.partition("?")[0])) is not None:
-                    return json.dumps(answer).encode(), {"Content-Type": "application/json"}
+                if self.path == f"/api/models/{model}?blobs=true":
+                    siblings = [listed(path) for path in folder.iterdir()]
+                    answer = {"id": model, "sha": REVISION, "siblings": siblings}
+                    return json.dumps(answer).encode()
                 if self.path.startswith(f"/{model}/resolve/{REVISION}/"):
-                    content = (folder / self.path.rpartition("/")[2]).read_bytes()
-                    tag = hashlib.sha1(content).hexdigest()
-                    return content, {"ETag": f'"{tag}"', "X-Repo-Commit": REVISION}
-            return None, {}
+                    return (folder / self.path.rpartition("/")[2]).read_bytes()
+            return None
 
         def log_message(self, *args: object) -> None:
             pass
