@@ -87,7 +87,7 @@ def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
     from huggingface_hub.constants import ENDPOINT
 
     remedy = (
-        "correct `text_encoder` in config/config.yaml, or set it to a folder with the model's files, "
+        "correct `text_encoder` in config/config.yaml, or set it to a folder with such files, "
         "or to minilm, a package"
     )
     try:
