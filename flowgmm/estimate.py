@@ -6,7 +6,6 @@ to what was counted for them; a job that has run before takes what it took.
 
 import csv
 import heapq
-import json
 import math
 import os
 import statistics
@@ -19,7 +18,7 @@ from typing import Any
 
 from flowgmm.config import Config, load, settings_with
 from flowgmm.cost import ASSUMED_GPU, Machine, Size, Work, count, embedded, measure
-from flowgmm.files import read_json, read_meta
+from flowgmm.files import read_header, read_json, read_meta
 from flowgmm.plan import Plan, PlannedJob, make_plan
 
 __all__ = [
@@ -258,7 +257,7 @@ def _shapes(path: Path) -> Size:
     with safe_open(path, framework="numpy") as handle:
         n_train, *shape = handle.get_slice("X_train").get_shape()
         n_test = handle.get_slice("X_test").get_shape()[0]
-        classes = json.loads(handle.metadata()["meta"])["classes"]
+        classes = read_header(handle)["classes"]
     image = tuple(shape) if len(shape) == 3 else ()
     return Size(math.prod(shape), len(classes), n_train, n_test, shape=image)
 

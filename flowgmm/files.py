@@ -1,13 +1,19 @@
-"""Files that appear whole or not at all: tensors (safetensors), JSON, text, and their hashes."""
+"""Files that appear whole or not at all and say when they were changed: tensors, JSON, text.
+
+What `write_json` and `write_tensors` write carries the sha256 of its content, which reading checks:
+a disk's flipped bit or an edit never ends as a number in a table.
+"""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -15,15 +21,23 @@ from flowgmm.errors import UserError
 
 __all__ = [
     "atomic_path",
+    "check_seal",
     "content_hash",
+    "header",
+    "read_header",
     "read_json",
     "read_meta",
     "read_tensors",
+    "seal",
     "sha256",
     "write_json",
     "write_tensors",
     "write_text",
 ]
+
+# The end of a sealed file's metadata. Inside its string all quotes are escaped, so there is one.
+_SEAL = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"\}"\}')
+_BLANK = "0" * 64
 
 
 @contextlib.contextmanager
@@ -35,26 +49,36 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     block does: some writers make their files anew, readable by their owner alone.
 
     Raises:
-        UserError: If the folder cannot be written.
+        UserError: If the folder cannot be written, or the disk is full.
     """
     path = Path(path)
+    remedy = "check the folder's permissions and free space"
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
         mode = part.stat().st_mode
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; check the folder's permissions and free space"
-        ) from error
+        raise UserError(f"cannot write {path}: {error.strerror}; {remedy}") from error
     try:
         yield part
         with open(part, "rb+") as handle:
             os.fsync(handle.fileno())
         part.chmod(mode)
         os.replace(part, path)
+    except Exception as error:
+        # Writers in other languages wrap what the system said.
+        if _disk_is_full(error):
+            raise UserError(f"cannot write {path}: no space left; {remedy}") from error
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def _disk_is_full(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -63,23 +87,93 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write JSON with sorted keys; NaN and infinity are refused, since JSON has neither."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
+    """Write a JSON object with sorted keys and its own hash as ``sha256``.
+
+    NaN and infinity are refused, since JSON has neither.
+    """
+    plain = json.loads(json.dumps(dict(value), allow_nan=False))
+    plain["sha256"] = content_hash({k: v for k, v in plain.items() if k != "sha256"})
+    write_text(path, json.dumps(plain, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read JSON written by `write_json`.
+def read_json(path: str | os.PathLike[str], sealed: bool = True) -> Any:
+    """Read JSON.
+
+    Arguments:
+        path: The file.
+        sealed: It comes from `write_json`, so that its hash must be there and right; the hash is
+            not among what is returned.
 
     Raises:
-        UserError: If the file is absent or is not JSON.
+        UserError: If the file is absent, is not JSON, or was changed after it was written.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; run the rule that makes it") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it and run again") from error
+    if not sealed:
+        return value
+    found = value.pop("sha256", None) if isinstance(value, dict) else None
+    if found is None or found != content_hash(value):
+        raise UserError(f"{path} is damaged ({_difference(found)}); delete it and run again")
+    return value
+
+
+def _difference(found: Any) -> str:
+    return "it has no hash" if found is None else "its content and its hash differ"
+
+
+def header(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata for a file that `seal` will seal: a single entry, so that equal files are equal."""
+    content = {"content": dict(meta), "sha256": _BLANK}
+    return {"meta": json.dumps(content, sort_keys=True, allow_nan=False)}
+
+
+def read_header(handle: Any) -> dict[str, Any]:
+    """What `header` was given, of an open safetensors file."""
+    return dict(json.loads(handle.metadata()["meta"])["content"])
+
+
+def seal(path: str | os.PathLike[str]) -> None:
+    """Put the hash of a safetensors file that was saved with a `header` into it."""
+    with open(path, "rb+") as handle:
+        head = _head(handle)
+        match = _SEAL.search(head)
+        if match is None:
+            raise ValueError(f"{path} has no header that can be sealed")
+        digest = _sealed_digest(handle, head, match)
+        handle.seek(match.start(1))
+        handle.write(digest.encode())
+
+
+def check_seal(path: str | os.PathLike[str]) -> str | None:
+    """What is wrong with a file that `seal` should have sealed; None: nothing."""
+    with open(path, "rb") as handle:
+        head = _head(handle)
+        match = _SEAL.search(head)
+        if match is None:
+            return _difference(None)
+        right = match[1].decode() == _sealed_digest(handle, head, match)
+        return None if right else _difference(match[1])
+
+
+def _head(handle: IO[bytes]) -> bytes:
+    """Length and header of a safetensors file."""
+    length = handle.read(8)
+    # A damaged length may be anything; a header is never that long.
+    return length + handle.read(min(int.from_bytes(length, "little"), 2**27))
+
+
+def _sealed_digest(handle: IO[bytes], head: bytes, match: re.Match[bytes]) -> str:
+    blank = head[: match.start(1)] + _BLANK.encode() + head[match.end(1) :]
+    digest = hashlib.sha256(blank)
+    handle.seek(len(head))
+    while block := handle.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def write_tensors(
@@ -91,9 +185,9 @@ def write_tensors(
     from safetensors.numpy import save_file
 
     arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    header = json.dumps(dict(meta or {}), sort_keys=True, allow_nan=False)
     with atomic_path(path) as part:
-        save_file(arrays, part, metadata={"meta": header})
+        save_file(arrays, part, metadata=header(meta or {}))
+        seal(part)
 
 
 def read_tensors(
@@ -107,16 +201,18 @@ def read_tensors(
     from safetensors import SafetensorError, safe_open
 
     try:
+        reason = check_seal(path)
+        if reason is not None:
+            raise UserError(f"{path} is damaged ({reason}); delete it and run again")
         with safe_open(path, framework="numpy") as handle:
             present = handle.keys()
             wanted = present if names is None else names
             if missing := sorted(set(wanted) - set(present)):
                 raise UserError(f"{path} lacks {', '.join(missing)}; it has {', '.join(present)}")
-            meta = json.loads((handle.metadata() or {}).get("meta", "{}"))
-            return {name: handle.get_tensor(name) for name in wanted}, meta
+            return {name: handle.get_tensor(name) for name in wanted}, read_header(handle)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; run the rule that makes it") from error
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); delete it and run again") from error
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from flowgmm import metrics
 from flowgmm.calibration import best_temperature, tempered
+from flowgmm.claims import once
 from flowgmm.errors import DivergedError, UserError
 from flowgmm.files import (
     content_hash,
@@ -73,7 +74,8 @@ def run(
     """Fit one method on all seeds of a job, evaluate, and write what came out.
 
     Neither fitting nor tuning can see the labels of test points: they are read after the
-    predictions are made.
+    predictions are made. A job that another process works on is waited for, and one that has
+    finished before is not done again (`flowgmm.claims`).
 
     Arguments:
         spec: From `flowgmm.config.Config.train_spec`.
@@ -82,7 +84,7 @@ def run(
         out: Folder for ``record.json``, ``predictions.safetensors`` and, of neural methods,
             ``model.safetensors``.
         checkpoints: Folder for unfinished trainings, each under the hash of everything that
-            determines it; emptied on success.
+            determines it.
         device: Where neural methods train.
         threads: Threads on a CPU.
         progress: Called with (step, n_steps, text).
@@ -111,62 +113,73 @@ def run(
         found = read_json(choice)
         chosen = {"tuned": found["params"], "tuning": found["curve"], "budget": found["budget"]}
         hashes["choice"] = sha256(choice)
-    data, meta = read_tensors(features, ["X_train", "y_train", "X_test"])
-    tasks = [_task(spec, data["y_train"], splits[number]) for number in spec["splits"]]
+    checkpoint = checkpoints / _identity(spec, hashes, device, threads)
 
-    fitting = time.monotonic()
-    checkpoint = checkpoints / content_hash({"spec": spec, "hashes": hashes})
-    fitted = _fit(
-        {**spec, "params": {**spec["params"], **chosen.get("tuned", {})}},
-        data["X_train"],
-        tasks,
-        checkpoint,
-        device,
-        threads,
-        progress,
-    )
-    fit_s = time.monotonic() - fitting
+    def make() -> None:
+        data, meta = read_tensors(features, ["X_train", "y_train", "X_test"])
+        tasks = [_task(spec, data["y_train"], splits[number]) for number in spec["splits"]]
 
-    predictions, outcomes = _predict(spec, data, tasks, fitted, len(meta["classes"]))
-    y_test = read_tensors(features, ["y_test"])[0]["y_test"]
-    split_seeds = {number: read_meta(path)["seeds"] for number, path in splits.items()}
-    entries = []
-    for i, (estimator, notes) in enumerate(fitted):
-        truth = _truth(tasks[i], data["y_train"], y_test)
-        drawn = split_seeds[spec["splits"][i]]
-        entries.append(_entry(spec, i, estimator, notes | chosen, drawn, outcomes[i], truth))
+        fitting = time.monotonic()
+        fitted = _fit(
+            {**spec, "params": {**spec["params"], **chosen.get("tuned", {})}},
+            data["X_train"],
+            tasks,
+            checkpoint,
+            device,
+            threads,
+            progress,
+        )
+        fit_s = time.monotonic() - fitting
 
-    out.mkdir(parents=True, exist_ok=True)
-    write_tensors(out / "predictions.safetensors", predictions, {"spec": dict(spec)})
-    if spec["neural"]:
-        estimators = [estimator for estimator, _ in fitted]
-        type(estimators[0]).save_stack(out / "model.safetensors", estimators)
-    first, shape = tasks[0].split, list(data["X_train"].shape[1:])
-    record = {
-        **{key: spec[key] for key in ("dataset", "labels", "method", "recipe", "seeds")},
-        "spec": dict(spec),
-        "hashes": hashes,
-        "data": {
-            **{key: meta[key] for key in ("classes", "notes", "not_comparable", "sources")},
-            "n_features": int(np.prod(shape)),
-            "image_shape": shape if len(shape) == 3 else None,
-            "n_train": len(data["X_train"]),
-            "n_test": len(y_test),
-            "n_labelled": len(first["labelled"]),
-            "n_unlabelled": 0 if spec["labelled_only"] else len(first["unlabelled"]),
-            "n_val": len(first["val"]),
-        },
-        "runs": entries,
-        "environment": environment() | {"device": _device_name(spec, device), "threads": threads},
-        "git": git_state(),
-        "timing": {
-            "fit_s": round(fit_s, 3),
-            "wall_s": round(time.monotonic() - start, 3),
-        },
-    }
-    write_json(out / "record.json", record)
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    return record
+        predictions, outcomes = _predict(spec, data, tasks, fitted, len(meta["classes"]))
+        y_test = read_tensors(features, ["y_test"])[0]["y_test"]
+        split_seeds = {number: read_meta(path)["seeds"] for number, path in splits.items()}
+        entries = []
+        for i, (estimator, notes) in enumerate(fitted):
+            truth = _truth(tasks[i], data["y_train"], y_test)
+            drawn = split_seeds[spec["splits"][i]]
+            entries.append(_entry(spec, i, estimator, notes | chosen, drawn, outcomes[i], truth))
+
+        out.mkdir(parents=True, exist_ok=True)
+        write_tensors(out / "predictions.safetensors", predictions, {"spec": dict(spec)})
+        if spec["neural"]:
+            estimators = [estimator for estimator, _ in fitted]
+            type(estimators[0]).save_stack(out / "model.safetensors", estimators)
+        first, shape = tasks[0].split, list(data["X_train"].shape[1:])
+        record = {
+            **{key: spec[key] for key in ("dataset", "labels", "method", "recipe", "seeds")},
+            "spec": dict(spec),
+            "hashes": hashes,
+            "data": {
+                **{key: meta[key] for key in ("classes", "notes", "not_comparable", "sources")},
+                "n_features": int(np.prod(shape)),
+                "image_shape": shape if len(shape) == 3 else None,
+                "n_train": len(data["X_train"]),
+                "n_test": len(y_test),
+                "n_labelled": len(first["labelled"]),
+                "n_unlabelled": 0 if spec["labelled_only"] else len(first["unlabelled"]),
+                "n_val": len(first["val"]),
+            },
+            "runs": entries,
+            "environment": _environment(spec, device, threads),
+            "git": git_state(),
+            "timing": {
+                "fit_s": round(fit_s, 3),
+                "wall_s": round(time.monotonic() - start, 3),
+            },
+        }
+        write_json(out / "record.json", record)
+
+    outputs = [out / "predictions.safetensors", out / "record.json"]
+    once(checkpoint, [*([out / "model.safetensors"] if spec["neural"] else []), *outputs], make)
+    return dict(read_json(out / "record.json"))
+
+
+def _identity(spec: Mapping[str, Any], hashes: Mapping[str, Any], device: str, threads: int) -> str:
+    """Hash of all that the bits of a training are known to depend on."""
+    found = _environment(spec, device, threads)
+    stack = {key: found[key] for key in ("versions", "device", "instructions", "threads")}
+    return content_hash({"spec": spec, "hashes": hashes, "stack": stack})
 
 
 def tune(
@@ -210,29 +223,32 @@ def tune(
     for task in tasks:
         check_validation(task.y_val)
     hashes = {"code": spec["code"], "seen": _digest(data["X_train"], tasks)}
-    checkpoint = checkpoints / content_hash({"spec": spec, "hashes": hashes})
-    fitted = _fit(spec, data["X_train"], tasks, checkpoint, device, threads, progress)
-    _, outcomes = _predict(spec, data, tasks, fitted, len(meta["classes"]))
-    split_seeds = {number: read_meta(path)["seeds"] for number, path in splits.items()}
-    runs = []
-    for i, (task, (estimator, notes)) in enumerate(zip(tasks, fitted, strict=True)):
-        drawn, truth = split_seeds[spec["splits"][i]], {"val": task.y_val}
-        entry = _entry(spec, i, estimator, notes, drawn, outcomes[i], truth)
-        entry["accuracy"] = entry.pop("metrics").get("val", {}).get("accuracy")
-        runs.append(entry)
-    point = {
-        **{key: spec[key] for key in ("dataset", "labels", "method", "recipe", "candidate")},
-        "spec": dict(spec),
-        "hashes": hashes,
-        "n_val": len(np.unique(np.concatenate([task.split["val"] for task in tasks]))),
-        "runs": runs,
-        "environment": environment() | {"device": _device_name(spec, device), "threads": threads},
-        "git": git_state(),
-        "timing": {"wall_s": round(time.monotonic() - start, 3)},
-    }
-    write_json(output, point)
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    return point
+    checkpoint = checkpoints / _identity(spec, hashes, device, threads)
+
+    def make() -> None:
+        fitted = _fit(spec, data["X_train"], tasks, checkpoint, device, threads, progress)
+        _, outcomes = _predict(spec, data, tasks, fitted, len(meta["classes"]))
+        split_seeds = {number: read_meta(path)["seeds"] for number, path in splits.items()}
+        runs = []
+        for i, (task, (estimator, notes)) in enumerate(zip(tasks, fitted, strict=True)):
+            drawn, truth = split_seeds[spec["splits"][i]], {"val": task.y_val}
+            entry = _entry(spec, i, estimator, notes, drawn, outcomes[i], truth)
+            entry["accuracy"] = entry.pop("metrics").get("val", {}).get("accuracy")
+            runs.append(entry)
+        point = {
+            **{key: spec[key] for key in ("dataset", "labels", "method", "recipe", "candidate")},
+            "spec": dict(spec),
+            "hashes": hashes,
+            "n_val": len(np.unique(np.concatenate([task.split["val"] for task in tasks]))),
+            "runs": runs,
+            "environment": _environment(spec, device, threads),
+            "git": git_state(),
+            "timing": {"wall_s": round(time.monotonic() - start, 3)},
+        }
+        write_json(output, point)
+
+    once(checkpoint, [output], make)
+    return dict(read_json(output))
 
 
 def _digest(X: np.ndarray, tasks: Sequence[_Task]) -> str:
@@ -533,11 +549,13 @@ def _temper(
     return temperature, metrics.evaluate(truth["test"], predicted, tempered(log_proba, temperature))
 
 
-def _device_name(spec: Mapping[str, Any], device: str) -> str:
-    """The device as its vendor calls it."""
+def _environment(spec: Mapping[str, Any], device: str, threads: int) -> dict[str, Any]:
+    """What a run is made with: the same again, with the same spec and data, gives the same bits."""
+    found = environment() | {"device": "cpu", "instructions": None, "threads": threads}
     if spec["neural"]:
         import torch
 
+        found["instructions"] = torch.backends.cpu.get_cpu_capability()
         if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
-            return torch.cuda.get_device_name(None if device == "auto" else device)
-    return "cpu"
+            found["device"] = torch.cuda.get_device_name(None if device == "auto" else device)
+    return found

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from flowgmm import interrupt
 from flowgmm.errors import UserError
 
 __all__ = ["Progress", "keep_freed_memory", "run_script"]
@@ -51,6 +52,9 @@ def keep_freed_memory() -> None:
 def run_script(main: Callable[[argparse.Namespace], None], *options: str) -> None:
     """Parse options, call `main`; a user's mistake ends as one line and exit status 2.
 
+    SIGTERM and Ctrl-C end it as one line, too, with the exit status that shells give to them: 128
+    and the signal's number.
+
     Arguments:
         main: Called with the options' values.
         options: Names of required options; one that ends in ``*`` takes any number of values.
@@ -61,8 +65,12 @@ def run_script(main: Callable[[argparse.Namespace], None], *options: str) -> Non
             parser.add_argument(f"--{option[:-1]}", nargs="*", required=True)
         else:
             parser.add_argument(f"--{option}", required=True)
+    interrupt.watch()
     try:
         main(parser.parse_args())
+    except interrupt.Interrupted as end:
+        print(end, file=sys.stderr)
+        sys.exit(128 + end.received)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,12 +1,14 @@
 """The training loop of every neural method: steps, schedule, clipping, checkpoint, exact resume.
 
 All seeds of a stack advance together. Nothing inside a step waits for the device: losses are summed
-there and read a hundred times a run, which is when divergence, progress and checkpoints are looked
-at. All randomness is a function of (seed, step) (`flowgmm.streams`), so a checkpoint is the
-parameters, the optimizer's moments, the step and the history.
+there and read a hundred times a run, which is when divergence and progress are looked at. All
+randomness is a function of (seed, step) (`flowgmm.streams`), so a checkpoint is the parameters, the
+optimizer's moments, the step, the history and the sums since the last look. One is written every
+minute, and when the job is told to end.
 """
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from flowgmm.errors import UserError
-from flowgmm.files import atomic_path, content_hash
+from flowgmm.files import atomic_path, check_seal, content_hash, header, read_header, seal
+from flowgmm.interrupt import Interrupted, deferred
 
 __all__ = ["History", "Progress", "Training", "learning_rate_factor", "ramp", "train"]
 
@@ -166,6 +169,16 @@ class _Best:
         self.state = {k: tensors[f"best.{k}"].to(v) for k, v in self.state.items()}
 
 
+@dataclass
+class _State:
+    """Where a training is: steps done, what was seen, and losses summed since the last look."""
+
+    step: int = 0
+    history: History = field(default_factory=History)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    since_look: int = 0
+
+
 class _Checkpoint:
     """The state of a run in one safetensors file, written whole or not at all."""
 
@@ -177,8 +190,7 @@ class _Checkpoint:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        step: int,
-        history: History,
+        at: _State,
         best: _Best | None,
     ) -> None:
         import json
@@ -186,55 +198,73 @@ class _Checkpoint:
         from safetensors.torch import save_file
 
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+        tensors |= {f"sums.{k}": v for k, v in at.sums.items()}
         if best is not None:
             tensors |= best.tensors()
         for i, parameter in enumerate(_parameters(optimizer)):
             state = optimizer.state[parameter]
             tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
-        header = {
+        seen = at.history
+        meta = {
             "fingerprint": self.fingerprint,
-            "step": str(step),
-            "history": json.dumps([history.steps, history.losses, history.failures]),
+            "step": at.step,
+            "since_look": at.since_look,
+            # As text: a diverged seed's losses are no JSON.
+            "history": json.dumps([seen.steps, seen.losses, seen.failures]),
         }
         with atomic_path(self.path) as part:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, part, metadata=header)
+            # Contiguous, and each with memory of its own.
+            copies = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
+            save_file(copies, part, metadata=header(meta))
+            seal(part)
 
     def load(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, best: _Best | None
-    ) -> tuple[int, History]:
+    ) -> _State:
         import json
 
         from safetensors import SafetensorError, safe_open
 
         if not self.path.exists():
-            return 0, History()
+            return _State()
         try:
+            reason = check_seal(self.path)
             with safe_open(self.path, framework="pt") as handle:
-                header = handle.metadata() or {}
                 names = handle.keys()
                 tensors = {name: handle.get_tensor(name) for name in names}
+                meta = {} if reason else read_header(handle)
         except SafetensorError as error:
-            raise UserError(
-                f"checkpoint {self.path} is damaged ({error}); delete it to start this run afresh"
-            ) from error
-        if header.get("fingerprint") != self.fingerprint:
+            reason = str(error)
+        if reason is not None:
+            aside = self.path.with_name(f"{self.path.name}.damaged")
+            self.path.replace(aside)
+            print(
+                f"checkpoint {self.path} is damaged ({reason}); it is now {aside.name}, and the "
+                "training starts afresh",
+                file=sys.stderr,
+            )
+            return _State()
+        if meta["fingerprint"] != self.fingerprint:
             raise UserError(
                 f"checkpoint {self.path} belongs to another run; delete it to start this one afresh"
             )
-        model.load_state_dict(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        )
+        model.load_state_dict(_under("model.", tensors))
         if best is not None:
             best.restore(tensors)
-        for i, parameter in enumerate(_parameters(optimizer)):
-            prefix = f"optimizer.{i}."
-            optimizer.state[parameter] = {
-                k.removeprefix(prefix): v.to(parameter.device)
-                for k, v in tensors.items()
-                if k.startswith(prefix)
-            }
-        steps, losses, failures = json.loads(header["history"])
-        return int(header["step"]), History(steps, losses, {int(k): v for k, v in failures.items()})
+        parameters = _parameters(optimizer)
+        device = parameters[0].device
+        for i, parameter in enumerate(parameters):
+            state = _under(f"optimizer.{i}.", tensors)
+            optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in state.items()}
+        steps, losses, failures = json.loads(meta["history"])
+        history = History(steps, losses, {int(k): v for k, v in failures.items()})
+        sums = {k: v.to(device) for k, v in _under("sums.", tensors).items()}
+        return _State(meta["step"], history, sums, meta["since_look"])
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with the prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 class _Watch:
@@ -310,7 +340,8 @@ def train(
         training stops early only if all diverged.
 
     Raises:
-        UserError: If the checkpoint is damaged or belongs to another run.
+        Interrupted: After a signal, once the checkpoint is saved (`flowgmm.interrupt.watch`).
+        UserError: If the checkpoint belongs to another run; a damaged one is set aside.
         ValueError: If the optimizer or schedule is unknown.
     """
     mixture = [p for p in mixture_parameters if p.requires_grad]
@@ -324,55 +355,57 @@ def train(
     device = networks[0].device
     keeper = None
     best = _Best(model) if validate is not None else None
-    start, history = 0, History()
+    at = _State()
     if checkpoint is not None:
         shapes = [[name, list(p.shape)] for name, p in model.state_dict().items()]
         keeper = _Checkpoint(
             checkpoint, content_hash([shapes, repr(training), identity, best is None])
         )
-        start, history = keeper.load(model, optimizer, best)
+        at = keeper.load(model, optimizer, best)
+    history = at.history
     look_every = max(1, training.n_steps // N_LOOKS)
     stop = training.n_steps if stop is None else min(stop, training.n_steps)
     watch = _Watch(training.n_steps, look_every, history)
-    sums: dict[str, Tensor] = {}
-    since_look, saved = 0, time.monotonic()
-    started, first = time.monotonic(), start
-    for step in range(start, stop):
-        factor = learning_rate_factor(training.schedule, step, training.n_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.bf16):
-            values = losses(step)
-        values["loss"].sum().backward()
-        if training.clip_norm is not None:
-            for parameters in (decayed, undecayed):
-                _clip_(parameters, training.clip_norm)
-        optimizer.step()
-        for name, value in values.items():
-            sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-        since_look += 1
-        done = step + 1
-        if done % look_every and done < stop:
-            continue
-        watch.look(done, sums, since_look)
-        sums, since_look = {}, 0
-        if validate is not None and best is not None:
-            score = validate()
-            best.look(model, score)
-            history.losses.setdefault("val_accuracy", []).append(score.tolist())
-        if progress is not None:
-            per_step = (time.monotonic() - started) / (done - first)
-            progress(done, training.n_steps, f"{watch.text()} {1e3 * per_step:.1f} ms/step")
-        if len(history.failures) == n_seeds:
-            break
-        if (
-            keeper is not None
-            and done < training.n_steps
-            and time.monotonic() - saved >= CHECKPOINT_EVERY
-        ):
-            keeper.save(model, optimizer, done, history, best)
-            saved = time.monotonic()
+    started, first, saved = time.monotonic(), at.step, time.monotonic()
+    with deferred() as interrupted:
+        for step in range(at.step, stop):
+            factor = learning_rate_factor(training.schedule, step, training.n_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.bf16):
+                values = losses(step)
+            values["loss"].sum().backward()
+            if training.clip_norm is not None:
+                for parameters in (decayed, undecayed):
+                    _clip_(parameters, training.clip_norm)
+            optimizer.step()
+            for name, value in values.items():
+                value = value.detach()
+                at.sums[name] = at.sums[name] + value if name in at.sums else value
+            at.since_look += 1
+            at.step = step + 1
+            if at.step % look_every == 0 or at.step >= stop:
+                watch.look(at.step, at.sums, at.since_look)
+                at.sums, at.since_look = {}, 0
+                if validate is not None and best is not None:
+                    score = validate()
+                    best.look(model, score)
+                    history.losses.setdefault("val_accuracy", []).append(score.tolist())
+                if progress is not None:
+                    per_step = (time.monotonic() - started) / (at.step - first)
+                    text = f"{watch.text()} {1e3 * per_step:.1f} ms/step"
+                    progress(at.step, training.n_steps, text)
+                if len(history.failures) == n_seeds:
+                    break
+            due = time.monotonic() - saved >= CHECKPOINT_EVERY and at.step < training.n_steps
+            if keeper is not None and (due or interrupted()):
+                keeper.save(model, optimizer, at, best)
+                saved = time.monotonic()
+            if (received := interrupted()) is not None:
+                kept = "nothing is kept" if keeper is None else "the checkpoint is saved"
+                where = f"step {at.step} of {training.n_steps} done, {kept}"
+                raise Interrupted(received, f"{where}; run the same command again to go on")
     if best is not None:
         model.load_state_dict(best.state)
     return history

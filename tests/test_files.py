@@ -1,5 +1,6 @@
 """Files appear whole or not at all, with the permissions a user's other files have."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,3 +77,56 @@ def test_missing_names_and_files(tmp_path: Path) -> None:
     for read in (files.read_tensors, files.read_json, files.sha256):
         with pytest.raises(UserError, match="absent is not there"):
             read(tmp_path / "absent")
+
+
+def spoil(path: Path, position: int) -> None:
+    """Flip a bit."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["tensors", "json"])
+def test_any_flipped_bit_is_noticed(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    meta = {"sha256": 64 * "1", "note": '"sha256": "' + 64 * "0" + '"}"}'}
+    if kind == "tensors":
+        files.write_tensors(path, {"x": np.arange(4.0), "sha256": np.zeros(1)}, meta)
+        read = files.read_tensors
+        assert read(path)[1] == meta
+    else:
+        files.write_json(path, {"accuracy": 81.25, "n": {"1": [1, None, "é"]}})
+        read = files.read_json
+        assert read(path) == {"accuracy": 81.25, "n": {"1": [1, None, "é"]}}
+    content = path.read_bytes()
+    for position in range(len(content)):
+        spoil(path, position)
+        # In JSON a changed space says the same.
+        if kind == "tensors" or content[position : position + 1].strip():
+            with pytest.raises(UserError, match=r"file is damaged|file lacks"):
+                read(path)
+        path.write_bytes(content)
+
+
+def test_what_others_wrote_has_no_hash(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"x": np.zeros(3)}, tmp_path / "tensors")
+    with pytest.raises(UserError, match=r"damaged \(it has no hash\); delete it"):
+        files.read_tensors(tmp_path / "tensors")
+    (tmp_path / "json").write_text('{"x": 1}')
+    with pytest.raises(UserError, match=r"damaged \(it has no hash\); delete it"):
+        files.read_json(tmp_path / "json")
+    assert files.read_json(tmp_path / "json", sealed=False) == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), ValueError("No space left on device (os error 28)")]
+)
+def test_a_full_disk_is_a_message(error: Exception, tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match=r"cannot write .*file: no space left; check"),
+        files.atomic_path(tmp_path / "file"),
+    ):
+        raise error
+    assert not list(tmp_path.iterdir())

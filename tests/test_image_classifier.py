@@ -111,6 +111,7 @@ def test_pooled_images():
         ({"architecture": "glow"}, digits()[0], "unknown architecture 'glow'"),
         ({"pool": 3}, digits()[0], "pool=3 does not divide images of 8 x 8"),
         ({"labelled_nll": "both"}, digits()[0], "unknown labelled_nll 'both'"),
+        ({"label_weight_target": "x"}, digits()[0], "unknown label_weight_target 'x'"),
         ({"weights_from": "labels"}, digits()[0], "unknown weights_from 'labels'"),
         ({"student_t": -1.0}, digits()[0], "student_t must be positive"),
         ({}, digits()[0].astype(float), "images are uint8 in 0..255 or floats"),
@@ -193,6 +194,8 @@ def test_labelled_terms():
     mixture = losses(supervised | {"labelled_nll": "mixture", "label_weight": 1.0})[0]
     # -log p(x, y) = -log p(x) - log p(y | x), and p(y) = 1/10.
     torch.testing.assert_close(mixture["loss"], joint["loss"] + np.log(10))
+    weighted = {"labelled_nll": "none", "label_weight": 3.0, "label_weight_target": "joint"}
+    torch.testing.assert_close(losses(supervised | weighted)[0]["loss"], 3 * mixture["loss"])
 
 
 def test_class_weights_learn_from_unlabelled_points_alone():

@@ -68,7 +68,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
 
 def run(spec: dict[str, Any], files: dict[str, Any], out: Path, **more: Any) -> dict[str, Any]:
     return runs.run(
-        spec, files["features"], files["splits"], out, out.parent / "checkpoints", **more
+        spec, files["features"], files["splits"], out, out.with_name(f"{out.name}-jobs"), **more
     )
 
 
@@ -90,7 +90,7 @@ def test_outputs(spec: dict[str, Any], files: dict[str, Any], tmp_path: Path) ->
         assert entry["seeds"]["random_state"] == spec["random_states"][i]
         assert entry["seeds"]["labels"] == spec["splits"][i]
     assert (out / "model.safetensors").exists() == spec["neural"]
-    assert not list((tmp_path / "checkpoints").glob("*"))
+    assert not list(tmp_path.rglob("state*"))
 
 
 @pytest.mark.parametrize("method", ["classic", "neural"])
@@ -166,7 +166,7 @@ def test_a_candidate_is_blind_to_test_points_and_hidden_labels(
     spoilt = tune(spec, files, tmp_path / "c.json")
     assert spoilt["hashes"] != before["hashes"]
     assert spoilt["runs"][1]["accuracy"] == pytest.approx(1 - before["runs"][1]["accuracy"])
-    assert not list((tmp_path / "checkpoints").glob("*"))
+    assert not list(tmp_path.rglob("state*"))
 
 
 def test_an_interrupted_candidate_goes_on(
@@ -339,4 +339,4 @@ def test_a_setting_that_an_estimator_refuses(
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
-    assert not list((tmp_path / "checkpoints").glob("*"))
+    assert not list(tmp_path.rglob("state*"))

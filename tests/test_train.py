@@ -9,9 +9,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from sklearn.datasets import make_moons
 from torch import nn
 
+from flowgmm import interrupt
 from flowgmm import train as train_module
 from flowgmm.errors import UserError
 from flowgmm.files import sha256
@@ -298,10 +300,11 @@ def test_a_failed_seed_stays_failed_after_resuming(tmp_path, monkeypatch):
     assert found == expected
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign"])
-def test_a_bad_checkpoint_is_refused(damage, tmp_path, monkeypatch):
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign", "flipped"])
+def test_a_damaged_checkpoint_is_set_aside(damage, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train_module, "CHECKPOINT_EVERY", 0.0)
     checkpoint = tmp_path / "run.safetensors"
+    expected = fit_moons("mlp")
     with pytest.raises(InterruptedRunError):
         fit_moons("mlp", checkpoint, stop_at=15)
     whole = checkpoint.read_bytes()
@@ -311,14 +314,68 @@ def test_a_bad_checkpoint_is_refused(damage, tmp_path, monkeypatch):
         checkpoint.write_bytes(b"")
     elif damage == "text":
         checkpoint.write_text("not a checkpoint")
+    elif damage == "flipped":  # a bit of a parameter's mantissa, which nothing else would notice
+        checkpoint.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
     else:
-        from safetensors.numpy import save_file
-
         save_file({"x": np.zeros(3)}, checkpoint)
-    message = "belongs to another run" if damage == "foreign" else "is damaged"
-    with pytest.raises(UserError, match=rf"run.safetensors {message}.*; delete it") as caught:
-        fit_moons("mlp", checkpoint)
-    assert "\n" not in str(caught.value)
+    found = fit_moons("mlp", checkpoint)
+    said = capsys.readouterr().err
+    assert "run.safetensors is damaged" in said
+    assert "starts afresh" in said
+    assert (tmp_path / "run.safetensors.damaged").exists()
+    for a, b in zip(expected, found, strict=True):
+        assert a.history_ == b.history_
+        for x, y in zip(a.model_.parameters(), b.model_.parameters(), strict=True):
+            assert torch.equal(x, y)
+
+
+@pytest.fixture
+def signals(monkeypatch):
+    """Signals as scripts take them; as before afterwards."""
+    before = {number: signal.getsignal(number) for number in interrupt.SIGNALS}
+    monkeypatch.setattr(interrupt, "_received", None)
+    interrupt.watch()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("method", ["flow", "images"])
+@pytest.mark.parametrize("share", [0.0, 0.41, 1.0])
+def test_a_signal_saves_the_step_it_comes_in(method, share, signals, tmp_path, monkeypatch):
+    """Between two looks as well, and in the last step; then it goes on bit for bit."""
+    expected = fit_moons(method)
+    n_steps = expected[0].n_iter_
+    step_of_signal = round(share * (n_steps - 1))
+    steps = []
+
+    def factor(schedule, step, n_steps):
+        steps.append(step)
+        if step == step_of_signal and len(steps) <= step + 1:
+            signal.raise_signal(signal.SIGTERM)
+        return learning_rate_factor(schedule, step, n_steps)
+
+    monkeypatch.setattr(train_module, "learning_rate_factor", factor)
+    checkpoint = tmp_path / "run.safetensors"
+    reached = rf"by SIGTERM: step {step_of_signal + 1} of {n_steps} done, the checkpoint is saved;"
+    with pytest.raises(interrupt.Interrupted, match=reached):
+        fit_moons(method, checkpoint)
+    monkeypatch.setattr(interrupt, "_received", None)
+    found = fit_moons(method, checkpoint)
+    assert steps == list(range(n_steps))  # none twice
+    for a, b in zip(expected, found, strict=True):
+        assert a.history_ == b.history_
+        for x, y in zip(a.model_.parameters(), b.model_.parameters(), strict=True):
+            assert torch.equal(x, y)
+
+
+def test_a_signal_that_nobody_waits_for_ends_at_once(signals):
+    with pytest.raises(interrupt.Interrupted, match="SIGINT: run the same command again"):
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(interrupt.Interrupted), interrupt.deferred():  # noqa: PT012
+        signal.raise_signal(signal.SIGTERM)
+        reached = True
+    assert reached
 
 
 def test_a_checkpoint_belongs_to_its_seeds_and_data(tmp_path, monkeypatch):

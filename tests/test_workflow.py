@@ -11,7 +11,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from workspace import copy_repository, snakemake, start
 
-from flowgmm.files import read_json, read_tensors, sha256
+from flowgmm.files import read_header, read_json, read_tensors, sha256
 
 MADE = (
     "table_1",
@@ -128,7 +128,7 @@ def steps_done(checkpoints: Path) -> int:
     try:
         for path in checkpoints.glob("*/state"):
             with safe_open(path, framework="numpy") as handle:
-                return int(handle.metadata()["step"])
+                return int(read_header(handle)["step"])
     except (FileNotFoundError, SafetensorError):  # replaced while we look
         return 0
     return 0

@@ -72,7 +72,9 @@ class FlowGMMClassifier(LatentModel):
         objective: `direct`, or `em`: a step holds the responsibilities fixed (App. A).
         labelled_nll: What labelled points add to the likelihood term: `class`: -log p(x | y);
             `mixture`: -log p(x), as if unlabelled (the image objective); `none`.
-        label_weight: Weight of the labelled cross-entropy -log p(y | x).
+        label_weight: Weight of the labels (the paper's lambda).
+        label_weight_target: What it multiplies: `posterior`: -log p(y | x); `joint`: -log p(x, y),
+            beside which `labelled_nll` is `none` (D25).
         consistency_weight: Weight of -log p(x', yhat(x'')), where x' and x'' are the point under
             two independent perturbations (dropout masks, input noise) and yhat the model's own
             hard answer (eq. 7).
@@ -153,6 +155,7 @@ class FlowGMMClassifier(LatentModel):
         objective: str = "direct",
         labelled_nll: str = "class",
         label_weight: float = 100.0,
+        label_weight_target: str = "posterior",
         consistency_weight: float = 1000.0,
         consistency_target: str = "posterior",
         ramp_up: float = 0.0,
@@ -204,6 +207,7 @@ class FlowGMMClassifier(LatentModel):
         self.objective = objective
         self.labelled_nll = labelled_nll
         self.label_weight = label_weight
+        self.label_weight_target = label_weight_target
         self.consistency_weight = consistency_weight
         self.consistency_target = consistency_target
         self.ramp_up = ramp_up
@@ -280,6 +284,7 @@ class FlowGMMClassifier(LatentModel):
             raise ValueError(f"unknown objective {self.objective!r}; expected direct or em")
         for name, known in (
             ("consistency_target", ("joint", "posterior")),
+            ("label_weight_target", ("joint", "posterior")),
             ("labelled_nll", LABELLED_NLL),
             ("weights_from", ("all", "unlabelled")),
         ):
@@ -424,7 +429,10 @@ class FlowGMMClassifier(LatentModel):
         if self.label_weight > 0:
             evidence = torch.logsumexp(in_labelled, dim=-1)
             losses["labelled_ce"] = (evidence - log_joint_labelled).mean(-1)
-            loss = loss + self.label_weight * losses["labelled_ce"]
+            target = losses["labelled_ce"]
+            if self.label_weight_target == "joint":
+                target = -(log_joint_labelled + log_det[:, :n_labelled]).mean(-1)
+            loss = loss + self.label_weight * target
         if guess is not None:
             if self.consistency_target == "joint":
                 consistency = -(_pick(log_component, guess) + log_det)

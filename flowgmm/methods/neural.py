@@ -1,7 +1,6 @@
 """What every neural method shares: scikit-learn's conventions, stacks of seeds, batches, saving."""
 
 import hashlib
-import json
 import math
 import os
 from abc import ABC, abstractmethod
@@ -17,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 from torch import Tensor, nn
 
 from flowgmm.errors import DivergedError, UserError
-from flowgmm.files import atomic_path
+from flowgmm.files import atomic_path, check_seal, header, read_header, seal
 from flowgmm.images import Pixels, dequantise
 from flowgmm.methods.labels import encode_labels
 from flowgmm.preprocess import Preprocess
@@ -485,14 +484,15 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
                 }
             )
         try:
-            header = json.dumps(headers, sort_keys=True)
+            metadata = header({"estimators": headers})
         except TypeError as error:
             raise ValueError(
                 f"cannot save: {error}; use plain numbers, strings and lists as parameters and an "
                 "int as random_state"
             ) from error
         with atomic_path(path) as part:
-            save_file(tensors, part, metadata={"estimators": header})
+            save_file(tensors, part, metadata=metadata)
+            seal(part)
 
     @classmethod
     def load_stack(cls, path: str | os.PathLike[str]) -> list[Self]:
@@ -504,8 +504,10 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         from safetensors import SafetensorError, safe_open
 
         try:
+            if (reason := check_seal(path)) is not None:
+                raise ValueError(reason)
             with safe_open(path, framework="pt") as handle:
-                headers = json.loads((handle.metadata() or {})["estimators"])
+                headers = read_header(handle)["estimators"]
                 names = handle.keys()
                 tensors = {name: handle.get_tensor(name) for name in names}
             return [cls._from_saved(header, tensors, s) for s, header in enumerate(headers)]

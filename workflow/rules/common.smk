@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+from flowgmm.claims import forget_finished
 from flowgmm.config import Job, Run, load
 from flowgmm.errors import UserError
 
