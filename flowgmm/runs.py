@@ -114,12 +114,12 @@ def run(
         chosen = {"tuned": found["params"], "tuning": found["curve"], "budget": found["budget"]}
         hashes["choice"] = sha256(choice)
     checkpoint = checkpoints / _identity(spec, hashes, device, threads)
+    given = features, str(hashes["features"])
 
     def make() -> None:
         data, meta = read_tensors(features, ["X_train", "y_train", "X_test"])
         tasks = [
-            _task(spec, data["y_train"], number, splits[number], hashes["features"])
-            for number in spec["splits"]
+            _task(spec, data["y_train"], number, splits[number], given) for number in spec["splits"]
         ]
 
         fitting = time.monotonic()
@@ -226,8 +226,8 @@ def tune(
     start = time.monotonic()
     data, meta = read_tensors(features, ["X_train", "y_train"])
     y_train = data.pop("y_train")
-    whole = sha256(features)
-    tasks = [_task(spec, y_train, number, splits[number], whole) for number in spec["splits"]]
+    given = features, sha256(features)
+    tasks = [_task(spec, y_train, number, splits[number], given) for number in spec["splits"]]
     del y_train  # from here on there are only the labels that the tasks hold
     for task in tasks:
         check_validation(task.y_val)
@@ -270,7 +270,7 @@ def _digest(X: np.ndarray, tasks: Sequence[_Task]) -> str:
 
 
 def _task(
-    spec: Mapping[str, Any], y_train: np.ndarray, number: int, path: Path, features: str
+    spec: Mapping[str, Any], y_train: np.ndarray, number: int, path: Path, given: tuple[Path, str]
 ) -> _Task:
     """Rows and labels of one split; labels of points that only have an input are hidden.
 
@@ -283,9 +283,10 @@ def _task(
         raise UserError(
             f"{path} is another split: {found} instead of {expected}; delete it and run again"
         )
-    if meta.get("features_sha256") != features:
+    features, digest = given
+    if meta.get("features_sha256") != digest:
         raise UserError(
-            f"{path} was drawn from other features than are given; delete both and run again"
+            f"{path} was drawn from other features than {features}; delete both and run again"
         )
     rows = split["labelled"]
     if not spec["labelled_only"]:
