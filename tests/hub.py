@@ -4,11 +4,15 @@ import contextlib
 import hashlib
 import http.server
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 REVISION = "0" * 40
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @contextlib.contextmanager
@@ -60,3 +64,13 @@ def model_hub(models: Mapping[str, Path], files: Path | None = None) -> type:
             pass
 
     return Handler
+
+
+def fetch_encoder(hub: str, name: str, manifest: Path) -> subprocess.CompletedProcess[str]:
+    """The rule's script; the hub's address is read when its client is imported."""
+    command = [sys.executable, SCRIPTS / "fetch_encoder.py"]
+    options = ["--encoder", name, "--output", manifest]
+    environment = os.environ | {"HF_ENDPOINT": hub}
+    return subprocess.run(
+        [*command, *options], env=environment, capture_output=True, text=True, timeout=120
+    )

@@ -4,6 +4,8 @@ After each: no wrong number in any table, nothing finished lost, and a message t
 Without FLOWGMM_FAULTS=all few tries are made.
 """
 
+import contextlib
+import hashlib
 import http.server
 import json
 import os
@@ -15,20 +17,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 from faults import record, tries
-from hub import serving
+from hub import fetch_encoder, model_hub, serving
 from workspace import ROOT, copy_repository, environment, snakemake, start
 
 from flowgmm.config import Config, Run, load, settings_with
 from flowgmm.datasets.fetch import fetch
 from flowgmm.errors import UserError
-from flowgmm.files import read_json, sha256
+from flowgmm.files import read_json, read_tensors, sha256, write_tensors
 
 STEPS = 150
 OPTIONS = ("--profile", "local", "--config", "recipe=faults", "--")
@@ -144,6 +146,7 @@ class Here:
     folder: Path
     said: Callable[[], str]
     jobs: dict[str, Arguments]
+    lines: list[str] = field(default_factory=list)
 
     def __call__(self, name: str) -> tuple[int, str]:
         """Exit status and the last line of what a job says."""
@@ -154,9 +157,9 @@ class Here:
             runpy.run_path(str(ROOT / "scripts" / f"{script}.py"), run_name="__main__")
         except SystemExit as end:
             code = end.code
-        said = self.said()
-        assert "Traceback" not in said
-        return code, said.strip().rpartition("\n")[2]
+        self.lines = self.said().strip().splitlines() or [""]
+        assert not any("Traceback" in line for line in self.lines)
+        return code, self.lines[-1]
 
 
 @pytest.fixture
@@ -332,13 +335,9 @@ def swapped(path: Path, other: str) -> None:
 def test_damaged_input(damage: str, what: str, path: str, other: str, job: str, here: Here) -> None:
     """The next job refuses it, with its path and what to do; its output is not there."""
     if other == "circles.safetensors":
-        from flowgmm.files import read_tensors, write_tensors
-
         arrays, meta = read_tensors(FEATURES)
         write_tensors(other, arrays, meta | {"dataset": "circles"})
     if other == "old.safetensors":
-        from flowgmm.files import read_tensors, write_tensors
-
         arrays, meta = read_tensors(path)
         write_tensors(other, arrays, meta | {"features_sha256": "of others"})
     tables = {p: p.read_bytes() for p in Path("results/faults/tables").iterdir()}
@@ -358,7 +357,6 @@ def test_damaged_input(damage: str, what: str, path: str, other: str, job: str, 
 
 @pytest.mark.parametrize("damage", ["truncated", "bit-flipped", "swapped"])
 def test_damaged_model_and_predictions(damage: str, here: Here) -> None:
-    from flowgmm.files import read_tensors
     from flowgmm.methods.flow_gmm import FlowGMMClassifier
 
     model, predictions = (Path(TRAINED, f"{k}.safetensors") for k in ("model", "predictions"))
@@ -376,35 +374,328 @@ def test_damaged_model_and_predictions(damage: str, here: Here) -> None:
     record(f"{damage} model, before a figure", 1, 1, "that training", str(said.value))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "bit-flipped", "swapped"])
-def test_damaged_checkpoint(damage: str, project: Project, tmp_path: Path) -> None:
-    """It is set aside and the training starts afresh, to the same bits; another's is refused."""
-    folder = shutil.copytree(project.whole, tmp_path / "here")
+@pytest.fixture(scope="module")
+def unfinished(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of a training that was killed."""
+    folder = shutil.copytree(project.whole, tmp_path_factory.mktemp("unfinished") / "here")
     remove(folder, TRAINED)
     process = launch(project.jobs["train"], folder=folder)
     until = time.monotonic() + 60
-    while not (states := list((folder / CHECKPOINTS).glob("*/state"))):
+    while not list((folder / CHECKPOINTS).glob("*/state")):
         assert time.monotonic() < until
         time.sleep(0.01)
     process.kill()
     process.communicate()
-    if damage == "swapped":
-        from flowgmm.files import read_tensors, write_tensors
+    return folder / CHECKPOINTS
 
-        arrays, meta = read_tensors(states[0])
-        write_tensors(states[0], arrays, meta | {"fingerprint": "another"})
-    else:
-        {"truncated": truncated, "bit-flipped": flipped}[damage](states[0])
-    process = launch(project.jobs["train"], folder=folder)
-    _, said = process.communicate(timeout=120)
-    (line,) = [text for text in said.splitlines() if "checkpoint" in text]
+
+@pytest.mark.parametrize("damage", ["truncated", "bit-flipped", "swapped"])
+def test_damaged_checkpoint(damage: str, project: Project, unfinished: Path, here: Here) -> None:
+    """It is set aside and the training starts afresh, to the same bits; another's is refused."""
+    remove(here.folder, TRAINED)
+    shutil.copytree(unfinished, CHECKPOINTS)
+    (state,) = Path(CHECKPOINTS).glob("*/state")
     if damage == "swapped":
-        assert process.returncode == 2
-        assert "belongs to another run; delete it" in line
-        states[0].unlink()
-        assert launch(project.jobs["train"], folder=folder).wait(120) == 0
+        arrays, meta = read_tensors(state)
+        write_tensors(state, arrays, meta | {"fingerprint": "another"})
     else:
-        assert process.returncode == 0
-        assert "is damaged" in line and "starts afresh" in line
-    assert results(folder) == results(project.whole)
-    record(f"{damage} checkpoint", 1, 1, "that training so far", line)
+        {"truncated": truncated, "bit-flipped": flipped}[damage](state)
+    code, said = here("train")
+    if damage == "swapped":
+        assert code == 2
+        assert "belongs to another run; delete it" in said
+        state.unlink()
+        code, _ = here("train")
+    else:
+        (said,) = [line for line in here.lines if "is damaged" in line]
+        assert "starts afresh" in said
+    assert code == 0
+    assert results(here.folder) == results(project.whole)
+    record(f"{damage} checkpoint", 1, 1, "that training so far", said)
+
+
+# Disks
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """A file system of its own at `place`; called with an option it is mounted anew with that."""
+
+    def mount(*options: str) -> None:
+        done = subprocess.run(["mount", *options, str(place)], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted: {done.stderr.strip()}")
+
+    place.mkdir(parents=True, exist_ok=True)
+    mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+    try:
+        yield lambda option: mount("-o", f"remount,{option}")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Leave no byte."""
+    with contextlib.suppress(OSError), (disk / "filling").open("wb", buffering=0) as handle:
+        while handle.write(bytes(4096)):
+            pass
+
+
+def unfinished_files(folder: Path) -> list[Path]:
+    """Temporary files that somebody left."""
+    return [path for path in folder.rglob(".*") if path.name.endswith(".part")]
+
+
+@pytest.mark.parametrize("job", ["train", "table"])
+def test_full_disk(job: str, project: Project, here: Here) -> None:
+    """The first checkpoint or file finds no place; with place the same command goes on."""
+    made = {"train": TRAINED, "table": "results/faults/tables"}[job]
+    remove(here.folder, made)
+    expected = results(here.folder)
+    place = Path(made)
+    with small_disk(place, "1m") as again:
+        fill(place)
+        code, said = here(job)
+        assert code == 2
+        assert said.startswith(f"error: cannot write {made}") and "free" in said
+        assert results(here.folder) == expected
+        assert not unfinished_files(here.folder)
+        again("size=64m")
+        assert here(job)[0] == 0
+        assert results(here.folder) == results(project.whole)
+    record(f"full disk, during the job `{job}`", 1, 1, "that job", said)
+
+
+def test_full_disk_while_a_checkpoint_is_saved(
+    project: Project, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowgmm.train.CHECKPOINT_EVERY", 0.0)
+    remove(here.folder, TRAINED)
+    with small_disk(Path(CHECKPOINTS), "256k") as again:
+        fill(Path(CHECKPOINTS))
+        code, said = here("train")
+        assert code == 2 and "cannot write" in said and "free" in said
+        assert not unfinished_files(here.folder)
+        again("size=64m")
+        assert here("train")[0] == 0
+        assert results(here.folder) == results(project.whole)
+    record("full disk, while a checkpoint is saved", 1, 1, "that job", said)
+
+
+@pytest.mark.parametrize("job", ["prepare", "split-0", "train", "table"])
+def test_read_only_folder(job: str, project: Project, here: Here) -> None:
+    """Mounted read-only, since root may write anywhere else."""
+    whole = results(here.folder)
+    with small_disk(here.folder / "disk", "64m") as again:
+        shutil.copytree("results", "disk/results")
+        shutil.rmtree("results")
+        Path("results").symlink_to("disk/results")
+        again("ro")
+        code, said = here(job)
+        assert code == 2
+        assert said.startswith("error: cannot write ") and "permissions" in said
+        assert results(here.folder / "disk") == whole
+    record(f"read-only results, before the job `{job}`", 1, 1, "nothing", said)
+
+
+# Snakemake
+
+
+@pytest.fixture(scope="module")
+def made(project: Project) -> str:
+    """The table made by Snakemake in the clone, while a second Snakemake is refused."""
+    first = start(project.clone, *OPTIONS, f"{TABLE}.md")
+    locks = project.clone / ".snakemake" / "locks"
+    until = time.monotonic() + 120
+    while not (locks.is_dir() and list(locks.iterdir())):
+        assert first.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    second = snakemake(project.clone, *OPTIONS, f"{TABLE}.md", ok=False)
+    said, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, said
+    return second
+
+
+def test_two_snakemakes_at_once(project: Project, made: str) -> None:
+    """The second one refuses and does nothing; the first one's table is right."""
+    (line,) = [line for line in made.splitlines() if "cannot be locked" in line]
+    tables = {path: bits for path, bits in results(project.clone).items() if "/tables/" in path}
+    whole = {path: bits for path, bits in results(project.whole).items() if "/tables/" in path}
+    assert tables == whole and len(tables) == 3
+    record("two Snakemakes at once", 1, 1, "nothing", line.strip())
+
+
+@pytest.mark.parametrize("shift", [-86400, 86400, None], ids=["back", "forward", "random"])
+def test_a_clock_that_jumps(shift: int | None, project: Project, made: str) -> None:
+    """Times of files say nothing: contents decide, and nothing runs again."""
+    rng = random.Random(0)
+    now = time.time()
+    for path in (project.clone / "results").rglob("*"):
+        jump = rng.uniform(-1e6, 1e6) if shift is None else shift
+        if shift is None or rng.random() < 0.5:
+            os.utime(path, (now + jump, now + jump))
+    said = snakemake(project.clone, *OPTIONS, "--dry-run", f"{TABLE}.md")
+    assert "Nothing to be done" in said
+    record("a clock that jumps: times of results are wrong", 1, 1, "nothing", "Nothing to be done")
+
+
+def test_what_is_made_after_the_clock_jumped_back_is_new(project: Project, made: str) -> None:
+    """All files have times in the future; a changed setting reruns what depends on it, once."""
+    path = project.clone / "config" / "recipes" / "faults.yaml"
+    before, future = path.read_text(), time.time() + 86400
+    for file in (project.clone / "results").rglob("*"):
+        os.utime(file, (future, future))
+    try:
+        path.write_text(before.replace(f"n_steps: {STEPS}", f"n_steps: {STEPS + 10}"))
+        assert path.read_text() != before
+        said = snakemake(project.clone, *OPTIONS, f"{TABLE}.md")
+        assert "rule train_stack" in said and "rule make_table" in said
+        assert "rule fit_classic" not in said and "rule draw_split" not in said
+        found = read_json(project.clone / TRAINED / "record.json")
+        assert found["spec"]["params"]["n_steps"] == STEPS + 10
+        (origin,) = [
+            content
+            for name, content in read_json(project.clone / f"{TABLE}.json")["records"].items()
+            if "flowgmm" in name
+        ]
+        assert origin["sha256"] == sha256(project.clone / TRAINED / "record.json")
+        said = snakemake(project.clone, *OPTIONS, "--dry-run", f"{TABLE}.md")
+        assert "Nothing to be done" in said
+    finally:
+        path.write_text(before)
+    record("a clock that jumped back before a setting was changed", 1, 1, "nothing", "runs anew")
+
+
+# Networks
+
+CONTENT = bytes(range(256)) * 400
+GOOD = {"sha256": hashlib.sha256(CONTENT).hexdigest()}
+
+
+class Unreliable(http.server.BaseHTTPRequestHandler):
+    """Misbehaves as the path says: always, or the first time only where it starts with /once."""
+
+    asked: ClassVar[dict[str, int]] = {}
+
+    def do_GET(self) -> None:
+        self.asked[self.path] = self.asked.get(self.path, 0) + 1
+        fault = self.path.strip("/").removeprefix("once-")
+        if self.path.startswith("/once") and self.asked[self.path] > 1:
+            fault = "none"
+        if fault == "loop":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+        elif fault.isdecimal():
+            self.send_response(int(fault))
+        else:
+            self.send_response(200)
+        sent = {"short": CONTENT[:-1], "wrong": CONTENT[::-1], "empty": b""}.get(fault, CONTENT)
+        if fault.isdecimal() or fault == "loop":
+            sent = b""
+        length = len(sent) + 1000 if fault == "long" else len(sent)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        if fault in ("hangup", "stall"):
+            self.wfile.write(sent[: len(sent) // 2])
+            self.wfile.flush()
+            if fault == "stall":
+                time.sleep(2.5)
+            self.close_connection = True
+            return
+        if fault == "slow":
+            for i in range(0, len(sent), 20_000):
+                self.wfile.write(sent[i : i + 20_000])
+                time.sleep(0.05)
+            return
+        self.wfile.write(sent)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+NETWORK_FAULTS = {
+    "hangup": "hangs up in the middle",
+    "stall": "stops in the middle",
+    "short": "announces and sends too few bytes",
+    "long": "announces more bytes than it sends",
+    "wrong": "sends other bytes",
+    "empty": "sends nothing",
+    "loop": "redirects in a loop",
+    "404": "answers 404",
+    "500": "answers 500",
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serving(Unreliable) as url:
+        yield url
+
+
+@pytest.mark.parametrize("fault", NETWORK_FAULTS)
+def test_broken_network(
+    fault: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing lies at the destination, and the next good try succeeds."""
+    monkeypatch.setattr("flowgmm.datasets.fetch.TIMEOUT_S", 1.0)
+    Unreliable.asked.clear()
+    target = tmp_path / "raw" / "file"
+    always, once = f"{server}/{fault}", f"{server}/once-{fault}"
+    with pytest.raises(UserError, match=r"cannot download file .*; check the network") as caught:
+        fetch({"url": [always], **GOOD}, target, None, retries=0)
+    said = str(caught.value)
+    assert always in said and "\n" not in said
+    assert not list(target.parent.iterdir())
+    fetch({"url": [always, once, once], **GOOD}, target, None, retries=0)
+    assert target.read_bytes() == CONTENT
+    assert [path.name for path in target.parent.iterdir()] == ["file"]
+    assert Unreliable.asked == {f"/{fault}": Unreliable.asked[f"/{fault}"], f"/once-{fault}": 2}
+    record(f"download from a server that {NETWORK_FAULTS[fault]}", 2, 2, "that file", said)
+
+
+def test_slow_network(server: str, tmp_path: Path) -> None:
+    assert fetch({"url": [f"{server}/slow"], **GOOD}, tmp_path / "file", None) == GOOD["sha256"]
+    record("download from a server that is slow", 1, 1, "nothing", "goes on; a line every 3 s")
+
+
+def test_one_that_fails_once_is_asked_again(server: str, tmp_path: Path) -> None:
+    Unreliable.asked.clear()
+    url = f"{server}/once-hangup"
+    assert fetch({"url": [url], **GOOD}, tmp_path / "file", None, retries=1) == GOOD["sha256"]
+    assert Unreliable.asked == {"/once-hangup": 2}
+
+
+def test_full_disk_while_downloading(server: str, tmp_path: Path) -> None:
+    target = tmp_path / "disk" / "file"
+    with small_disk(target.parent, "64k") as again:
+        with pytest.raises(UserError, match=r"no space left|No space left") as caught:
+            fetch({"url": [f"{server}/none"], **GOOD}, target, None, retries=0)
+        assert not list(target.parent.iterdir())
+        again("size=1m")
+        assert fetch({"url": [f"{server}/none"], **GOOD}, target, None) == GOOD["sha256"]
+    record("full disk, during a download", 1, 1, "that file", str(caught.value))
+
+
+@pytest.mark.parametrize("fault", ["wrong", "hangup", "500"])
+def test_broken_hub(fault: str, encoder: str, tmp_path: Path) -> None:
+    """Weights that come wrong leave no encoder behind."""
+    hub = model_hub({"tiny": Path(encoder)})
+
+    class Broken(hub):
+        def content(self) -> bytes | None:
+            content = super().content()
+            if not self.path.endswith(".safetensors"):
+                return content
+            return {"wrong": content[::-1], "500": None, "hangup": content[:-9]}[fault]
+
+    manifest = tmp_path / "encoders" / "tiny.json"
+    with serving(Broken) as url:
+        done = fetch_encoder(url, "tiny", manifest)
+    assert done.returncode == 2
+    said = done.stderr.strip().rpartition("\n")[2]
+    assert said.startswith("error: encoder 'tiny': cannot download model.safetensors")
+    assert "Traceback" not in done.stderr
+    assert not list(manifest.parent.iterdir())
+    with serving(hub) as url:
+        assert fetch_encoder(url, "tiny", manifest).returncode == 0
+    record(f"encoder from a hub that fails ({fault})", 1, 1, "that file", said)

@@ -1,17 +1,15 @@
 """Encoders as raw files, and a run whose network is closed once `download` is done."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from faults import record
-from hub import model_hub, serving
+from hub import fetch_encoder, model_hub, serving
 from workspace import copy_repository, snakemake
 
 from flowgmm.config import load, settings_with
@@ -29,16 +27,6 @@ def texts(encoder: str) -> list[str]:
     return [
         f'"{k % 2 + 1}","a {words[k % 2]} {"the " * (k % 7)}{"on " * (k % 5)}"' for k in range(40)
     ]
-
-
-def fetch_encoder(hub: str, name: str, manifest: Path) -> subprocess.CompletedProcess[str]:
-    """The rule's script; the hub's address is read when its client is imported."""
-    command = [sys.executable, ROOT / "scripts" / "fetch_encoder.py"]
-    options = ["--encoder", name, "--output", manifest]
-    environment = os.environ | {"HF_ENDPOINT": hub}
-    return subprocess.run(
-        [*command, *options], env=environment, capture_output=True, text=True, timeout=120
-    )
 
 
 def test_fetched_from_the_hub_and_verified_when_used(
