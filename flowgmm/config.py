@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from flowgmm.errors import UserError
+from flowgmm.files import content_hash
 from flowgmm.provenance import code_hash
 from flowgmm.seeds import derive
 
@@ -570,9 +571,13 @@ class Config:
 
     def split_paths(self, job: Job) -> list[str]:
         """The split files of a job, in ascending order of their numbers."""
+        run = job.run
+        return [self.split_path(run.dataset, run.labels, n) for n in self.split_numbers(job)]
+
+    def split_numbers(self, job: Job) -> list[int]:
+        """The numbers of a job's splits, in ascending order."""
         run, seeds = job.run, range(job.first, job.last + 1)
-        numbers = sorted({self.split_index(run.dataset, run.labels, seed) for seed in seeds})
-        return [self.split_path(run.dataset, run.labels, number) for number in numbers]
+        return sorted({self.split_index(run.dataset, run.labels, seed) for seed in seeds})
 
     def run_file(self, job: Job, name: str) -> str:
         """A file among a job's outputs."""
@@ -660,15 +665,48 @@ class Config:
                     runs[run] = "not tuned in this recipe"
         return runs
 
+    def table_jobs(self, name: str) -> list[Job]:
+        """The training jobs behind a table."""
+        runs = self.table_runs(name)
+        return [job for run, reason in runs.items() if reason is None for job in self.jobs(run)]
+
     def table_records(self, name: str) -> list[str]:
         """The record files that a table is made of."""
-        runs = self.table_runs(name)
-        return [
-            self.run_file(job, "record.json")
-            for run, reason in runs.items()
-            if reason is None
-            for job in self.jobs(run)
-        ]
+        return [self.run_file(job, "record.json") for job in self.table_jobs(name)]
+
+    def origin(self, jobs: Iterable[Job], analyses: Iterable[str] = ()) -> str:
+        """Hash of all specs behind what is made of these jobs and analyses.
+
+        A rule whose result somebody looks at has it among its params. Else, where a job fails whose
+        spec has changed, its old outputs are gone, and Snakemake takes what was made of them for
+        finished: a missing file that nothing asks for is no reason to run.
+        """
+        analyses = list(analyses)
+        jobs = dict.fromkeys([*jobs, *(j for name in analyses for j in self.analysis_jobs(name))])
+        runs = dict.fromkeys(job.run for job in jobs)
+        return content_hash(
+            [
+                [self.analysis_spec(name) for name in analyses],
+                [self.train_spec(job) for job in jobs],
+                [self.tune_spec(run, point) for run in runs for point in self.tuning_points(run)],
+                [self.features_spec(name) for name in dict.fromkeys(run.dataset for run in runs)],
+                [
+                    self.split_spec(job.run.dataset, job.run.labels, number)
+                    for job in jobs
+                    for number in self.split_numbers(job)
+                ],
+            ]
+        )
+
+    def table_origin(self, name: str) -> str:
+        """`origin` of a table."""
+        return self.origin(self.table_jobs(name))
+
+    def figure_origin(self, name: str) -> str:
+        """`origin` of a figure."""
+        table = self.figures[name].get("table")
+        jobs = [*self.figure_jobs(name), *(self.table_jobs(table) if table else [])]
+        return self.origin(jobs, self.run_analyses(self.figure_analyses(name)))
 
     def table_spec(self, name: str) -> dict[str, Any]:
         """What determines a table, beside the records."""
@@ -821,9 +859,13 @@ class Config:
             "not_run": {name: why for name, why in reasons.items() if why is not None},
         }
 
+    def run_analyses(self, names: Iterable[str]) -> list[str]:
+        """Those of these analyses that are run."""
+        return [name for name in names if self.analysis_not_run(name) is None]
+
     def found_paths(self, names: Iterable[str]) -> list[str]:
         """The files of those analyses that are run."""
-        return [self.analysis_path(name) for name in names if self.analysis_not_run(name) is None]
+        return [self.analysis_path(name) for name in self.run_analyses(names)]
 
     def figure_analyses(self, name: str) -> list[str]:
         """The analyses that a figure is drawn from; none for a figure of models or a table."""
