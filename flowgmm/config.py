@@ -6,8 +6,9 @@ import difflib
 import functools
 import importlib.util
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,8 @@ def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
     """
     import jsonschema
 
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(value)
+    _check_plain(value, where)
+    errors = _validator()(schema).iter_errors(value)
     error = jsonschema.exceptions.best_match(errors)
     if error is None:
         return
@@ -181,6 +183,39 @@ def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
     if error.validator == "enum":
         raise nearest(str(error.instance), map(str, error.validator_value), "value", where)
     raise UserError(f"{where}: {' '.join(error.message.split())}; see config/README.md")
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """What JSON has too: keys of text, finite numbers, no dates.
+
+    Raises:
+        UserError: If there is anything else.
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise UserError(f"{where}: key {key!r} is not text; quote it")
+            _check_plain(inner, f"{where}: {key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _check_plain(inner, where)
+    elif not isinstance(value, str | int | float | None) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        raise UserError(f"{where}: {value!r} is no text and no finite number; quote or correct it")
+
+
+@functools.cache
+def _validator() -> Any:
+    """JSON Schema, with `$` in a pattern as the end: in Python it also allows a line end there."""
+    import jsonschema
+
+    def pattern(validator: Any, wanted: str, value: Any, schema: Any) -> Iterator[Any]:
+        wanted_whole = re.sub(r"\$$", r"\\Z", wanted)
+        if validator.is_type(value, "string") and not re.search(wanted_whole, value):
+            yield jsonschema.ValidationError(f"{value!r} does not match {wanted!r}")
+
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": pattern})
 
 
 @functools.cache
@@ -932,8 +967,9 @@ def load(root: Path, settings: Mapping[str, Any] | None = None) -> Config:
         UserError: If anything is unknown, missing or of the wrong kind.
     """
     folder = root / "config"
-    values = dict(read_yaml(folder / "config.yaml") if settings is None else settings)
-    _check(values, _schema(root, "config"), "config/config.yaml")
+    given = read_yaml(folder / "config.yaml") if settings is None else settings
+    _check(given, _schema(root, "config"), "config/config.yaml")
+    values = dict(given)
     files = {}
     for name in FILES:
         files[name] = read_yaml(folder / f"{name}.yaml")
