@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # One thread per test: the suite's own jobs share the cores.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: env demo test lint format docs pull record clean
+.PHONY: env demo test faults lint format docs pull record clean
 
 env: $(VENV)/.stamp
 
@@ -21,6 +21,14 @@ demo: env
 
 test: env
 	$(TEST_ENV) pytest -q
+
+# The fault suites with all tries, and the table of what survived; half an hour.
+FAULT_LOG := $(CURDIR)/build/faults.jsonl
+FAULT_SUITES := $(wildcard $(addprefix tests/test_,faults.py offline.py slurm.py fuzz.py security.py))
+faults: env
+	mkdir -p $(dir $(FAULT_LOG)) && rm -f $(FAULT_LOG)
+	$(TEST_ENV) FLOWGMM_FAULTS=all FLOWGMM_FAULT_LOG=$(FAULT_LOG) pytest -q $(FAULT_SUITES)
+	python scripts/faults.py --log $(FAULT_LOG) --output docs/faults.md
 
 lint: env
 	ruff check .

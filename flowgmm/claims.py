@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from flowgmm.errors import UserError
+from flowgmm.files import read_json, read_meta
 
 __all__ = ["forget_finished", "once"]
 
@@ -84,9 +85,19 @@ def _keep_finished(folder: Path, outputs: Sequence[Path]) -> None:
 
 
 def _take_finished(folder: Path, outputs: Sequence[Path]) -> bool:
-    """Put the outputs of a job that has finished before in their places; False if it has not."""
+    """Put the outputs of a job that has finished before in their places; False if it has not.
+
+    Links share their bytes with what was delivered, and any damage to it.
+    """
     kept = [folder / FINISHED / path.name for path in outputs]
     if not all(path.is_file() for path in kept):
+        return False
+    try:
+        for path in kept:
+            (read_json if path.suffix == ".json" else read_meta)(path)
+    except UserError as error:
+        print(f"{error}: it is made anew", file=sys.stderr)
+        shutil.rmtree(folder)
         return False
     for path, source in zip(outputs, kept, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,9 @@ import difflib
 import functools
 import importlib.util
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from flowgmm.errors import UserError
+from flowgmm.files import content_hash
 from flowgmm.provenance import code_hash
 from flowgmm.seeds import derive
 
@@ -32,7 +34,10 @@ __all__ = [
     "settings_with",
 ]
 
-NAME = re.compile(r"[A-Za-z0-9_.]+")
+# Parts of paths; not `..`, nor hidden.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
+# The last part of an encoder's name or path is part of the features' name.
+ENCODER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # Where a data set of an unusual kind brings its own rules.
 RULES = Path("workflow", "rules", "datasets")
 FILES = ("datasets", "methods", "tables", "figures", "analyses", "paper_results")
@@ -163,7 +168,8 @@ def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
     """
     import jsonschema
 
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(value)
+    _check_plain(value, where)
+    errors = _validator()(schema).iter_errors(value)
     error = jsonschema.exceptions.best_match(errors)
     if error is None:
         return
@@ -177,6 +183,39 @@ def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
     if error.validator == "enum":
         raise nearest(str(error.instance), map(str, error.validator_value), "value", where)
     raise UserError(f"{where}: {' '.join(error.message.split())}; see config/README.md")
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """What JSON has too: keys of text, finite numbers, no dates.
+
+    Raises:
+        UserError: If there is anything else.
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise UserError(f"{where}: key {key!r} is not text; quote it")
+            _check_plain(inner, f"{where}: {key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _check_plain(inner, where)
+    elif not isinstance(value, str | int | float | None) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        raise UserError(f"{where}: {value!r} is no text and no finite number; quote or correct it")
+
+
+@functools.cache
+def _validator() -> Any:
+    """JSON Schema, with `$` in a pattern as the end: in Python it also allows a line end there."""
+    import jsonschema
+
+    def pattern(validator: Any, wanted: str, value: Any, schema: Any) -> Iterator[Any]:
+        wanted_whole = re.sub(r"\$$", r"\\Z", wanted)
+        if validator.is_type(value, "string") and not re.search(wanted_whole, value):
+            yield jsonschema.ValidationError(f"{value!r} does not match {wanted!r}")
+
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": pattern})
 
 
 @functools.cache
@@ -424,6 +463,33 @@ class Config:
         """The raw files that the dataset's features are made of; none of generated data."""
         return [] if self.is_surrogate(dataset) else list(self.raw_files(dataset))
 
+    def encoder_files(self, dataset: str) -> list[str]:
+        """The file that names an embedded dataset's fetched encoder; none of one that is here."""
+        names = {encoder: name for name, encoder in self.fetched_encoders().items()}
+        name = names.get(self.encoder(dataset)) if self.is_embedded(dataset) else None
+        return [] if name is None else [f"results/raw/encoders/{name}.json"]
+
+    def fetched_encoders(self) -> dict[str, str]:
+        """Encoders that come over the network, by name of their files."""
+        from flowgmm.embed.image import PAPER_IMAGE_ENCODER
+        from flowgmm.embed.text import PACKAGED
+
+        text, image = (str(self.settings[ENCODERS[kind]]) for kind in ("text", "transfer"))
+        here = Path(text).is_dir() or Path(text).is_absolute() or text.startswith(".")
+        names = [] if here or text in PACKAGED else [text]
+        names += [image] if image == PAPER_IMAGE_ENCODER else []
+        return {name.replace("/", "--"): name for name in names}
+
+    def downloads(self) -> list[str]:
+        """Raw files, encoders' included, of all datasets that are not left out."""
+        names = [
+            name
+            for name in self.datasets
+            if name not in self.settings["skip"] and self.absent(name) is None
+        ]
+        files = [f for n in names for f in (*self.raw_inputs(n), *self.encoder_files(n))]
+        return list(dict.fromkeys(files))
+
     def rules_files(self) -> list[Path]:
         """Rules files of data sets of an unusual kind, which the workflow includes."""
         return sorted((self.root / RULES).glob("*.smk"))
@@ -543,9 +609,13 @@ class Config:
 
     def split_paths(self, job: Job) -> list[str]:
         """The split files of a job, in ascending order of their numbers."""
+        run = job.run
+        return [self.split_path(run.dataset, run.labels, n) for n in self.split_numbers(job)]
+
+    def split_numbers(self, job: Job) -> list[int]:
+        """The numbers of a job's splits, in ascending order."""
         run, seeds = job.run, range(job.first, job.last + 1)
-        numbers = sorted({self.split_index(run.dataset, run.labels, seed) for seed in seeds})
-        return [self.split_path(run.dataset, run.labels, number) for number in numbers]
+        return sorted({self.split_index(run.dataset, run.labels, seed) for seed in seeds})
 
     def run_file(self, job: Job, name: str) -> str:
         """A file among a job's outputs."""
@@ -634,15 +704,48 @@ class Config:
                     runs[run] = "not tuned in this recipe"
         return runs
 
+    def table_jobs(self, name: str) -> list[Job]:
+        """The training jobs behind a table."""
+        runs = self.table_runs(name)
+        return [job for run, reason in runs.items() if reason is None for job in self.jobs(run)]
+
     def table_records(self, name: str) -> list[str]:
         """The record files that a table is made of."""
-        runs = self.table_runs(name)
-        return [
-            self.run_file(job, "record.json")
-            for run, reason in runs.items()
-            if reason is None
-            for job in self.jobs(run)
-        ]
+        return [self.run_file(job, "record.json") for job in self.table_jobs(name)]
+
+    def origin(self, jobs: Iterable[Job], analyses: Iterable[str] = ()) -> str:
+        """Hash of all specs behind what is made of these jobs and analyses.
+
+        A rule whose result somebody looks at has it among its params. Else, where a job fails whose
+        spec has changed, its old outputs are gone, and Snakemake takes what was made of them for
+        finished: a missing file that nothing asks for is no reason to run.
+        """
+        analyses = list(analyses)
+        jobs = dict.fromkeys([*jobs, *(j for name in analyses for j in self.analysis_jobs(name))])
+        runs = dict.fromkeys(job.run for job in jobs)
+        return content_hash(
+            [
+                [self.analysis_spec(name) for name in analyses],
+                [self.train_spec(job) for job in jobs],
+                [self.tune_spec(run, point) for run in runs for point in self.tuning_points(run)],
+                [self.features_spec(name) for name in dict.fromkeys(run.dataset for run in runs)],
+                [
+                    self.split_spec(job.run.dataset, job.run.labels, number)
+                    for job in jobs
+                    for number in self.split_numbers(job)
+                ],
+            ]
+        )
+
+    def table_origin(self, name: str) -> str:
+        """`origin` of a table."""
+        return self.origin(self.table_jobs(name))
+
+    def figure_origin(self, name: str) -> str:
+        """`origin` of a figure."""
+        table = self.figures[name].get("table")
+        jobs = [*self.figure_jobs(name), *(self.table_jobs(table) if table else [])]
+        return self.origin(jobs, self.run_analyses(self.figure_analyses(name)))
 
     def table_spec(self, name: str) -> dict[str, Any]:
         """What determines a table, beside the records."""
@@ -795,9 +898,13 @@ class Config:
             "not_run": {name: why for name, why in reasons.items() if why is not None},
         }
 
+    def run_analyses(self, names: Iterable[str]) -> list[str]:
+        """Those of these analyses that are run."""
+        return [name for name in names if self.analysis_not_run(name) is None]
+
     def found_paths(self, names: Iterable[str]) -> list[str]:
         """The files of those analyses that are run."""
-        return [self.analysis_path(name) for name in names if self.analysis_not_run(name) is None]
+        return [self.analysis_path(name) for name in self.run_analyses(names)]
 
     def figure_analyses(self, name: str) -> list[str]:
         """The analyses that a figure is drawn from; none for a figure of models or a table."""
@@ -864,8 +971,9 @@ def load(root: Path, settings: Mapping[str, Any] | None = None) -> Config:
         UserError: If anything is unknown, missing or of the wrong kind.
     """
     folder = root / "config"
-    values = dict(read_yaml(folder / "config.yaml") if settings is None else settings)
-    _check(values, _schema(root, "config"), "config/config.yaml")
+    given = read_yaml(folder / "config.yaml") if settings is None else settings
+    _check(given, _schema(root, "config"), "config/config.yaml")
+    values = dict(given)
     files = {}
     for name in FILES:
         files[name] = read_yaml(folder / f"{name}.yaml")
@@ -928,13 +1036,29 @@ def _recipes(root: Path, name: str) -> list[dict[str, Any]]:
 
 def _check_names(config: Config) -> None:
     """Names are parts of paths; those that refer to another entry must find it."""
-    for file, entries in (("datasets", config.datasets), ("methods", config.methods)):
-        for name in entries:
+    named = {f"config/{file}.yaml": getattr(config, file) for file in FILES[:-1]}
+    for dataset, entry in config.datasets.items():
+        named[f"config/datasets.yaml: {dataset}.labels"] = entry["labels"]
+        named[f"config/datasets.yaml: {dataset}.files"] = [
+            name.replace("-", "_") for name in entry.get("files", {})
+        ]
+    for where, names in named.items():
+        for name in names:
             if not NAME.fullmatch(str(name)):
                 raise UserError(
-                    f"config/{file}.yaml: name {name!r} has other characters than letters, "
-                    "digits, _ and .; rename it"
+                    f"{where}: name {name!r} is not of letters, digits, _ and . alone, or starts "
+                    "with a dot; rename it"
                 )
+    if "encoders" in config.datasets:
+        raise UserError(
+            "config/datasets.yaml: `encoders` is where encoders are; rename the dataset"
+        )
+    for key in ENCODERS.values():
+        if not ENCODER_NAME.fullmatch(Path(config.settings[key]).name):
+            raise UserError(
+                f"config/config.yaml: {key} {config.settings[key]!r} ends in a name that is not of "
+                "letters, digits, _, . and - alone; rename the folder or file"
+            )
     rules = [path.name for path in config.rules_files()]
     for name, entry in config.datasets.items():
         for file in entry.get("files", {}).values():

@@ -10,6 +10,10 @@ class UserError(ValueError):
     without a traceback and exit with status 2.
     """
 
+    def __init__(self, message: str):
+        # What a library said, which may be a part of it, can have several lines.
+        super().__init__(" ".join(message.splitlines()))
+
 
 class DivergedError(RuntimeError):
     """Training left the finite numbers or its bounds; the message says when and how."""

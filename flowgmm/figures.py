@@ -78,19 +78,24 @@ def load_panel(
         model: A stack of fitted models.
 
     Raises:
-        UserError: If a file is absent or damaged, the data are not 2-D, or training diverged.
+        UserError: If a file is absent, damaged or not the panel's, the data are not 2-D, or
+            training diverged.
     """
     from flowgmm.files import read_tensors
     from flowgmm.methods.flow_gmm import FlowGMMClassifier
 
-    arrays, _ = read_tensors(features, ["X_train", "y_train"])
+    run = {key: panel[key] for key in ("dataset", "labels", "method")}
+    arrays, meta = read_tensors(features, ["X_train", "y_train"])
+    indices, drawn = read_tensors(split, ["labelled"])
+    for path, found in ((features, meta), (split, drawn)):
+        if other := {k: found[k] for k in ("dataset", "labels") if found.get(k, run[k]) != run[k]}:
+            raise UserError(f"{path} is of {other}, expected {run}; delete it and run again")
     if arrays["X_train"].shape[1] != 2:
         raise UserError(
             f"{features}: a figure needs 2 features, got {arrays['X_train'].shape[1]}; "
             "choose a 2-D dataset in config/figures.yaml"
         )
-    indices, _ = read_tensors(split, ["labelled"])
-    flow = FlowGMMClassifier.load_stack(Path(model))[0]
+    flow = FlowGMMClassifier.load_stack(Path(model), run)[0]
     if flow.failure_ is not None:
         raise UserError(
             f"{model}: {flow.failure_}; there is nothing to draw, change the recipe's parameters"

@@ -183,9 +183,13 @@ def _model(
     def load() -> list[Any]:
         from flowgmm.methods.flow_gmm import FlowGMMClassifier
 
+        wanted = dict(zip(("dataset", "labels", "method"), key, strict=True))
         stacks = {
-            path: FlowGMMClassifier.load_stack(path.with_name("model.safetensors"))
-            for path in {path for path, _, _ in good}
+            path: FlowGMMClassifier.load_stack(
+                path.with_name("model.safetensors"), wanted | {"seeds": record["seeds"]}
+            )
+            for path, record in blocks
+            if any(path == used for used, _, _ in good)
         }
         return [stacks[path][i].set_params(device=device) for path, i, _ in good]
 

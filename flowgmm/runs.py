@@ -114,10 +114,13 @@ def run(
         chosen = {"tuned": found["params"], "tuning": found["curve"], "budget": found["budget"]}
         hashes["choice"] = sha256(choice)
     checkpoint = checkpoints / _identity(spec, hashes, device, threads)
+    given = features, str(hashes["features"])
 
     def make() -> None:
         data, meta = read_tensors(features, ["X_train", "y_train", "X_test"])
-        tasks = [_task(spec, data["y_train"], splits[number]) for number in spec["splits"]]
+        tasks = [
+            _task(spec, data["y_train"], number, splits[number], given) for number in spec["splits"]
+        ]
 
         fitting = time.monotonic()
         fitted = _fit(
@@ -144,10 +147,10 @@ def run(
         write_tensors(out / "predictions.safetensors", predictions, {"spec": dict(spec)})
         if spec["neural"]:
             estimators = [estimator for estimator, _ in fitted]
-            type(estimators[0]).save_stack(out / "model.safetensors", estimators)
+            type(estimators[0]).save_stack(out / "model.safetensors", estimators, _run(spec))
         first, shape = tasks[0].split, list(data["X_train"].shape[1:])
         record = {
-            **{key: spec[key] for key in ("dataset", "labels", "method", "recipe", "seeds")},
+            **_run(spec),
             "spec": dict(spec),
             "hashes": hashes,
             "data": {
@@ -173,6 +176,11 @@ def run(
     outputs = [out / "predictions.safetensors", out / "record.json"]
     once(checkpoint, [*([out / "model.safetensors"] if spec["neural"] else []), *outputs], make)
     return dict(read_json(out / "record.json"))
+
+
+def _run(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Which run it is."""
+    return {key: spec[key] for key in ("dataset", "labels", "method", "recipe", "seeds")}
 
 
 def _identity(spec: Mapping[str, Any], hashes: Mapping[str, Any], device: str, threads: int) -> str:
@@ -218,7 +226,8 @@ def tune(
     start = time.monotonic()
     data, meta = read_tensors(features, ["X_train", "y_train"])
     y_train = data.pop("y_train")
-    tasks = [_task(spec, y_train, splits[number]) for number in spec["splits"]]
+    given = features, sha256(features)
+    tasks = [_task(spec, y_train, number, splits[number], given) for number in spec["splits"]]
     del y_train  # from here on there are only the labels that the tasks hold
     for task in tasks:
         check_validation(task.y_val)
@@ -260,9 +269,25 @@ def _digest(X: np.ndarray, tasks: Sequence[_Task]) -> str:
     return digest.hexdigest()
 
 
-def _task(spec: Mapping[str, Any], y_train: np.ndarray, path: Path) -> _Task:
-    """Rows and labels of one split; labels of points that only have an input are hidden."""
-    split, _ = read_tensors(path, ["labelled", "unlabelled", "val"])
+def _task(
+    spec: Mapping[str, Any], y_train: np.ndarray, number: int, path: Path, given: tuple[Path, str]
+) -> _Task:
+    """Rows and labels of one split; labels of points that only have an input are hidden.
+
+    Raises:
+        UserError: If the file is another split, or one of other features.
+    """
+    split, meta = read_tensors(path, ["labelled", "unlabelled", "val"])
+    expected = {"dataset": spec["dataset"], "labels": spec["labels"], "split": number}
+    if found := {k: meta.get(k) for k, v in expected.items() if meta.get(k) != v}:
+        raise UserError(
+            f"{path} is another split: {found} instead of {expected}; delete it and run again"
+        )
+    features, digest = given
+    if meta.get("features_sha256") != digest:
+        raise UserError(
+            f"{path} was drawn from other features than {features}; delete both and run again"
+        )
     rows = split["labelled"]
     if not spec["labelled_only"]:
         rows = np.union1d(rows, split["unlabelled"])

@@ -80,8 +80,9 @@ def _read_npz(path: Path) -> "pd.DataFrame":
             y = arrays.get("y")
     except KeyError:
         raise UserError(f"{path} has no array 'X'; save with np.savez(path, X=X, y=y)") from None
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+    # Of a damaged file zipfile and NumPy may raise anything.
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
         raise UserError(
             f"{path} cannot be read ({reason}); save plain arrays, no objects, with "
             "np.savez(path, X=X, y=y)"

@@ -12,9 +12,11 @@ from flowgmm.script import Progress, run_script
 def main(options: argparse.Namespace) -> None:
     spec = json.loads(options.spec)
     progress = Progress(f"embed {spec['dataset']}")
-    arrays, meta = embed_dataset(spec, Path(options.raw), Path(options.cache), progress)
+    fetched = Path(options.encoder[0]) if options.encoder else None
+    raw, cache = Path(options.raw), Path(options.cache)
+    arrays, meta = embed_dataset(spec, raw, cache, progress, fetched)
     write_tensors(options.output, arrays, meta)
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "raw", "cache", "output")
+    run_script(main, "spec", "raw", "encoder*", "cache", "output")

@@ -12,10 +12,15 @@ from flowgmm.splits import draw_split
 
 def main(options: argparse.Namespace) -> None:
     spec, features = json.loads(options.spec), Path(options.features)
-    y_train = read_tensors(features, ["y_train"])[0]["y_train"]
+    arrays, described = read_tensors(features, ["y_train"])
+    if described["dataset"] != spec["dataset"]:
+        raise UserError(
+            f"{features} has the features of {described['dataset']}, expected {spec['dataset']}; "
+            "delete it and run again"
+        )
     seeds = {f"{purpose}_seed": seed for purpose, seed in spec["seeds"].items()}
     try:
-        split = draw_split(y_train, **spec["label_set"], **seeds)
+        split = draw_split(arrays["y_train"], **spec["label_set"], **seeds)
     except UserError as error:
         raise UserError(f"{spec['dataset']}, label set {spec['labels']!r}: {error}") from error
     keys = ("dataset", "labels", "split", "seeds")

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # Set before torch is imported. The models in the tests are small: a second thread costs more than
@@ -23,3 +24,30 @@ LIKELIHOOD_ONLY = {
     "balance_weight": 0.0,
     "input_noise": 0.0,
 }
+
+WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "far", "away", *".,!'()?"]
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a BertModel of 2 layers and 32 dimensions, with a WordPiece vocabulary."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    folder = tmp_path_factory.mktemp("encoder")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "##ly"]
+    tokeniser = BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)})
+    tokeniser.model_max_length = 64
+    tokeniser.save_pretrained(folder)
+    torch.manual_seed(0)
+    BertModel(
+        BertConfig(
+            vocab_size=len(pieces),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=64,
+        )
+    ).save_pretrained(folder)
+    return str(folder)

@@ -351,7 +351,8 @@ def inputs(tmp_path, data, monkeypatch):
                 for seed in seeds
             ]
             path = tmp_path / method / f"{seeds[0]}" / "record.json"
-            write_json(path, {"dataset": "home", "labels": "6", "method": method, "runs": runs})
+            run = {"dataset": "home", "labels": "6", "method": method, "seeds": seeds}
+            write_json(path, run | {"runs": runs})
             records.append(path)
     splits = []
     for k in range(3):
@@ -360,7 +361,8 @@ def inputs(tmp_path, data, monkeypatch):
         write_tensors(path, arrays, {"dataset": "home", "labels": "6", "split": k})
         splits.append(path)
 
-    def load_stack(path):
+    def load_stack(path, run):
+        assert run["method"] == path.parent.parent.name and str(run["seeds"][0]) == path.parent.name
         scale = 0.05 if path.parent.parent.name == "b" else 1.0
         return [Linear((scale + 0.01 * i) * MEANS) for i in range(2)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowgmm.files import write_tensors
+from flowgmm.files import sha256, write_tensors
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 GOOD = "a,b,y\n" + "".join(f"{k},{k % 5},{k % 2}\n" for k in range(20))
@@ -67,9 +67,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     X, y = np.random.default_rng(0).standard_normal((20, 2), np.float32), np.arange(20) % 4
     arrays = {"X_train": X, "y_train": y, "X_test": X, "y_test": y}
-    write_tensors("features", arrays, {"classes": list("abcd")})
+    write_tensors("features", arrays, {"dataset": "t", "classes": list("abcd")})
     rows = {"labelled": np.arange(4), "unlabelled": np.arange(20), "val": np.arange(0)}
-    write_tensors("split-0", rows, {"seeds": {}})
+    described = {"dataset": "t", "labels": "4", "split": 0, "seeds": {}}
+    write_tensors("split-0", rows, described | {"features_sha256": sha256("features")})
     Path("file").touch()
     return tmp_path
 
@@ -79,8 +80,8 @@ def prepare(**more: Any) -> tuple[str, dict[str, str]]:
 
 
 def embed(encoder: str = "none") -> tuple[str, dict[str, str]]:
-    spec = json.dumps(text(encoder))
-    return "embed", {"spec": spec, "raw": "raw", "cache": "cache", "output": "out/features"}
+    options = {"spec": json.dumps(text(encoder)), "raw": "raw", "encoder": ""}
+    return "embed", options | {"cache": "cache", "output": "out/features"}
 
 
 def fetch(mirror: str = "raw", file: str = "t.csv", **checksum: str) -> tuple[str, dict[str, str]]:

@@ -8,6 +8,7 @@ import pytest
 
 from flowgmm.claims import forget_finished, once
 from flowgmm.errors import UserError
+from flowgmm.files import read_json, write_json
 
 
 def make_in(folder: Path, calls: Path, seconds: float = 0.0) -> None:
@@ -16,12 +17,11 @@ def make_in(folder: Path, calls: Path, seconds: float = 0.0) -> None:
     def make() -> None:
         calls.write_text((calls.read_text() if calls.exists() else "") + "x")
         time.sleep(seconds)
-        for name in ("model", "record"):
-            path = folder / "out" / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(name)
+        for path in outputs:
+            write_json(path, {"name": path.stem})
 
-    once(folder / "jobs" / "abc", [folder / "out" / "model", folder / "out" / "record"], make)
+    outputs = [folder / "out" / name for name in ("model.json", "record.json")]
+    once(folder / "jobs" / "abc", outputs, make)
 
 
 def test_finished_is_taken_over_until_it_is_forgotten(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_finished_is_taken_over_until_it_is_forgotten(tmp_path: Path) -> None:
     for expected in ("x", "x", "x"):
         make_in(tmp_path, calls)
         assert calls.read_text() == expected
-        assert (tmp_path / "out" / "record").read_text() == "record"
+        assert read_json(tmp_path / "out" / "record.json") == {"name": "record"}
         # As Snakemake does before it runs a job again.
         for path in (tmp_path / "out").iterdir():
             path.unlink()
@@ -38,6 +38,23 @@ def test_finished_is_taken_over_until_it_is_forgotten(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["unfinished"]
     make_in(tmp_path, calls)
     assert calls.read_text() == "xx"
+
+
+def test_what_was_damaged_is_not_taken_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is kept is the same file as what was delivered, so that both are damaged."""
+    make_in(tmp_path, tmp_path / "calls")
+    record = tmp_path / "out" / "record.json"
+    with record.open("r+") as handle:
+        handle.write(handle.read().replace("record", "recorx"))
+    with pytest.raises(UserError, match=r"record.json is damaged"):
+        read_json(record)
+    record.unlink()
+    make_in(tmp_path, tmp_path / "calls")
+    assert (tmp_path / "calls").read_text() == "xx"
+    assert read_json(record) == {"name": "record"}
+    assert "record.json is damaged" in capsys.readouterr().err
 
 
 def test_a_failed_job_keeps_its_folder_and_is_done_again(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_workflow import ROOT, snakemake
 from typer.testing import CliRunner, Result
+from workspace import ROOT, snakemake
 
 from flowgmm.cli import app
 from flowgmm.config import Run, load, read_yaml

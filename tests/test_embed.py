@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import WORDS
 
 from flowgmm.datasets import dataset_spec
 from flowgmm.embed import embed_dataset
@@ -19,33 +20,6 @@ from flowgmm.embed import embed_texts as embed
 from flowgmm.embed import text as module
 from flowgmm.errors import UserError
 from flowgmm.files import sha256
-
-WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "far", "away", *".,!'()?"]
-
-
-@pytest.fixture(scope="session")
-def encoder(tmp_path_factory):
-    """Folder of a BertModel of 2 layers and 32 dimensions, with a WordPiece vocabulary."""
-    import torch
-    from transformers import BertConfig, BertModel, BertTokenizer
-
-    folder = tmp_path_factory.mktemp("encoder")
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "##ly"]
-    tokeniser = BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)})
-    tokeniser.model_max_length = 64
-    tokeniser.save_pretrained(folder)
-    torch.manual_seed(0)
-    BertModel(
-        BertConfig(
-            vocab_size=len(pieces),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=64,
-            max_position_embeddings=64,
-        )
-    ).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,10 @@ from torch import nn
 
 from flowgmm import embed as package
 from flowgmm.datasets import Images, dataset_spec
-from flowgmm.embed import embed_dataset, embed_images
+from flowgmm.embed import embed_dataset, embed_images, fetch
 from flowgmm.embed import image as module
 from flowgmm.errors import UserError
+from flowgmm.files import sha256
 
 SIDE = 24
 
@@ -182,7 +183,7 @@ def test_packaged_lite0_as_its_package_has_it(tmp_path, resolution):
     assert np.abs(got[0] - got[1]).max() > 0.1 * np.abs(got).max()
 
 
-def test_official_b4_is_downloaded_and_checked(images, tmp_path, monkeypatch, b4):
+def test_official_b4_is_fetched_and_checked(images, tmp_path, monkeypatch, b4):
     source = tmp_path / "source.pth"
     torch.save(b4.state_dict(), source)
     asked = []
@@ -192,17 +193,31 @@ def test_official_b4_is_downloaded_and_checked(images, tmp_path, monkeypatch, b4
         Path(destination).write_bytes(source.read_bytes())
         return hashlib.sha256(source.read_bytes()).hexdigest()
 
-    monkeypatch.setattr(module, "fetch", download)
-    cache = tmp_path / "cache"
+    monkeypatch.setattr(fetch, "fetch", download)
+    manifest = tmp_path / "encoders" / "efficientnet_b4.json"
     with pytest.raises(UserError, match="which should start with 23ab8bcd"):
-        embed_images(images[:1], "efficientnet_b4", cache, resolution=32)
-    assert not list(cache.iterdir())
+        fetch.fetch_encoder("efficientnet_b4", manifest)
+    assert not list(manifest.parent.iterdir())
     start = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
-    monkeypatch.setattr(module, "_B4_SHA256", start)
-    for _ in range(2):
-        embed_images(images[:1], "efficientnet_b4", cache, resolution=32)
-    assert len(asked) == 2 and asked[0] == asked[1]
-    assert asked[0][0].endswith("efficientnet_b4_rwightman-23ab8bcd.pth")
+    monkeypatch.setattr(fetch, "B4_SHA256", start)
+    fetch.fetch_encoder("efficientnet_b4", manifest)
+    (weights,) = fetch.fetched_encoder(manifest)
+    assert weights.name == "efficientnet_b4_rwightman-23ab8bcd.pth"
+    assert asked == [[f"https://download.pytorch.org/models/{weights.name}"]] * 2
+
+    data = Images(images, np.arange(50) % 2, images[:2], np.arange(2), ["a", "b"])
+    monkeypatch.setattr(package, "load", lambda spec, raw: data)
+    entry = {"title": "T", "kind": "transfer", "loader": "cifar10", "embedding": {"resolution": 32}}
+    spec = dataset_spec("t", entry, None) | {"encoder": "efficientnet_b4"}
+    arrays, meta = embed_dataset(spec, tmp_path, tmp_path / "cache", fetched=manifest)
+    assert arrays["X_train"].shape == (50, 1792) and not meta["not_comparable"]
+    with pytest.raises(UserError, match="unknown image encoder 'efficientnet_b4'"):
+        embed_dataset(spec, tmp_path, tmp_path / "cache")
+    weights.write_bytes(b"other")
+    with pytest.raises(UserError, match=r"23ab8bcd.pth is damaged; delete .*b4.json and run"):
+        embed_dataset(spec, tmp_path, tmp_path / "cache", fetched=manifest)
+
+    monkeypatch.setattr(module, "B4_SHA256", sha256(source)[:8])
     assert module.deviation(str(source)) is None
     source.write_bytes(b"other")
     assert module.deviation(str(source)) == "encoder source.pth instead of efficientnet_b4"
@@ -210,9 +225,9 @@ def test_official_b4_is_downloaded_and_checked(images, tmp_path, monkeypatch, b4
     def unreachable(*args):
         raise UserError("cannot download efficientnet_b4.pth (no network); check the network")
 
-    monkeypatch.setattr(module, "fetch", unreachable)
+    monkeypatch.setattr(fetch, "fetch", unreachable)
     with pytest.raises(UserError, match=r"no network.*`image_encoder` to a file of the weights"):
-        embed_images(images[:1], "efficientnet_b4", tmp_path / "other")
+        fetch.fetch_encoder("efficientnet_b4", manifest)
 
 
 @pytest.mark.parametrize(

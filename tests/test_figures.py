@@ -218,10 +218,11 @@ def test_a_panel_from_the_workflows_files(tmp_path):
     model = FlowGMMClassifier(
         n_couplings=2, hidden_size=8, n_steps=2, device="cpu", random_state=0
     ).fit(x, np.where(np.arange(len(y)) < 10, y, -1))
-    FlowGMMClassifier.save_stack(tmp_path / "model.safetensors", [model])
-    files.write_tensors(tmp_path / "features", {"X_train": x, "y_train": y})
-    files.write_tensors(tmp_path / "split", {"labelled": np.arange(10)})
     entry = CONFIG["figure_1"]["panels"][0]
+    run = {key: entry[key] for key in ("dataset", "labels", "method")}
+    FlowGMMClassifier.save_stack(tmp_path / "model.safetensors", [model], run)
+    files.write_tensors(tmp_path / "features", {"X_train": x, "y_train": y}, run)
+    files.write_tensors(tmp_path / "split", {"labelled": np.arange(10)}, run)
     place = (tmp_path / "features", tmp_path / "split", tmp_path / "model.safetensors")
     panel = figures.load_panel(entry, *place)
     np.testing.assert_allclose(panel.model.transform(x), model.transform(x))
@@ -229,9 +230,20 @@ def test_a_panel_from_the_workflows_files(tmp_path):
     assert len(figures.make_figure("transport", [panel]).axes) == 4
 
     model.failure_ = "diverged: mean loss nan"
-    model.save(place[2])
+    FlowGMMClassifier.save_stack(place[2], [model], run)
     with pytest.raises(UserError, match="diverged: mean loss nan; there is nothing to draw"):
         figures.load_panel(entry, *place)
     files.write_tensors(tmp_path / "features", {"X_train": np.c_[x, x], "y_train": y})
     with pytest.raises(UserError, match="needs 2 features, got 4"):
         figures.load_panel(entry, *place)
+    other = {**entry, "labels": "other"}
+    with pytest.raises(
+        UserError, match=r"split is of \{'labels': 'figure'\}, expected .*delete it"
+    ):
+        figures.load_panel(other, *place)
+    other = {**entry, "method": "other"}
+    files.write_tensors(tmp_path / "features", {"X_train": x, "y_train": y}, run)
+    with pytest.raises(
+        UserError, match=r"model.safetensors .*it is of another run.*train it again"
+    ):
+        figures.load_panel(other, *place)

@@ -55,15 +55,25 @@ def files(tmp_path: Path) -> dict[str, Any]:
     features = tmp_path / "features.safetensors"
     arrays = {"X_train": X[:200], "y_train": y[:200], "X_test": X[200:], "y_test": y[200:]}
     meta = {"classes": ["a", "b"], "notes": [], "not_comparable": [], "sources": {}}
-    write_tensors(features, arrays, meta)
     splits = {}
     for k in (0, 1):
         splits[k] = tmp_path / f"split-{k}.safetensors"
         split = draw_split(
             y[:200], n_labels=8, n_val=20, stratify="balanced", split_seed=k, labels_seed=k
         )
-        write_tensors(splits[k], split, {"seeds": {"split": k, "labels": k}})
-    return {"features": features, "splits": splits, "arrays": arrays, "meta": meta}
+        write_tensors(splits[k], split)
+    files = {"features": features, "splits": splits, "arrays": arrays, "meta": meta}
+    write_features(files, arrays)
+    return files
+
+
+def write_features(files: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Other features under the same splits."""
+    write_tensors(files["features"], arrays, files["meta"])
+    for k, path in files["splits"].items():
+        meta = {"dataset": "blobs", "labels": "8", "split": k, "seeds": {"split": k, "labels": k}}
+        meta["features_sha256"] = sha256(files["features"])
+        write_tensors(path, read_tensors(path)[0], meta)
 
 
 def run(spec: dict[str, Any], files: dict[str, Any], out: Path, **more: Any) -> dict[str, Any]:
@@ -101,7 +111,7 @@ def test_tempering_changes_probabilities_and_nothing_else(
     logistic |= {"estimator": "sklearn.linear_model.LogisticRegression"}
     spec = MLP if method == "neural" else BASE | logistic
     files["arrays"]["y_train"][::7] = 1 - files["arrays"]["y_train"][::7]  # surer than it should be
-    write_tensors(files["features"], files["arrays"], files["meta"])
+    write_features(files, files["arrays"])
     plain = run(spec, files, tmp_path / "plain")
     record = run(spec | {"evaluate": ["val", "test", "test_tempered"]}, files, tmp_path / "out")
     assert set(read_tensors(tmp_path / "out" / "predictions.safetensors")[0]) == {"val", "test"}
@@ -113,7 +123,7 @@ def test_tempering_changes_probabilities_and_nothing_else(
         assert "temperature" not in before
     # The temperature comes from the validation points alone.
     files["arrays"]["y_test"] = 1 - files["arrays"]["y_test"]
-    write_tensors(files["features"], files["arrays"], files["meta"])
+    write_features(files, files["arrays"])
     other = run(spec | {"evaluate": ["val", "test", "test_tempered"]}, files, tmp_path / "other")
     temperatures = [[entry["temperature"] for entry in r["runs"]] for r in (record, other)]
     assert temperatures[0] == temperatures[1]
@@ -124,7 +134,7 @@ def test_no_temperature_makes_the_impossible_likely(files: dict[str, Any], tmp_p
     """One neighbour gives the other class probability 0."""
     val = read_tensors(files["splits"][0])[0]["val"]
     files["arrays"]["y_train"][val[0]] = 1 - files["arrays"]["y_train"][val[0]]
-    write_tensors(files["features"], files["arrays"], files["meta"])
+    write_features(files, files["arrays"])
     spec = KNN | {"evaluate": ["val", "test", "test_tempered"]}
     entry = run(spec, files, tmp_path / "out")["runs"][0]
     assert (entry["status"], entry["temperature"]) == ("ok", None)
@@ -146,7 +156,7 @@ def hide(files: dict[str, Any]) -> None:
         seen[np.union1d(split["labelled"], split["val"])] = True
     assert not seen.all()
     train["y_train"][~seen] = 1 - train["y_train"][~seen]
-    write_tensors(files["features"], train, files["meta"])
+    write_features(files, train)
 
 
 def test_a_candidate_is_blind_to_test_points_and_hidden_labels(
@@ -162,7 +172,7 @@ def test_a_candidate_is_blind_to_test_points_and_hidden_labels(
     val = read_tensors(files["splits"][1])[0]["val"]
     arrays = {name: array.copy() for name, array in files["arrays"].items()}
     arrays["y_train"][val] = 1 - arrays["y_train"][val]
-    write_tensors(files["features"], arrays, files["meta"])
+    write_features(files, arrays)
     spoilt = tune(spec, files, tmp_path / "c.json")
     assert spoilt["hashes"] != before["hashes"]
     assert spoilt["runs"][1]["accuracy"] == pytest.approx(1 - before["runs"][1]["accuracy"])
@@ -234,7 +244,7 @@ def test_hidden_labels_move_no_prediction(
         split, _ = read_tensors(path)
         seen[np.union1d(split["labelled"], split["val"])] = True
     arrays["y_train"][~seen] = 1 - arrays["y_train"][~seen]
-    write_tensors(files["features"], arrays, files["meta"])
+    write_features(files, arrays)
     run(spec, files, tmp_path / "b")
     before, _ = read_tensors(tmp_path / "a" / "predictions.safetensors")
     after, _ = read_tensors(tmp_path / "b" / "predictions.safetensors")

@@ -1,10 +1,7 @@
 """The workflow in a copy of the repository: plans, a small run, reruns, and users' mistakes."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,10 +9,10 @@ import psutil
 import pytest
 import yaml
 from safetensors import SafetensorError, safe_open
+from workspace import copy_repository, snakemake, start
 
 from flowgmm.files import read_header, read_json, read_tensors, sha256
 
-ROOT = Path(__file__).parents[1]
 MADE = (
     "table_1",
     "table_2",
@@ -34,38 +31,12 @@ MADE = (
     "demo",
     "extra_tables",
 )
-ALL = ("all", "all_tables", "all_figures", "all_data")
+ALL = ("all", "all_tables", "all_figures", "all_data", "download")
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a fresh clone has, with its own copy of the package, which the tests may edit."""
-    folder = tmp_path_factory.mktemp("clone")
-    for name in ("config", "workflow", "scripts", "flowgmm"):
-        shutil.copytree(
-            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True
-        )
-    for name in ("slurm", "local"):
-        shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
-    shutil.copy(ROOT / "environment.yml", folder)
-    return folder
-
-
-def start(clone: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start Snakemake in the clone."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "snakemake", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=clone, env=environment, text=True, **pipes)
-
-
-def snakemake(clone: Path, *arguments: str, ok: bool = True) -> str:
-    """Run Snakemake in the clone and return all it says."""
-    process = start(clone, *arguments)
-    said, _ = process.communicate(timeout=600)
-    assert (process.returncode == 0) == ok, said
-    return said
+    return copy_repository(tmp_path_factory.mktemp("clone"))
 
 
 def test_lint(clone: Path) -> None:
@@ -76,7 +47,7 @@ def test_lint(clone: Path) -> None:
 def test_every_target_is_planned_in_a_fresh_clone(clone: Path, target: str) -> None:
     said = snakemake(clone, "--profile", "slurm", "--dry-run", target)
     assert "Job stats:" in said
-    if target not in ("all_data", "table_6"):
+    if target not in ("all_data", "download", "table_6"):
         assert "rule train_stack" in said
         stack = said.split("rule train_stack:")[1].split("\n\n")[0]
         assert "slurm_partition=gpu" in stack

@@ -29,6 +29,7 @@ __all__ = [
     "finish",
     "load",
     "prepare",
+    "split_by_class",
 ]
 
 LOADERS = {
@@ -185,6 +186,32 @@ def load(spec: Mapping[str, Any], raw: Path) -> Data:
         return call(raw, **options)
     except UserError as error:
         raise UserError(f"dataset {name!r}: {error}") from error
+
+
+def split_by_class(
+    rows: np.ndarray, y: np.ndarray, test_fraction: float, seed: int, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random training and test rows, each class in proportion.
+
+    Arguments:
+        rows: Shape (n,).
+        y: Their classes, shape (n,).
+        test_fraction: Share of the test rows.
+        seed: Of the draw.
+        where: File, for messages.
+
+    Raises:
+        UserError: If there are too few rows for both parts.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        train, test = train_test_split(rows, test_size=test_fraction, stratify=y, random_state=seed)
+    except ValueError as error:
+        raise UserError(
+            f"{where}: {len(rows)} rows cannot be split by class ({error}); did the file change?"
+        ) from error
+    return train, test
 
 
 def prepare(spec: Mapping[str, Any], raw: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

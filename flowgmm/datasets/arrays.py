@@ -31,15 +31,18 @@ def load_arrays(raw: Path, *, file: str, classes: list[str] | None = None) -> Ar
         raise UserError(f"{path} is not there; run the rule that makes it")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is no .npz file; make it with numpy.savez")
-    with np.load(path, allow_pickle=False) as stored:
-        if missing := [name for name in NAMES if name not in stored]:
-            there = ", ".join(stored) or "nothing"
-            raise UserError(f"{file} lacks {', '.join(missing)}; it has {there}")
-        try:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if missing := [name for name in NAMES if name not in stored]:
+                there = ", ".join(stored) or "nothing"
+                raise UserError(f"{file} lacks {', '.join(missing)}; it has {there}")
             arrays = {name: stored[name] for name in NAMES}
-        except (ValueError, zipfile.BadZipFile) as error:  # objects, which are pickles, or damage
-            reason = " ".join(str(error).split())
-            raise UserError(f"{path} cannot be read ({reason}); make it again") from error
+    except UserError:
+        raise
+    # Objects, which are pickles; of a damaged file zipfile and NumPy may raise anything.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read ({reason}); make it again") from error
     for name, array in arrays.items():
         kinds, dims = ("fiub", 2) if name.startswith("X") else ("iu", 1)
         if array.dtype.kind not in kinds or array.ndim != dims:

@@ -15,6 +15,9 @@ __all__ = ["absent", "fetch", "resolve"]
 
 Progress = Callable[[int, int, str], None]
 
+# A server that sends nothing for as long has failed.
+TIMEOUT_S = 60.0
+
 
 def resolve(
     entry: Mapping[str, Any], mirror: Path | None
@@ -173,7 +176,7 @@ def _download(
                 retry_if_failed=retries,
             )
             downloader = pooch.HTTPDownloader(
-                progressbar=_Progress(name, progress), chunk_size=2**20, timeout=60
+                progressbar=_Progress(name, progress), chunk_size=2**20, timeout=TIMEOUT_S
             )
             try:
                 Path(getter.fetch(name, downloader=downloader)).replace(part)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm.datasets import Images
+from flowgmm.datasets import Images, split_by_class
 from flowgmm.datasets.idx import read_idx
 from flowgmm.datasets.images import archive_files
 from flowgmm.errors import UserError
@@ -40,18 +40,13 @@ def load_notmnist(raw: Path, *, test_fraction: float, seed: int = 0) -> Images:
 
     Source: spec 7, trap 12; the sample: README.md of the mirror.
     """
-    from sklearn.model_selection import train_test_split
-
     archive = raw / ARCHIVE
     if archive.exists():
         X, y, notes = _from_archive(archive)
     else:
         (X, y), notes = read_idx(raw, "notmnist10k", len(CLASSES)), []
-    train, test = train_test_split(
-        np.arange(len(y)),
-        test_size=test_fraction,
-        stratify=y,
-        random_state=derive("notmnist", seed, "split"),
+    train, test = split_by_class(
+        np.arange(len(y)), y, test_fraction, derive("notmnist", seed, "split"), str(raw)
     )
     return Images(X[train], y[train], X[test], y[test], CLASSES, notes)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.datasets import Arrays
+from flowgmm.datasets import Arrays, split_by_class
 from flowgmm.errors import UserError
 from flowgmm.seeds import derive
 
@@ -49,8 +49,6 @@ def load_table(
         UserError: If a column is absent or not numeric, a label is none of `classes`, or a class
             has fewer than two rows.
     """
-    from sklearn.model_selection import train_test_split
-
     path = raw / file
     frame = (
         read_parquet(path)
@@ -84,11 +82,8 @@ def load_table(
             f"{file}: class {names[int(counts.argmin())]!r} has {counts.min()} rows, but each "
             "part needs one; leave it out of the file"
         )
-    train, test = train_test_split(
-        known,
-        test_size=test_fraction,
-        stratify=y[known],
-        random_state=derive(f"table/{file}", seed, "split"),
+    train, test = split_by_class(
+        known, y[known], test_fraction, derive(f"table/{file}", seed, "split"), str(path)
     )
     train = np.concatenate([train, np.flatnonzero(y < 0)])
     if standardise:
@@ -111,15 +106,16 @@ def read_parquet(path: Path) -> Any:
         UserError: If the file is absent or not Parquet.
     """
     import pandas as pd
-    import pyarrow
 
     try:
         return pd.read_parquet(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; run the rule fetch") from error
-    except pyarrow.ArrowInvalid as error:
+    # Of a damaged file anything may be raised, from Arrow, the system or pandas.
+    except Exception as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} is not a Parquet file ({error}); write or fetch it again"
+            f"{path} is not a Parquet file ({reason}); write or fetch it again"
         ) from error
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flowgmm.datasets import Arrays
+from flowgmm.datasets import Arrays, split_by_class
 from flowgmm.datasets.table import read_csv
 from flowgmm.errors import UserError
 from flowgmm.seeds import derive
@@ -93,8 +93,6 @@ def load_miniboone(
 
     Source: spec 2.2.
     """
-    from sklearn.model_selection import train_test_split
-
     X, y = _read_miniboone(raw / file)
     notes = []
     if clean:
@@ -108,11 +106,8 @@ def load_miniboone(
     X = X[:, keep]
     if clean:
         notes.append(_dropped(keep))
-    train, test = train_test_split(
-        np.arange(len(X)),
-        test_size=test_fraction,
-        stratify=y,
-        random_state=derive("miniboone", seed, "split"),
+    train, test = split_by_class(
+        np.arange(len(X)), y, test_fraction, derive("miniboone", seed, "split"), str(raw / file)
     )
     basis = X if statistics == "all" else X[train]
     std = basis.std(axis=0)

@@ -8,6 +8,7 @@ import numpy as np
 
 from flowgmm.datasets import Arrays, Images, Texts, finish, load
 from flowgmm.embed.cache import Progress
+from flowgmm.embed.fetch import fetched_encoder
 from flowgmm.embed.image import deviation, embed_images, native_resolution
 from flowgmm.embed.text import PACKAGED, PAPER_TEXT_ENCODER, embed_texts
 from flowgmm.errors import UserError
@@ -16,7 +17,11 @@ __all__ = ["embed_dataset", "embed_images", "embed_texts"]
 
 
 def embed_dataset(
-    spec: Mapping[str, Any], raw: Path, cache: Path, progress: Progress | None = None
+    spec: Mapping[str, Any],
+    raw: Path,
+    cache: Path,
+    progress: Progress | None = None,
+    fetched: Path | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Load, embed, check and describe a dataset of texts or images.
 
@@ -24,8 +29,10 @@ def embed_dataset(
         spec: From `flowgmm.datasets.dataset_spec`, with `encoder` and, where the defaults do not
             do, `embedding`: the keyword arguments of `embed_texts` or `embed_images`.
         raw: Folder with the dataset's fetched files.
-        cache: Folder of vectors and unpacked or downloaded encoders.
+        cache: Folder of vectors and unpacked encoders.
         progress: Called with (texts or images done, all, line of text).
+        fetched: What `flowgmm.embed.fetch.fetch_encoder` wrote; None: the encoder is a package, or
+            is on this machine.
 
     Returns:
         Arrays and header of a features file, as docs/architecture.md describes it.
@@ -42,11 +49,13 @@ def embed_dataset(
             "(red, green, blue); use `kind: image`"
         )
     encoder, embedding = spec["encoder"], spec.get("embedding", {})
+    files = fetched_encoder(fetched) if fetched else []
     name, options = Path(encoder).name, {"progress": progress, **embedding}
     vectors, notes, reasons = {}, list(data.notes), []
     if isinstance(data, Texts):
+        source = str(files[0].parent) if files else encoder
         for part, texts in (("train", data.train), ("test", data.test)):
-            X = embed_texts(texts, encoder, cache, **options)
+            X = embed_texts(texts, source, cache, **options)
             if encoder in PACKAGED:
                 # Their own pipeline ends with vectors of length 1; the paper's has no such step.
                 X = X / np.linalg.norm(X, axis=1, keepdims=True)
@@ -54,8 +63,9 @@ def embed_dataset(
         if name != PAPER_TEXT_ENCODER:
             reasons.append(f"encoder {name} instead of {PAPER_TEXT_ENCODER}")
     else:
+        source = str(files[0]) if files else encoder
         for part, images in (("train", data.train), ("test", data.test)):
-            vectors[part] = embed_images(images, encoder, cache, **options)
+            vectors[part] = embed_images(images, source, cache, **options)
         side = embedding.get("resolution") or native_resolution(encoder)
         notes.append(f"features of {name} from images enlarged to {side} x {side} pixels")
         if reason := deviation(encoder):

@@ -11,12 +11,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flowgmm.datasets.fetch import fetch
 from flowgmm.embed.cache import Progress, best_device, best_precision, embedded, make_folder
 from flowgmm.errors import UserError
-from flowgmm.files import atomic_path, sha256
+from flowgmm.files import sha256
 
-__all__ = ["IMAGE_ENCODERS", "ImageEncoder", "deviation", "embed_images", "native_resolution"]
+__all__ = [
+    "B4_SHA256",
+    "IMAGE_ENCODERS",
+    "PAPER_IMAGE_ENCODER",
+    "ImageEncoder",
+    "deviation",
+    "embed_images",
+    "native_resolution",
+]
 
 PAPER_IMAGE_ENCODER = "efficientnet_b4"
 
@@ -24,7 +31,7 @@ PAPER_IMAGE_ENCODER = "efficientnet_b4"
 _CHUNK = 256
 
 # The start that torchvision publishes, in the name of its file.
-_B4_SHA256 = "23ab8bcd"
+B4_SHA256 = "23ab8bcd"
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
@@ -79,10 +86,9 @@ def embed_images(
 
     Arguments:
         images: Shape (N, 3, H, W) uint8.
-        encoder: ``efficientnet_b4`` (torchvision's weights, downloaded), the packaged
-            ``efficientnet_lite0``, or a file of weights for torchvision's efficientnet_b4
-            (.pth or .safetensors).
-        cache: Folder that keeps vectors, by the hash of all that determines them, and weights.
+        encoder: The packaged ``efficientnet_lite0``, or a file of weights for torchvision's
+            efficientnet_b4 (.pth or .safetensors), such as `flowgmm.embed.fetch` brings.
+        cache: Folder that keeps vectors, by the hash of all that determines them.
         resolution: Side in pixels to which images are resized, bicubic, before they are encoded;
             None: the encoder's own.
         precision: ``auto`` is bf16 where the device computes with it, else fp32.
@@ -100,7 +106,7 @@ def embed_images(
     Source: spec 2.3, D44.
     """
     make_folder(cache)
-    architecture, path = _weights(encoder, cache, progress)
+    architecture, path = _weights(encoder)
     device = best_device()
     options = _Options(
         resolution=resolution or IMAGE_ENCODERS[architecture].resolution,
@@ -178,15 +184,13 @@ def native_resolution(encoder: str) -> int:
 def deviation(encoder: str) -> str | None:
     """How an encoder (see `embed_images`) differs from the paper's; None if it does not."""
     path = Path(encoder)
-    if encoder == PAPER_IMAGE_ENCODER or (path.is_file() and sha256(path).startswith(_B4_SHA256)):
+    if encoder == PAPER_IMAGE_ENCODER or (path.is_file() and sha256(path).startswith(B4_SHA256)):
         return None
     return f"encoder {path.name} instead of {PAPER_IMAGE_ENCODER}"
 
 
-def _weights(encoder: str, cache: Path, progress: Progress | None) -> tuple[str, Path]:
+def _weights(encoder: str) -> tuple[str, Path]:
     """An encoder's architecture, and the file of its weights."""
-    if encoder == "efficientnet_b4":
-        return encoder, _official_b4(cache, progress)
     if encoder == "efficientnet_lite0":
         return encoder, _packaged_lite0()
     if (path := Path(encoder)).is_file():
@@ -195,28 +199,6 @@ def _weights(encoder: str, cache: Path, progress: Progress | None) -> tuple[str,
         f"unknown image encoder {encoder!r}; set `image_encoder` in config/config.yaml to "
         f"{', '.join(IMAGE_ENCODERS)} or a file of efficientnet_b4's weights (.pth, .safetensors)"
     )
-
-
-def _official_b4(cache: Path, progress: Progress | None) -> Path:
-    """Torchvision's file, checked as torchvision does."""
-    from torchvision.models import EfficientNet_B4_Weights
-
-    url = EfficientNet_B4_Weights.IMAGENET1K_V1.url
-    path = cache / url.rpartition("/")[2]
-    if not path.exists():
-        with atomic_path(path) as part:
-            try:
-                got = fetch({"url": [url]}, part, None, progress)
-            except UserError as error:
-                raise UserError(
-                    f"encoder 'efficientnet_b4': {error}; or set `image_encoder` to a file of the "
-                    "weights, or to efficientnet_lite0, which is a package"
-                ) from error
-            if not got.startswith(_B4_SHA256):
-                raise UserError(
-                    f"{url} has sha256 {got}, which should start with {_B4_SHA256}; try again"
-                )
-    return path
 
 
 def _packaged_lite0() -> Path:

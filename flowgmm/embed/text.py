@@ -19,7 +19,7 @@ from flowgmm.embed.cache import Progress, best_device, best_precision, embedded,
 from flowgmm.errors import UserError
 from flowgmm.files import sha256
 
-__all__ = ["PACKAGED", "PAPER_TEXT_ENCODER", "embed_texts", "encoder_folder"]
+__all__ = ["MODEL_FILES", "PACKAGED", "PAPER_TEXT_ENCODER", "embed_texts", "encoder_folder"]
 
 PAPER_TEXT_ENCODER = "bert-base-uncased"
 
@@ -31,7 +31,7 @@ PACKAGED = {
 _MPNET_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
 
 # Files of a model folder that determine its vectors.
-_MODEL_FILES = ("*.json", "*.txt", "*.safetensors")
+MODEL_FILES = ("*.json", "*.txt", "*.safetensors")
 
 # Texts per chunk: the unit of tokenising, of writing and of resuming.
 _CHUNK = 1024
@@ -207,7 +207,7 @@ def _texts_hash(texts: Sequence[str]) -> str:
 
 def _folder_hash(folder: Path) -> dict[str, str]:
     return {
-        path.name: sha256(path) for pattern in _MODEL_FILES for path in sorted(folder.glob(pattern))
+        path.name: sha256(path) for pattern in MODEL_FILES for path in sorted(folder.glob(pattern))
     }
 
 
@@ -292,7 +292,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         configs = [path for path in paths if path.name == "config.json"]
         top = min(configs, key=lambda path: len(path.parts)).parent
         for path in paths:
-            if path.parent == top and any(map(path.match, _MODEL_FILES)):
+            if path.parent == top and any(map(path.match, MODEL_FILES)):
                 with handle.open(str(path)) as source, (folder / path.name).open("wb") as target:
                     shutil.copyfileobj(source, target)
 
@@ -309,7 +309,7 @@ def _hub_folder(encoder: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(encoder, allow_patterns=list(_MODEL_FILES)))
+        return Path(snapshot_download(encoder, allow_patterns=list(MODEL_FILES)))
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -456,8 +456,13 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
     # -- saving ------------------------------------------------------------------------------
 
     @classmethod
-    def save_stack(cls, path: str | os.PathLike[str], estimators: Sequence[Self]) -> None:
-        """Save fitted estimators of this class as one safetensors file."""
+    def save_stack(
+        cls,
+        path: str | os.PathLike[str],
+        estimators: Sequence[Self],
+        run: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Save fitted estimators of this class, and maybe which run they are of, as one file."""
         from safetensors.torch import save_file
 
         tensors: dict[str, Tensor] = {}
@@ -484,7 +489,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
                 }
             )
         try:
-            metadata = header({"estimators": headers})
+            metadata = header({"estimators": headers, "run": dict(run or {})})
         except TypeError as error:
             raise ValueError(
                 f"cannot save: {error}; use plain numbers, strings and lists as parameters and an "
@@ -495,11 +500,17 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             seal(part)
 
     @classmethod
-    def load_stack(cls, path: str | os.PathLike[str]) -> list[Self]:
+    def load_stack(
+        cls, path: str | os.PathLike[str], run: Mapping[str, Any] | None = None
+    ) -> list[Self]:
         """Load what `save_stack` wrote.
 
+        Arguments:
+            path: The file.
+            run: What must have been said about the run; None: anything.
+
         Raises:
-            UserError: If the file is absent, damaged or of another class.
+            UserError: If the file is absent, damaged, of another class or of another run.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -507,10 +518,14 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             if (reason := check_seal(path)) is not None:
                 raise ValueError(reason)
             with safe_open(path, framework="pt") as handle:
-                headers = read_header(handle)["estimators"]
+                saved = read_header(handle)
                 names = handle.keys()
                 tensors = {name: handle.get_tensor(name) for name in names}
-            return [cls._from_saved(header, tensors, s) for s, header in enumerate(headers)]
+            if other := {
+                k: saved["run"].get(k) for k, v in (run or {}).items() if saved["run"].get(k) != v
+            }:
+                raise ValueError(f"it is of another run: {other}")
+            return [cls._from_saved(h, tensors, s) for s, h in enumerate(saved["estimators"])]
         except FileNotFoundError as error:
             raise UserError(f"model {path} is not there; train it, or check the path") from error
         except (

@@ -52,6 +52,8 @@ rule overview:
         runtime=10,
     params:
         spec=as_json(project.overview_spec()),
+        # Not before it is needed: every job reads this file.
+        origin=lambda w: project.origin([], project.run_analyses(project.analyses)),
         prefix=lambda w, output: str(Path(output.json).with_suffix("")),
     shell:
         "python scripts/overview.py --spec {params.spec:q} --found {input.found:q} "

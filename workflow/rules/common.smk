@@ -29,6 +29,7 @@ FEATURES = {project.features_id(name): name for name in project.datasets}
 EMBEDDED = [
     features for features, name in FEATURES.items() if project.is_embedded(name)
 ]
+ENCODERS = project.fetched_encoders()
 PREPARED = [features for features in FEATURES if features not in EMBEDDED]
 
 TABLE_FORMATS = ["csv", "md", "tex", "json"]

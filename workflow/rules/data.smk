@@ -1,3 +1,4 @@
+# Downloads run where Snakemake runs: a cluster's nodes are often offline.
 rule fetch:
     output:
         "results/raw/{dataset}/{file}",
@@ -7,7 +8,8 @@ rule fetch:
         "results/benchmarks/fetch/{dataset}/{file}.tsv"
     wildcard_constraints:
         # Not the files that rules of rules/datasets make.
-        dataset=f"(?!({one_of(project.made_files())})$)[A-Za-z0-9_.]+",
+        dataset=f"(?!encoders/|({one_of(project.made_files())})$)[A-Za-z0-9_.]+",
+    localrule: True
     conda:
         "../../environment.yml"
     resources:
@@ -19,6 +21,29 @@ rule fetch:
     shell:
         "python scripts/fetch.py --spec {params.spec:q} --mirror={resources.mirror:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"
+
+
+# A JSON file with the names and hashes of the encoder's files, which lie in the folder beside it.
+rule fetch_encoder:
+    output:
+        "results/raw/encoders/{encoder}.json",
+    log:
+        "results/logs/fetch_encoder/{encoder}.log",
+    benchmark:
+        "results/benchmarks/fetch_encoder/{encoder}.tsv"
+    wildcard_constraints:
+        encoder=one_of(ENCODERS),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        encoder=lambda w: ENCODERS[w.encoder],
+    shell:
+        "python scripts/fetch_encoder.py --encoder {params.encoder:q} --output {output:q} "
+        "2> >(tee {log:q} >&2)"
 
 
 rule prepare_data:
@@ -51,6 +76,7 @@ EMBED_MEASURED = "results/benchmarks/embed/{features}.tsv"
 rule embed:
     input:
         raw=lambda w: project.raw_inputs(dataset_of(w.features)),
+        encoder=lambda w: project.encoder_files(dataset_of(w.features)),
     output:
         "results/features/{features}.safetensors",
     log:
@@ -73,7 +99,7 @@ rule embed:
         cache="results/cache/embed",
     # Passive: threads that wait leave the cores to other jobs; beside some, that is 5 times as fast.
     shell:
-        "OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=passive "
-        "python scripts/embed.py --spec {params.spec:q} "
-        "--raw {params.raw:q} --cache {params.cache:q} --output {output:q} "
+        "HF_HUB_OFFLINE=1 OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=passive "
+        "python scripts/embed.py --spec {params.spec:q} --raw {params.raw:q} "
+        "--encoder {input.encoder:q} --cache {params.cache:q} --output {output:q} "
         "2> >(tee {log:q} >&2)"

@@ -23,6 +23,7 @@ rule make_figure:
         runtime=20,
     params:
         spec=lambda w: as_json(project.figure_spec(w.figure)),
+        origin=lambda w: project.figure_origin(w.figure),
         prefix=lambda w, output: str(Path(output.png).with_suffix("")),
     shell:
         "python scripts/figure.py --spec {params.spec:q} --features {input.features:q} "

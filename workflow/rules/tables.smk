@@ -22,6 +22,7 @@ rule make_table:
         changes=as_json(project.changes),
     params:
         spec=lambda w: as_json(project.table_spec(w.table)),
+        origin=lambda w: project.table_origin(w.table),
         prefix=lambda w, output: str(Path(output.json).with_suffix("")),
     shell:
         "python scripts/table.py --spec {params.spec:q} --records {input.records:q} "

@@ -1,0 +1,42 @@
+"""Write the fault table, docs/faults.md, from what the fault suite recorded.
+
+Each line of the log is one case, as `tests/faults.py` writes it; of equal cases the last counts.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from flowgmm.errors import UserError
+from flowgmm.files import write_text
+from flowgmm.script import run_script
+
+HEAD = """# Faults
+
+What the fault suite did, and what survived: no wrong number in any table, nothing finished lost,
+and a message that says what to do. `make faults` makes it anew, with all tries.
+
+| case | tries | survived | lost at most | what it says |
+| --- | --- | --- | --- | --- |
+"""
+
+
+def cell(value: object) -> str:
+    return " ".join(str(value).replace("|", "/").split())
+
+
+def main(options: argparse.Namespace) -> None:
+    log = Path(options.log)
+    if not log.is_file():
+        raise UserError(f"{log} is not there; `make faults` makes it")
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    cases = {line["case"]: line for line in lines}.values()
+    rows = [" | ".join(map(cell, case.values())) for case in cases]
+    write_text(options.output, HEAD + "".join(f"| {row} |\n" for row in rows))
+    for case in cases:
+        if case["survived"] != case["tries"]:
+            raise UserError(f"{case['case']}: {case['survived']} of {case['tries']} survived")
+
+
+if __name__ == "__main__":
+    run_script(main, "log", "output")

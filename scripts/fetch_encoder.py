@@ -1,0 +1,16 @@
+"""Bring the files of an encoder from the model hub or from torchvision."""
+
+import argparse
+from pathlib import Path
+
+from flowgmm.embed.fetch import fetch_encoder
+from flowgmm.script import Progress, run_script
+
+
+def main(options: argparse.Namespace) -> None:
+    progress = Progress(f"fetch {options.encoder}")
+    fetch_encoder(options.encoder, Path(options.output), progress)
+
+
+if __name__ == "__main__":
+    run_script(main, "encoder", "output")

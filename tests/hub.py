@@ -1,0 +1,76 @@
+"""A model hub and a file server on loopback."""
+
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+REVISION = "0" * 40
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@contextlib.contextmanager
+def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Address of a server with this handler."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{httpd.server_port}"
+        finally:
+            httpd.shutdown()
+            thread.join()
+
+
+def listed(path: Path) -> dict[str, object]:
+    """A file as the hub lists it: weights with their sha256, small files with git's hash."""
+    content = path.read_bytes()
+    if path.suffix in (".safetensors", ".bin"):
+        return {"rfilename": path.name, "lfs": {"sha256": hashlib.sha256(content).hexdigest()}}
+    git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return {"rfilename": path.name, "blobId": git}
+
+
+def model_hub(models: Mapping[str, Path], files: Path | None = None) -> type:
+    """Handler of a hub that has these models, by name, and of `/files/`, those of a folder."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = self.content()
+            self.send_response(200 if content is not None else 404)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def content(self) -> bytes | None:
+            if files and self.path.startswith("/files/"):
+                return (files / self.path.removeprefix("/files/")).read_bytes()
+            for model, folder in models.items():
+                if self.path == f"/api/models/{model}?blobs=true":
+                    siblings = [listed(path) for path in folder.iterdir()]
+                    answer = {"id": model, "sha": REVISION, "siblings": siblings}
+                    return json.dumps(answer).encode()
+                if self.path.startswith(f"/{model}/resolve/{REVISION}/"):
+                    return (folder / self.path.rpartition("/")[2]).read_bytes()
+            return None
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    return Handler
+
+
+def fetch_encoder(hub: str, name: str, manifest: Path) -> subprocess.CompletedProcess[str]:
+    """The rule's script; the hub's address is read when its client is imported."""
+    command = [sys.executable, SCRIPTS / "fetch_encoder.py"]
+    options = ["--encoder", name, "--output", manifest]
+    environment = os.environ | {"HF_ENDPOINT": hub}
+    return subprocess.run(
+        [*command, *options], env=environment, capture_output=True, text=True, timeout=120
+    )

@@ -1,0 +1,42 @@
+"""A copy of the repository that a test may spoil, and Snakemake in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def copy_repository(folder: Path) -> Path:
+    """What a fresh clone has, with its own copy of the package, which the tests may edit."""
+    for name in ("config", "workflow", "scripts", "flowgmm"):
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True
+        )
+    for name in ("slurm", "local"):
+        shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    shutil.copy(ROOT / "environment.yml", folder)
+    return folder
+
+
+def environment(clone: Path) -> dict[str, str]:
+    """Variables under which `python` is this one and the package is the clone's."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
+
+
+def start(clone: Path, *arguments: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """Start Snakemake in the clone, `within` another command that runs it."""
+    command = [*within, sys.executable, "-m", "snakemake", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=clone, env=environment(clone), text=True, **pipes)
+
+
+def snakemake(clone: Path, *arguments: str, ok: bool = True, within: tuple[str, ...] = ()) -> str:
+    """Run Snakemake in the clone and return all it says."""
+    process = start(clone, *arguments, within=within)
+    said, _ = process.communicate(timeout=600)
+    assert (process.returncode == 0) == ok, said
+    return said
