@@ -38,6 +38,7 @@ __all__ = [
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 # The last part of an encoder's name or path is part of the features' name.
 ENCODER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+SECRET_URL = re.compile(r"[a-z]://[^/\s]*@")
 # Where a data set of an unusual kind brings its own rules.
 RULES = Path("workflow", "rules", "datasets")
 FILES = ("datasets", "methods", "tables", "figures", "analyses", "paper_results")
@@ -186,7 +187,7 @@ def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """What JSON has too: keys of text, finite numbers, no dates.
+    """What JSON has too: keys of text, finite numbers, no dates; and no secret.
 
     Raises:
         UserError: If there is anything else.
@@ -203,6 +204,11 @@ def _check_plain(value: Any, where: str) -> None:
         isinstance(value, float) and not math.isfinite(value)
     ):
         raise UserError(f"{where}: {value!r} is no text and no finite number; quote or correct it")
+    elif isinstance(value, str) and SECRET_URL.search(value):
+        raise UserError(
+            f"{where}: a URL has a user name or password in it, which logs and records would show; "
+            "leave it out and put it into ~/.netrc, which downloads read"
+        )
 
 
 @functools.cache
