@@ -1,6 +1,7 @@
 """Nothing untrusted is run: not from files, nor by way of names, paths and URLs in the config."""
 
 import ast
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,7 +109,7 @@ BAD = [
 def named(what: str, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Settings under which something in the config has this name."""
     settings = dict(SETTINGS)
-    datasets, methods = dict(DATASETS), dict(METHODS)
+    datasets, methods = copy.deepcopy(DATASETS), dict(METHODS)
     if what == "dataset":
         datasets[name] = datasets["digits"]
     elif what in ("labels", "file"):
@@ -155,7 +156,7 @@ def test_no_password_in_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = DATASETS["magic"]
     for url in ("https://user:hunter2@example.org/f", "http://hunter2@example.org"):
         files = {"magic04.data": {"url": [url]}}
-        datasets = DATASETS | {"magic": entry | {"files": files}}
+        datasets = copy.deepcopy(DATASETS) | {"magic": entry | {"files": files}}
         monkeypatch.setattr(
             module, "read_yaml", lambda p, d=datasets: d if p.name == "datasets.yaml" else READ(p)
         )
