@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # One thread per test: the suite's own jobs share the cores.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: env demo test faults lint format docs clean
+.PHONY: env demo test faults lint format docs pull record clean
 
 env: $(VENV)/.stamp
 
@@ -42,9 +42,24 @@ format: env
 	ruff format .
 	snakefmt workflow
 
-# The README's tables and picture, from the results that are there.
+# What has a table in results/ goes to docs/results, and from there into the README.
 docs: env
+	python scripts/publish.py --recipes \
+		$(sort $(foreach table,$(wildcard results/*/tables/*.csv),$(word 2,$(subst /, ,$(table)))))
 	python scripts/readme.py
+
+# Data, runs, tables and what Snakemake knows of them, as dvc.lock has them. One time for all files:
+# those too large to be compared by content would else seem newer than what was made from them.
+pull: env
+	dvc pull
+	now=$$(date -Is) && find results -type f -exec touch -d "$$now" {} +
+
+# After a run by hand or on a cluster, with the recipe that config/config.yaml names.
+record: env
+	mkdir -p results/raw
+	dvc commit --force data results
+	dvc repro publish
+	@echo 'Next: git add dvc.lock docs/results && git commit, then dvc push.'
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

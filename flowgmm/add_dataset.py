@@ -188,7 +188,7 @@ def _check_config(root: Path, texts: Mapping[Path, str], run: Run) -> None:
     """The whole config loads with the new files, and every method finds points enough."""
     with tempfile.TemporaryDirectory() as folder:
         tried = Path(folder)
-        for part in (Path("config"), Path("workflow", "schemas"), RULES):
+        for part in (Path("config"), Path("scripts"), Path("workflow", "schemas"), RULES):
             shutil.copytree(root / part, tried / part)
         for place, text in texts.items():
             (tried / place).write_text(text, encoding="utf-8")

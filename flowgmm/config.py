@@ -409,6 +409,10 @@ class Config:
         named = [r["surrogate"] for r in self.recipes if "surrogate" in r]
         return bool(named) and bool({dataset, self.dataset(dataset)["kind"]} & set(named[-1]))
 
+    def _code(self, script: str, *modules: str) -> str:
+        """Hash of the code behind a rule: its script, what that imports, and these modules."""
+        return code_hash(self.root / "scripts" / f"{script}.py", *modules)
+
     # Data
 
     def features_id(self, dataset: str) -> str:
@@ -437,11 +441,10 @@ class Config:
 
         surrogate = self.is_surrogate(dataset)
         spec = dataset_spec(dataset, self.dataset(dataset), self.mirror, surrogate)
-        modules = ["flowgmm.datasets", LOADERS[spec["loader"]].split(":")[0]]
         if self.is_embedded(dataset):
             spec["encoder"] = self.encoder(dataset)
-            modules.append("flowgmm.embed")
-        return spec | {"code": code_hash(*modules)}
+        script = "embed" if self.is_embedded(dataset) else "prepare"
+        return spec | {"code": self._code(script, LOADERS[spec["loader"]].split(":")[0])}
 
     def absent(self, dataset: str) -> str | None:
         """Why a dataset's raw files cannot be had; None if they can, or none are needed."""
@@ -530,7 +533,7 @@ class Config:
             "split": split,
             "seeds": seeds,
             "label_set": label_set,
-            "code": code_hash("flowgmm.splits"),
+            "code": self._code("split"),
         }
 
     # Runs
@@ -577,10 +580,10 @@ class Config:
 
     def train_spec(self, job: Job) -> dict[str, Any]:
         """What determines a training job, beside features, splits and what was chosen."""
-        return self._spec(job, f"{job.run.dataset}/{job.run.labels}/{job.run.method}")
+        return self._spec(job, f"{job.run.dataset}/{job.run.labels}/{job.run.method}", "train")
 
-    def _spec(self, job: Job, experiment: str) -> dict[str, Any]:
-        """The same, its seeds derived for an experiment of this name."""
+    def _spec(self, job: Job, experiment: str, script: str) -> dict[str, Any]:
+        """The same for a script, its seeds derived for an experiment of this name."""
         run = job.run
         entry, settings = self.method(run.method), self.method_settings(run)
         resolved = self.resolve(run.dataset, run.labels)
@@ -607,7 +610,7 @@ class Config:
             "seeds": seeds,
             "splits": splits,
             "random_states": [derive(experiment, number, "initialisation") for number in numbers],
-            "code": code_hash("flowgmm.runs", *own),
+            "code": self._code(script, *own),
         }
 
     def split_paths(self, job: Job) -> list[str]:
@@ -647,7 +650,8 @@ class Config:
         if point not in points:
             where = f"{run.dataset}/{run.labels}, {run.method}"
             raise nearest(point, points, "candidate", where)
-        spec = self._spec(self.tuning_job(run), f"tune/{run.dataset}/{run.labels}/{run.method}")
+        experiment = f"tune/{run.dataset}/{run.labels}/{run.method}"
+        spec = self._spec(self.tuning_job(run), experiment, "tune")
         # The grid itself, and what only matters to tables, do not determine a candidate's result.
         rest = {"evaluate": ["val"], "collapsed_below": 0.0, "candidate": points[point]}
         params = {**spec["params"], **spec.pop("tune_with"), **points[point]}
@@ -659,7 +663,7 @@ class Config:
         """What determines a choice, beside the candidates' files: also their order, in ties."""
         return {
             "points": list(self.tuning_points(run)),
-            "code": code_hash("flowgmm.methods.tuning"),
+            "code": self._code("choose"),
         }
 
     def _tuning_file(self, run: Run, name: str) -> str:
@@ -770,7 +774,7 @@ class Config:
                 for r in runs
             },
         )
-        return spec | {"code": code_hash("flowgmm.tables")}
+        return spec | {"code": self._code("table")}
 
     def figure_jobs(self, name: str) -> list[Job]:
         """The job behind each panel of a figure, the one with seed 0."""
@@ -880,7 +884,7 @@ class Config:
                 entry.get("printed", {}), self.paper_results, f"config/analyses.yaml: {name}"
             ),
             "not_comparable": list(dict.fromkeys(reasons)),
-            "code": code_hash("flowgmm.findings"),
+            "code": self._code("analyse"),
         }
 
     def _run_title(self, run: Mapping[str, str]) -> str:
@@ -888,7 +892,7 @@ class Config:
 
     def overview_spec(self) -> dict[str, Any]:
         """What determines the overview of all analyses, beside what they found."""
-        return self._found_spec(list(self.analyses)) | {"code": code_hash("flowgmm.findings")}
+        return self._found_spec(list(self.analyses)) | {"code": self._code("overview")}
 
     def _found_spec(self, names: list[str]) -> dict[str, Any]:
         """Which analyses something is made of, and why some of them are not run."""
@@ -958,7 +962,7 @@ class Config:
             "name": name,
             "figure": self.figures[name],
             "marks": list(dict.fromkeys(marks)),
-            "code": code_hash("flowgmm.figures"),
+            "code": self._code("figure"),
         }
 
 

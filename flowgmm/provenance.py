@@ -16,17 +16,19 @@ PACKAGE = Path(__file__).parent
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "safetensors", "flowgmm")
 
 
-def code_hash(*modules: str) -> str:
-    """Hexadecimal SHA-256 of modules of this package and of all that they import from it.
+def code_hash(script: Path, *modules: str) -> str:
+    """Hexadecimal SHA-256 of a script and of all modules of this package that it uses.
 
     Comments and layout do not count; docstrings do. A rule passes the hash as a param, since
-    Snakemake sees an edited script, but not the modules that it imports.
+    Snakemake sees neither the script that a rule's `shell:` calls nor what the script imports.
 
     Arguments:
-        modules: Names such as ``"flowgmm.runs"``.
+        script: File that a rule runs; its name counts, not its folder.
+        modules: Names, such as ``"flowgmm.runs"``, of modules that it finds by name.
     """
-    digest = hashlib.sha256()
-    for name in modules_used(*modules):
+    tree, imported = _parse(script)
+    digest = hashlib.sha256(f"{script.name}\n{tree}\n".encode())
+    for name in modules_used(*imported, *modules):
         digest.update(f"{name}\n{_parsed(name)[0]}\n".encode())
     return digest.hexdigest()
 
@@ -46,12 +48,16 @@ def modules_used(*modules: str) -> list[str]:
     return sorted(found)
 
 
-@functools.cache
 def _parsed(module: str) -> tuple[str, tuple[str, ...]]:
-    """Syntax tree of a module as text, and the modules of this package that it imports."""
     path = _path(module)
     if path is None:
         raise ValueError(f"{module} is not a module of {PACKAGE.name}")
+    return _parse(path)
+
+
+@functools.cache
+def _parse(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Syntax tree of a file as text, and the modules of this package that it imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     # A package's `__init__` of lazy names imports for the type checker only; skip those blocks.
     guarded = {

@@ -1,31 +1,28 @@
-"""Bring the README's tables and picture up to date with the results.
+"""Bring the README's tables and pictures up to date with docs/results.
 
 A block lies between `<!-- {recipe}/{name} -->` and `<!-- / -->`; name is a table or figure.
 """
 
 import argparse
 import re
-import shutil
 from pathlib import Path
 
 from flowgmm.files import write_text
 from flowgmm.script import run_script
 
 BLOCK = re.compile(r"(<!-- (\w+)/(\w+) -->\n).*?(<!-- / -->)", re.DOTALL)
-README, PICTURES = Path("README.md"), Path("docs")
+README = Path("README.md")
 
 
 def fill(block: re.Match[str]) -> str:
     """A block with its present content; as it was where the result is not there."""
     start, recipe, name, end = block.groups()
-    folder = Path("results") / recipe
+    folder = Path("docs", "results", recipe)
     table, figure = folder / "tables" / f"{name}.md", folder / "figures" / f"{name}.png"
     if table.exists():
         content = table.read_text(encoding="utf-8")
     elif figure.exists():
-        picture = PICTURES / f"{recipe}_{name}.png"
-        shutil.copyfile(figure, picture)
-        content = f"![{name}, recipe {recipe}]({picture})\n"
+        content = f"![{name}, recipe {recipe}]({figure})\n"
     else:
         print(f"{recipe}/{name}: left as it was; there is no {table} or {figure}")
         return block[0]

@@ -26,6 +26,7 @@ def copy(tmp_path: Path) -> Path:
     """The config files and schemas, to be spoilt."""
     shutil.copytree(ROOT / "config", tmp_path / "config")
     shutil.copytree(ROOT / "workflow" / "schemas", tmp_path / "workflow" / "schemas")
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     return tmp_path
 
 
@@ -326,7 +327,17 @@ def test_code_hash_covers_what_is_imported_inside_functions() -> None:
     used = modules_used("flowgmm.runs")
     assert {"flowgmm.metrics", "flowgmm.methods.tuning", "flowgmm.files"} <= set(used)
     assert "flowgmm.figures" not in used
-    assert code_hash("flowgmm.runs") != code_hash("flowgmm.splits")
+
+
+def test_code_hash_covers_the_script_but_not_its_comments(tmp_path: Path) -> None:
+    hashes = []
+    for i, text in enumerate(("import flowgmm.runs\n", "import flowgmm.runs  # why\n", "x = 1\n")):
+        script = tmp_path / str(i) / "train.py"
+        script.parent.mkdir()
+        script.write_text(text)
+        hashes.append(code_hash(script))
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert code_hash(script, "flowgmm.runs") not in hashes
 
 
 def test_config_needs_no_torch() -> None:

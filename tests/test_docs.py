@@ -55,9 +55,8 @@ def test_make_docs_fills_blocks_again_and_again(tmp_path: Path) -> None:
     block = "<!-- {} -->\n{}<!-- / -->\n"
     blocks = [("a/table_1", "old\n"), ("a/figure_1", ""), ("b/table_1", "kept\n")]
     readme.write_text("start\n" + "".join(block.format(*pair) for pair in blocks) + "end\n")
-    (tmp_path / "docs").mkdir()
     for name, content in (("tables/table_1.md", "| new \\1 |\n"), ("figures/figure_1.png", "PNG")):
-        path = tmp_path / "results" / "a" / name
+        path = tmp_path / "docs" / "results" / "a" / name
         path.parent.mkdir(parents=True)
         path.write_text(content)
     texts = []
@@ -67,9 +66,8 @@ def test_make_docs_fills_blocks_again_and_again(tmp_path: Path) -> None:
         texts.append(readme.read_text())
     assert texts[0] == texts[1]
     assert texts[0].startswith("start\n<!-- a/table_1 -->\n\n| new \\1 |\n\n<!-- / -->\n")
-    assert "![figure_1, recipe a](docs/a_figure_1.png)" in texts[0]
+    assert "![figure_1, recipe a](docs/results/a/figures/figure_1.png)" in texts[0]
     assert texts[0].endswith("<!-- b/table_1 -->\nkept\n<!-- / -->\nend\n")
-    assert (tmp_path / "docs" / "a_figure_1.png").read_text() == "PNG"
     assert "b/table_1: left as it was" in done.stdout
 
 

@@ -1,4 +1,7 @@
 # What is measured on trained image models. An analysis may need a GPU; its figure is then cheap.
+ANALYSE_MEASURED = f"{RESULTS}/benchmarks/analyse/{{analysis}}.tsv"
+
+
 rule analyse:
     input:
         records=lambda w: project.analysis_files(w.analysis, "record.json"),
@@ -11,13 +14,13 @@ rule analyse:
     log:
         f"{RESULTS}/logs/analyse/{{analysis}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/analyse/{{analysis}}.tsv"
+        ANALYSE_MEASURED
     conda:
         "../../environment.yml"
     threads: project.settings["threads"]
     resources:
-        mem_mb=lambda w, attempt: 8000 * attempt,
-        runtime=lambda w, attempt: 60 * attempt,
+        mem_mb=measured(memory_like, ANALYSE_MEASURED, 8000),
+        runtime=measured(time_like, ANALYSE_MEASURED, 60),
         device=project.settings["device"],
     params:
         spec=lambda w: as_json(project.analysis_spec(w.analysis)),
@@ -49,7 +52,8 @@ rule overview:
         runtime=10,
     params:
         spec=as_json(project.overview_spec()),
-        origin=project.origin([], project.run_analyses(project.analyses)),
+        # Not before it is needed: every job reads this file.
+        origin=lambda w: project.origin([], project.run_analyses(project.analyses)),
         prefix=lambda w, output: str(Path(output.json).with_suffix("")),
     shell:
         "python scripts/overview.py --spec {params.spec:q} --found {input.found:q} "

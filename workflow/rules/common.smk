@@ -8,6 +8,7 @@ from pathlib import Path
 from flowgmm.claims import forget_finished
 from flowgmm.config import Job, Run, load
 from flowgmm.errors import UserError
+from flowgmm.resources import memory_like, time_like
 
 try:
     project = load(Path(workflow.basedir).parent, config)
@@ -62,6 +63,15 @@ def run_of(wildcards):
 def job_of(wildcards):
     """The training job that the wildcards name."""
     return Job(run_of(wildcards), int(wildcards.first), int(wildcards.last))
+
+
+def measured(ask, benchmark, default):
+    """A resource from the benchmarks of finished jobs, by one of flowgmm.resources' functions."""
+    # Side by side in the folder of a method lie other seeds and candidates, elsewhere other jobs.
+    neighbours = "{method}" in benchmark
+    return lambda w, attempt: ask(
+        benchmark.format(**dict(w.items())), attempt, default, neighbours
+    )
 
 
 def table_files(names):

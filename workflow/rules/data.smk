@@ -70,6 +70,9 @@ rule prepare_data:
         "--output {output:q} 2> >(tee {log:q} >&2)"
 
 
+EMBED_MEASURED = "results/benchmarks/embed/{features}.tsv"
+
+
 rule embed:
     input:
         raw=lambda w: project.raw_inputs(dataset_of(w.features)),
@@ -79,7 +82,7 @@ rule embed:
     log:
         "results/logs/embed/{features}.log",
     benchmark:
-        "results/benchmarks/embed/{features}.tsv"
+        EMBED_MEASURED
     wildcard_constraints:
         features=one_of(EMBEDDED),
     conda:
@@ -87,8 +90,8 @@ rule embed:
     # All cores of the machine; a profile for a cluster says how many.
     threads: 1024
     resources:
-        mem_mb=lambda w, attempt: 8000 * attempt,
-        runtime=lambda w, attempt: 480 * attempt,
+        mem_mb=measured(memory_like, EMBED_MEASURED, 8000),
+        runtime=measured(time_like, EMBED_MEASURED, 480),
     params:
         spec=lambda w: as_json(project.features_spec(dataset_of(w.features))),
         raw=lambda w: project.raw_folder(dataset_of(w.features)),

@@ -8,7 +8,7 @@ rule draw_split:
     benchmark:
         f"{RESULTS}/benchmarks/draw_split/{{dataset}}/{{labels}}/split-{{split}}.tsv"
     group:
-        "splits"
+        "splits_{dataset}"
     conda:
         "../../environment.yml"
     resources:

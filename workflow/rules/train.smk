@@ -1,5 +1,8 @@
 # Neural methods: all seeds of a block in one stack. With tune_point the only trainings that use a
 # GPU; which partition that is stands in the profile.
+TRAIN_MEASURED = f"{RESULTS}/benchmarks/train_stack/{JOB}.tsv"
+
+
 rule train_stack:
     input:
         features=lambda w: project.features_path(w.dataset),
@@ -12,7 +15,7 @@ rule train_stack:
     log:
         f"{RESULTS}/logs/train_stack/{JOB}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/train_stack/{JOB}.tsv"
+        TRAIN_MEASURED
     wildcard_constraints:
         method=one_of(NEURAL),
     # The longest jobs first, so that none of them is left to run alone in the end.
@@ -21,8 +24,8 @@ rule train_stack:
         "../../environment.yml"
     threads: project.settings["threads"]
     resources:
-        mem_mb=lambda w, attempt: 8000 * attempt,
-        runtime=lambda w, attempt: 240 * attempt,
+        mem_mb=measured(memory_like, TRAIN_MEASURED, 8000),
+        runtime=measured(time_like, TRAIN_MEASURED, 240),
         device=project.settings["device"],
     params:
         spec=lambda w: as_json(project.train_spec(job_of(w))),
@@ -35,6 +38,9 @@ rule train_stack:
         "--threads {threads} 2> >(tee {log:q} >&2)"
 
 
+CLASSIC_MEASURED = f"{RESULTS}/benchmarks/fit_classic/{JOB}.tsv"
+
+
 rule fit_classic:
     input:
         features=lambda w: project.features_path(w.dataset),
@@ -45,17 +51,17 @@ rule fit_classic:
     log:
         f"{RESULTS}/logs/fit_classic/{JOB}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/fit_classic/{JOB}.tsv"
+        CLASSIC_MEASURED
     wildcard_constraints:
         method=one_of(CLASSIC),
     group:
-        "classic"
+        "classic_{dataset}"
     conda:
         "../../environment.yml"
     threads: project.settings["threads"]
     resources:
-        mem_mb=lambda w, attempt: 8000 * attempt,
-        runtime=lambda w, attempt: 120 * attempt,
+        mem_mb=measured(memory_like, CLASSIC_MEASURED, 8000),
+        runtime=measured(time_like, CLASSIC_MEASURED, 120),
     params:
         spec=lambda w: as_json(project.train_spec(job_of(w))),
         out=lambda w, output: str(Path(output.record).parent),

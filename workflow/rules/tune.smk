@@ -3,6 +3,9 @@
 TUNING = f"{RESULTS}/tuning/{{dataset}}/{{labels}}/{{method}}"
 
 
+TUNE_MEASURED = f"{RESULTS}/benchmarks/tune_point/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.tsv"
+
+
 rule tune_point:
     input:
         features=lambda w: project.features_path(w.dataset),
@@ -12,7 +15,7 @@ rule tune_point:
     log:
         f"{RESULTS}/logs/tune_point/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/tune_point/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.tsv"
+        TUNE_MEASURED
     wildcard_constraints:
         method=one_of(NEURAL),
     # Final runs wait for them.
@@ -21,8 +24,8 @@ rule tune_point:
         "../../environment.yml"
     threads: project.settings["threads"]
     resources:
-        mem_mb=lambda w, attempt: 8000 * attempt,
-        runtime=lambda w, attempt: 240 * attempt,
+        mem_mb=measured(memory_like, TUNE_MEASURED, 8000),
+        runtime=measured(time_like, TUNE_MEASURED, 240),
         device=project.settings["device"],
     params:
         spec=lambda w: as_json(project.tune_spec(run_of(w), w.point)),

@@ -1,0 +1,72 @@
+"""What a job asks a cluster for: what it, or finished jobs like it, measured themselves to need.
+
+The measurements are Snakemake's benchmark files. They know nothing of a changed spec or another
+machine, so there is head room, and both requests grow with the attempt.
+"""
+
+import csv
+import math
+from functools import cache
+from pathlib import Path
+
+__all__ = ["memory_like", "time_like"]
+
+# MB of a job around its script, which is all that a benchmark sees: Snakemake, twice, and srun.
+AROUND_MB = 500
+MEMORY_ROOM, TIME_ROOM = 1.5, 2.0
+# Little enough for a queue's gaps; enough for the start of Python and for the warning before the
+# time limit (slurm_extra in the profile).
+LEAST_MB, LEAST_MIN = 2000, 10
+
+
+def memory_like(benchmark: str, attempt: int, default: int, neighbours: bool) -> int:
+    """Memory to ask for.
+
+    Arguments:
+        benchmark: Path of the job's benchmark file, which need not be there.
+        attempt: From 1; each asks for as much again.
+        default: MB where no such job has finished.
+        neighbours: Whether the files beside it are of jobs like it: other seeds, other candidates.
+
+    Returns:
+        MB.
+    """
+    mb = [mb for _, mb in _finished_like(Path(benchmark), neighbours) if mb is not None]
+    if not mb:
+        return default * attempt
+    return max(LEAST_MB, math.ceil(MEMORY_ROOM * max(mb) + AROUND_MB)) * attempt
+
+
+def time_like(benchmark: str, attempt: int, default: int, neighbours: bool) -> int:
+    """Time to ask for, in minutes; the arguments are those of `memory_like`."""
+    seconds = [seconds for seconds, _ in _finished_like(Path(benchmark), neighbours)]
+    if not seconds:
+        return default * attempt
+    return max(LEAST_MIN, math.ceil(TIME_ROOM * max(seconds) / 60)) * attempt
+
+
+def _finished_like(path: Path, neighbours: bool) -> list[tuple[float, float | None]]:
+    """Seconds and MB of the job itself, else of all that are like it."""
+    finished = _finished(path.parent)
+    if path.name in finished:
+        return [finished[path.name]]
+    return list(finished.values()) if neighbours else []
+
+
+@cache
+def _finished(folder: Path) -> dict[str, tuple[float, float | None]]:
+    """Seconds and MB by name of the benchmark file; MB are None of jobs too short to be measured.
+
+    A file that was cut off while it was written is left out. Every file is read once.
+    """
+    found = {}
+    for path in folder.glob("*.tsv"):
+        with path.open(encoding="utf-8", newline="") as handle:
+            rows = list(csv.reader(handle, delimiter="\t"))
+        measured = dict(zip(rows[0], rows[-1], strict=False)) if len(rows) > 1 else {}
+        try:
+            mb = measured["max_rss"]
+            found[path.name] = float(measured["s"]), None if mb in ("NA", "-") else float(mb)
+        except (KeyError, ValueError):
+            continue
+    return found

@@ -1,0 +1,15 @@
+"""Put what recipes have made into docs/results, for git and the README."""
+
+import argparse
+
+from flowgmm.published import publish
+from flowgmm.script import run_script
+
+
+def main(options: argparse.Namespace) -> None:
+    for recipe in options.recipes:
+        publish(f"results/{recipe}", f"docs/results/{recipe}")
+
+
+if __name__ == "__main__":
+    run_script(main, "recipes*")
