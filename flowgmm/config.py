@@ -372,6 +372,9 @@ class Config:
 
         Within a recipe `all` is overlaid by kind, dataset and label set; what a recipe says at any
         level is overlaid by the recipe that extends it.
+
+        Raises:
+            UserError: If a setting that every run needs is not there.
         """
         if (dataset, labels) not in self._resolved:
             kind = self.dataset(dataset)["kind"]
@@ -384,6 +387,12 @@ class Config:
                     recipe.get("label_sets", {}).get(f"{dataset}/{labels}", {}),
                 ):
                     settings = merge(settings, level)
+            for key in ("n_seeds", "vary", "evaluate"):
+                if key not in settings:
+                    raise UserError(
+                        f"config/recipes/{self.settings['recipe']}.yaml: {dataset}/{labels} has no "
+                        f"`{key}`; set it in `all`, or extend a recipe that does"
+                    )
             self._resolved[dataset, labels] = settings
         return self._resolved[dataset, labels]
 
