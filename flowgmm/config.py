@@ -38,6 +38,7 @@ __all__ = [
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 # The last part of an encoder's name or path is part of the features' name.
 ENCODER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+SECRET_URL = re.compile(r"[a-z]://[^/\s]*@")
 # Where a data set of an unusual kind brings its own rules.
 RULES = Path("workflow", "rules", "datasets")
 FILES = ("datasets", "methods", "tables", "figures", "analyses", "paper_results")
@@ -186,7 +187,7 @@ def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """What JSON has too: keys of text, finite numbers, no dates.
+    """What JSON has too: keys of text, finite numbers, no dates; and no secret.
 
     Raises:
         UserError: If there is anything else.
@@ -203,6 +204,11 @@ def _check_plain(value: Any, where: str) -> None:
         isinstance(value, float) and not math.isfinite(value)
     ):
         raise UserError(f"{where}: {value!r} is no text and no finite number; quote or correct it")
+    elif isinstance(value, str) and SECRET_URL.search(value):
+        raise UserError(
+            f"{where}: a URL has a user name or password in it, which logs and records would show; "
+            "leave it out and put it into ~/.netrc, which downloads read"
+        )
 
 
 @functools.cache
@@ -366,6 +372,9 @@ class Config:
 
         Within a recipe `all` is overlaid by kind, dataset and label set; what a recipe says at any
         level is overlaid by the recipe that extends it.
+
+        Raises:
+            UserError: If a setting that every run needs is not there.
         """
         if (dataset, labels) not in self._resolved:
             kind = self.dataset(dataset)["kind"]
@@ -378,6 +387,12 @@ class Config:
                     recipe.get("label_sets", {}).get(f"{dataset}/{labels}", {}),
                 ):
                     settings = merge(settings, level)
+            for key in ("n_seeds", "vary", "evaluate"):
+                if key not in settings:
+                    raise UserError(
+                        f"config/recipes/{self.settings['recipe']}.yaml: {dataset}/{labels} has no "
+                        f"`{key}`; set it in `all`, or extend a recipe that does"
+                    )
             self._resolved[dataset, labels] = settings
         return self._resolved[dataset, labels]
 

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -357,3 +358,20 @@ def test_conda_and_pip_install_the_same() -> None:
     assert {"workflow", "encoders"} <= extras
     assert f"[{','.join(['workflow', 'dev', 'encoders'])}]" in makefile
     assert isinstance(load(ROOT), Config)
+
+
+@pytest.mark.parametrize(
+    ("level", "same"),
+    [
+        ({"title": "other"}, True),
+        ({"datasets": {"mnist": {"n_seeds": 7}}}, True),  # not in the table
+        ({"all": {"methods": {"flowgmm": {"params": {"lr": 0.5}}}}}, False),
+        ({"all": {"split": {"n_val": 7}}}, False),
+        ({"datasets": {"moons": {"n_seeds": 7}}}, False),
+    ],
+)
+def test_the_origin_of_a_table_is_all_that_determines_it(level: dict, same: bool) -> None:
+    config = load(ROOT, settings(recipe="smoke"))
+    recipes = [*config.recipes, {"name": "changed", **level}]
+    changed = replace(config, recipes=recipes, _resolved={})
+    assert (changed.table_origin("table_7") == config.table_origin("table_7")) == same

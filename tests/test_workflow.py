@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from faults import record
 from safetensors import SafetensorError, safe_open
 from workspace import copy_repository, snakemake, start
 
@@ -160,6 +161,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(
 
     snakemake(killed, *SMOKE, "--unlock")
     snakemake(killed, *arguments)
+    record("kill -9 of Snakemake and of its job", 1, 1, "one step", "`snakemake --unlock`")
     log = killed / "results" / "smoke" / "logs" / "train_stack" / f"{job}.log"
     first = re.search(r": (\d+)/300 ", log.read_text())
     assert first is not None

@@ -89,9 +89,9 @@ def _unpack(path: Path, n_axes: int) -> np.ndarray:
             f"with {n_axes} axes; replace it with the official file"
         )
     start = 4 + 4 * n_axes
-    shape = np.frombuffer(content[4:start], ">u4").tolist()
-    values = np.frombuffer(content[start:], np.uint8)
-    if len(shape) != n_axes or len(values) != math.prod(shape):
+    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
+    values = np.frombuffer(content, np.uint8)[start:]
+    if len(content) < start or len(values) != math.prod(shape):
         raise UserError(
             f"{path} has {len(values)} values where its header says {' x '.join(map(str, shape))}; "
             "it is cut off or damaged: delete it and fetch it again"
