@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import faults
 import pytest
-from test_workflow import ROOT, snakemake, start
+from workspace import ROOT, snakemake, start
 
 from flowgmm.files import read_json, read_tensors
 
