@@ -387,8 +387,10 @@ class Config:
                     recipe.get("label_sets", {}).get(f"{dataset}/{labels}", {}),
                 ):
                     settings = merge(settings, level)
-            for key in ("n_seeds", "vary", "evaluate"):
-                if key not in settings:
+            vary = [f"vary.{key}" for key in settings.get("vary", {})]
+            needed = ("n_seeds", "vary.split", "vary.labels", "vary.initialisation", "evaluate")
+            for key in needed:
+                if key not in [*settings, *vary]:
                     raise UserError(
                         f"config/recipes/{self.settings['recipe']}.yaml: {dataset}/{labels} has no "
                         f"`{key}`; set it in `all`, or extend a recipe that does"

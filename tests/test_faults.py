@@ -188,7 +188,9 @@ def results(folder: Path) -> dict[str, Any]:
         key = str(path.relative_to(folder))
         if path.name == "record.json":
             content = read_json(path)
-            found[key] = {k: v for k, v in content.items() if k not in ("timing", "environment")}
+            found[key] = {
+                k: v for k, v in content.items() if k not in ("timing", "environment", "git")
+            }
         elif path.suffix in (".safetensors", ".csv", ".md", ".tex"):
             found[key] = sha256(path)
     return found
