@@ -20,7 +20,7 @@ demo: env
 	python scripts/show.py --target demo
 
 test: env
-	$(TEST_ENV) pytest -q
+	$(TEST_ENV) pytest -q -n 2 --dist loadfile
 
 # The fault suites with all tries, and the table of what survived; half an hour.
 FAULT_LOG := $(CURDIR)/build/faults.jsonl
