@@ -27,7 +27,7 @@ FAULT_LOG := $(CURDIR)/build/faults.jsonl
 FAULT_SUITES := $(wildcard $(addprefix tests/test_,faults.py offline.py slurm.py fuzz.py security.py))
 faults: env
 	mkdir -p $(dir $(FAULT_LOG)) && rm -f $(FAULT_LOG)
-	$(TEST_ENV) FLOWGMM_FAULTS=all FLOWGMM_FAULT_LOG=$(FAULT_LOG) pytest -q $(FAULT_SUITES) \
+	$(TEST_ENV) FLOWGMM_FAULTS=all FLOWGMM_FAULT_LOG=$(FAULT_LOG) pytest -q -n 2 --dist loadfile $(FAULT_SUITES) \
 		tests/test_workflow.py::test_killed_in_the_middle_it_goes_on_to_the_same_bits
 	python scripts/faults.py --log $(FAULT_LOG) --output docs/faults.md
 

@@ -754,15 +754,45 @@ class Config:
             ]
         )
 
+    def sources(self, jobs: Iterable[Job], analyses: Iterable[str] = ()) -> list[str]:
+        """Features, splits and candidates' files behind these jobs and analyses.
+
+        Inputs of what somebody looks at, though only others read them: where one of them could not
+        be made anew, it is gone, and it has to be asked for.
+        """
+        jobs = [*jobs, *(job for name in analyses for job in self.analysis_jobs(name))]
+        runs = dict.fromkeys(job.run for job in jobs)
+        return list(
+            dict.fromkeys(
+                [
+                    *(self.features_path(run.dataset) for run in runs),
+                    *(path for job in jobs for path in self.split_paths(job)),
+                    *(path for run in runs for path in self.point_paths(run)),
+                ]
+            )
+        )
+
+    def table_sources(self, name: str) -> list[str]:
+        """`sources` of a table."""
+        return self.sources(self.table_jobs(name))
+
+    def figure_sources(self, name: str) -> list[str]:
+        """`sources` of a figure."""
+        return self.sources(*self._behind(name))
+
+    def _behind(self, figure: str) -> tuple[list[Job], list[str]]:
+        """The jobs and analyses behind a figure."""
+        table = self.figures[figure].get("table")
+        jobs = [*self.figure_jobs(figure), *(self.table_jobs(table) if table else [])]
+        return jobs, self.run_analyses(self.figure_analyses(figure))
+
     def table_origin(self, name: str) -> str:
         """`origin` of a table."""
         return self.origin(self.table_jobs(name))
 
     def figure_origin(self, name: str) -> str:
         """`origin` of a figure."""
-        table = self.figures[name].get("table")
-        jobs = [*self.figure_jobs(name), *(self.table_jobs(table) if table else [])]
-        return self.origin(jobs, self.run_analyses(self.figure_analyses(name)))
+        return self.origin(*self._behind(name))
 
     def table_spec(self, name: str) -> dict[str, Any]:
         """What determines a table, beside the records."""

@@ -108,6 +108,23 @@ def test_a_choice_goes_into_the_runs_and_the_table(smoke: Path) -> None:
     assert "not run (not tuned in this recipe)" in text
 
 
+def test_a_table_asks_for_a_split_that_could_not_be_drawn_anew(
+    clone: Path, smoke: Path, tmp_path: Path
+) -> None:
+    """A failed job's old output is gone, and so is what Snakemake knew of it."""
+    failed = tmp_path / "clone"
+    shutil.copytree(clone, failed, symlinks=True)
+    split = Path("results", "smoke", "splits", "moons", "10", "split-0.safetensors")
+    snakemake(failed, *SMOKE, "--cleanup-metadata", str(split), "--")
+    (failed / split).unlink()
+    datasets = failed / "config" / "datasets.yaml"
+    changed = datasets.read_text().replace('"10": {n_labels: 10,', '"10": {n_labels: 12,', 1)
+    datasets.write_text(changed)
+    said = snakemake(failed, *SMOKE, "--dry-run", "--", "table_7")
+    assert str(split) in re.findall(r"output: (\S+)", said)
+    assert "runs/moons/10/flowgmm/seeds-0-1/record.json" in said
+
+
 def test_another_grid_runs_its_new_candidates_alone(clone: Path, smoke: Path) -> None:
     path = clone / "config" / "recipes" / "smoke.yaml"
     before = path.read_text()

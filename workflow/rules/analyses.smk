@@ -33,6 +33,7 @@ rule analyse:
 rule overview:
     input:
         found=project.found_paths(project.analyses),
+        sources=lambda w: project.sources([], project.run_analyses(project.analyses)),
     output:
         md=report(
             f"{RESULTS}/tables/analyses.md",

@@ -5,6 +5,7 @@ rule make_figure:
         splits=lambda w: project.figure_splits(w.figure),
         table=lambda w: project.figure_table(w.figure),
         found=lambda w: project.found_paths(project.figure_analyses(w.figure)),
+        sources=lambda w: project.figure_sources(w.figure),
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",

@@ -1,6 +1,7 @@
 rule make_table:
     input:
         records=lambda w: project.table_records(w.table),
+        sources=lambda w: project.table_sources(w.table),
     output:
         csv=report(
             f"{RESULTS}/tables/{{table}}.csv",
