@@ -174,8 +174,8 @@ def test_after_download_nothing_needs_the_network(
     assert "rule fetch" not in said
     frames = [ast.literal_eval(frame) for frame in re.findall(r"sent (b.*)", said)]
     names = [frame for frame in frames if is_name_lookup(frame)]
-    # A look-up of a name, by whatever library, was once seen on a machine under load, without an
-    # answer, and nothing came of it. Nothing else may be sent, and in the fault suite not even that.
+    # A look-up of a name, by whatever library, was once seen on a machine under load; it had no
+    # answer. Nothing else may be sent, and in the fault suite not even that.
     assert frames == names, frames
     assert sent(said) == 0 or not faults.ALL, names
     assert "FlowGMM" in (clone / table_file).read_text()
