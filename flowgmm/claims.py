@@ -103,6 +103,8 @@ def _take_finished(folder: Path, outputs: Sequence[Path]) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         _link(source, path)
+        # Snakemake refuses an output older than an input, which may have been made anew meanwhile.
+        os.utime(path)
     return True
 
 

@@ -28,12 +28,17 @@ def test_finished_is_taken_over_until_it_is_forgotten(tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     (tmp_path / "jobs" / "unfinished").mkdir(parents=True)
     for expected in ("x", "x", "x"):
+        # The file system's own clock, which is coarse.
+        (tmp_path / "now").touch()
+        started = (tmp_path / "now").stat().st_mtime_ns
         make_in(tmp_path, calls)
         assert calls.read_text() == expected
         assert read_json(tmp_path / "out" / "record.json") == {"name": "record"}
+        assert all(p.stat().st_mtime_ns >= started for p in (tmp_path / "out").iterdir())
         # As Snakemake does before it runs a job again.
         for path in (tmp_path / "out").iterdir():
             path.unlink()
+        time.sleep(0.02)
     forget_finished(tmp_path / "jobs")
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["unfinished"]
     make_in(tmp_path, calls)
