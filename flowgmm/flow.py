@@ -4,11 +4,42 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from flowgmm.layers import StackedMLP
 from flowgmm.streams import Stream
 
 __all__ = ["CouplingFlow"]
+
+
+class _Affine(torch.autograd.Function):
+    """y = (x + t) exp(s) and the sum of s, where s = gain tanh(s_raw); its own way back.
+
+    `raw` holds s_raw and t side by side, maybe in bfloat16; all else is in x's own precision.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, raw: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        # Contiguous halves: on a strided one tanh takes twice as long.
+        s_raw, t = (half.to(x.dtype).contiguous() for half in raw.chunk(2, dim=-1))
+        bounded = s_raw.tanh()
+        s = gain * bounded
+        scale = s.exp()
+        y = t.add_(x).mul_(scale) if raw.dtype != x.dtype else (x + t) * scale
+        ctx.save_for_backward(bounded, scale, y, gain)
+        ctx.of_raw = raw.dtype
+        return y, s.sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y: Tensor, of_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        bounded, scale, y, gain = ctx.saved_tensors
+        of_x = of_y * scale
+        of_s = torch.addcmul(of_log_det.unsqueeze(-1), of_y, y)
+        of_gain = (of_s * bounded).sum(1, keepdim=True)
+        of_s_raw = torch.ops.aten.tanh_backward(of_s.mul_(gain), bounded)
+        of_raw = torch.cat([of_s_raw, of_x], dim=-1).to(ctx.of_raw)
+        return of_x, of_raw, of_gain
 
 
 class Coupling(nn.Module):
@@ -41,20 +72,16 @@ class Coupling(nn.Module):
         )
         self.gain = nn.Parameter(torch.ones(len(initialisation.seeds), 1, n_change))
 
-    def _scale_shift(self, condition: Tensor, dropout: Stream | None) -> tuple[Tensor, Tensor]:
-        # Under autocast the perceptron answers in bfloat16; scales and log-dets stay in the
-        # parameters' own precision.
-        s_raw, t = self.net(condition, dropout).to(self.gain.dtype).chunk(2, dim=-1)
-        return self.gain * torch.tanh(s_raw), t
-
     def forward(
         self, x: Tensor, condition: Tensor, dropout: Stream | None
     ) -> tuple[Tensor, Tensor]:
-        s, t = self._scale_shift(condition, dropout)
-        return (x + t) * torch.exp(s), s.sum(-1)
+        return _Affine.apply(x, self.net(condition, dropout), self.gain)
 
     def inverse(self, y: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = self._scale_shift(condition, None)
+        # Under autocast the perceptron answers in bfloat16; scales and log-dets stay in the
+        # parameters' own precision.
+        s_raw, t = self.net(condition).to(self.gain.dtype).chunk(2, dim=-1)
+        s = self.gain * torch.tanh(s_raw)
         return y * torch.exp(-s) - t, -s.sum(-1)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from flowgmm.streams import Stream
 
@@ -48,29 +49,74 @@ class StackedLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-class _ReLUDropout(torch.autograd.Function):
-    """scale * kept * relu(x), in place, with kept in {0, 1}, or None: all of it.
+# Integers as wide as the floats whose bits they mask.
+MASKS = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+}
 
-    One function, because the output alone says where the gradient goes: to where it is above 0.
-    Both ways are in place: fresh memory costs more than the arithmetic. The gradient may be
-    overwritten since it has just been made by the matrix product that follows.
+
+class _Perceptron(torch.autograd.Function):
+    """Affine maps with ReLU and dropout between them, in one function with its own way back.
+
+    What a step costs beside the matrix products is memory traffic and calls. So everything between
+    two products happens in place, in the products' precision; a layer's output alone says where
+    the gradient of ReLU and dropout goes (to where it is above 0); and the factor 1 / (1 - p) of
+    dropout goes into the layer's weights, of which there are fewer than outputs.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kept: Tensor | None, scale: float) -> Tensor:
-        ctx.mark_dirty(x)
-        x.relu_()
-        if kept is not None:
-            x.mul_(kept).mul_(scale)
-        ctx.save_for_backward(x)
-        ctx.scale = scale
-        return x
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        kept: Sequence[Tensor | None],
+        scales: Sequence[float],
+        dtype: torch.dtype,
+        *parameters: Tensor,
+    ) -> Tensor:
+        inputs, weights = [x.to(dtype)], []
+        for weight, bias, mask, scale in zip(
+            parameters[::2], parameters[1::2], kept, scales, strict=True
+        ):
+            if scale != 1:
+                weight, bias = weight * scale, bias * scale
+            weights.append(weight.to(dtype))
+            out = torch.baddbmm(bias.to(dtype), inputs[-1], weights[-1])
+            if len(weights) == len(scales):
+                break
+            out.relu_()
+            if mask is not None:
+                out.view(mask.dtype).bitwise_and_(mask)
+            inputs.append(out)
+        ctx.save_for_backward(*inputs, *weights)
+        ctx.scales, ctx.dtypes = scales, (x.dtype, parameters[0].dtype)
+        return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (y,) = ctx.saved_tensors
-        torch.ops.aten.threshold_backward(gradient, y, 0, grad_input=gradient)
-        return gradient if ctx.scale == 1 else gradient.mul_(ctx.scale), None, None
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        n = len(ctx.scales)
+        inputs, weights = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        of_x, of_parameters = ctx.dtypes
+        answers: list[Tensor | None] = []
+        for i in reversed(range(n)):
+            if i < n - 1:
+                # In place: the product below has just made it.
+                torch.ops.aten.threshold_backward(gradient, inputs[i + 1], 0, grad_input=gradient)
+            of_weight = of_bias = None
+            if ctx.needs_input_grad[4 + 2 * i]:
+                of_weight = torch.bmm(inputs[i].transpose(1, 2), gradient).to(of_parameters)
+                of_bias = gradient.sum(1, keepdim=True).to(of_parameters)
+                if ctx.scales[i] != 1:
+                    of_weight.mul_(ctx.scales[i])
+                    of_bias.mul_(ctx.scales[i])
+            answers[:0] = [of_weight, of_bias]
+            if i > 0 or ctx.needs_input_grad[0]:
+                gradient = torch.bmm(gradient, weights[i].transpose(1, 2))
+        of_input = gradient.to(of_x) if ctx.needs_input_grad[0] else None
+        return of_input, None, None, None, *answers
 
 
 class StackedMLP(nn.Module):
@@ -120,9 +166,15 @@ class StackedMLP(nn.Module):
             x: Inputs.
             dropout: Stream of the dropout masks; None switches dropout off (evaluation).
         """
-        for layer, p in zip(self.layers[:-1], self.dropout, strict=True):
-            x, kept, scale = layer(x), None, 1.0
-            if dropout is not None and p > 0:
-                kept, scale = dropout.kept(x.shape[1:], p), 1 / (1 - p)
-            x = _ReLUDropout.apply(x, kept, scale)
-        return self.layers[-1](x)
+        device = x.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
+        kept: list[Tensor | None] = []
+        scales = []
+        for layer, p in zip(self.layers, (*self.dropout, 0.0), strict=True):
+            drops = dropout is not None and p > 0
+            shape = (*x.shape[1:-1], layer.weight.shape[-1])
+            kept.append(dropout.kept(shape, p, MASKS[dtype]) if drops else None)
+            scales.append(1 / (1 - p) if drops else 1.0)
+        parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
+        return _Perceptron.apply(x, kept, scales, dtype, *parameters)

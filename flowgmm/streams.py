@@ -72,23 +72,35 @@ class Stream:
         rows = [torch.randperm(n, generator=g, device=self.device) for g in self._generators]
         return torch.stack(rows)
 
-    def kept(self, shape: Sequence[int], p: float) -> Tensor:
-        """0 with probability p (to the nearest 2**-16), else 1; small integers, shape (S, *shape).
+    def kept(self, shape: Sequence[int], p: float, dtype: torch.dtype = torch.int16) -> Tensor:
+        """0 with probability p (to the nearest 2**-16), else -1; integers, shape (S, *shape).
 
-        Random bytes are compared with a threshold, in place: on a CPU more than ten times faster
-        than `Tensor.bernoulli_`, which would cost as much as the small models themselves. The
-        answer stays integer because comparisons that return booleans are slow, and so is filling by
-        a boolean mask.
+        -1 has all bits set, so `bitwise_and` of a number's bits with it keeps the number. `dtype`
+        is the integer as wide as those numbers; which are kept does not depend on it. On a CPU
+        comparisons that return booleans, filling by a boolean mask and products of two types are
+        all slow, and `Tensor.bernoulli_` costs as much as the small models themselves.
         """
-        coarse = (p * 256).is_integer()
-        dtype, bits, per_word = (torch.int8, 8, 8) if coarse else (torch.int16, 16, 4)
         size = math.prod(shape)
-        words = torch.empty(
-            len(self.seeds), -(-size // per_word), dtype=torch.int64, device=self.device
-        )
-        self._fill(words, "random_", **{"from": -(2**63), "to": None})
-        drawn = words.view(dtype)[:, :size].reshape(len(self.seeds), *shape)
+        if p == 0.5:  # a bit decides: an eighth of the random numbers
+            n_words = -(-size // 16)
+            words = self._words(n_words, 4).view(torch.int16)[:, None, :n_words]
+            width = torch.iinfo(dtype).bits
+            left = torch.arange(width - 16, width, dtype=dtype, device=self.device)
+            # Bit k of the words, carried to the sign and from there to all bits.
+            kept = (words.to(dtype) << left[:, None]).bitwise_right_shift_(width - 1)
+            return kept.flatten(1)[:, :size].reshape(len(self.seeds), *shape)
+        coarse = (p * 256).is_integer()
+        narrow, bits, per_word = (torch.int8, 8, 8) if coarse else (torch.int16, 16, 4)
+        drawn = self._words(size, per_word).view(narrow)[:, :size]
+        drawn = drawn.reshape(len(self.seeds), *shape)
         threshold = round(p * 2**bits) - 2 ** (bits - 1)
         if threshold == 2 ** (bits - 1):  # p rounds to 1: beyond the largest integer of the type
-            return drawn.zero_()
-        return drawn.ge_(threshold)
+            return drawn.zero_().to(dtype)
+        return drawn.ge_(threshold).neg_().to(dtype)
+
+    def _words(self, n: int, per_word: int) -> Tensor:
+        """Random 64-bit words with room for n numbers, `per_word` in each, shape (S, n_words)."""
+        words = torch.empty(
+            len(self.seeds), -(-n // per_word), dtype=torch.int64, device=self.device
+        )
+        return self._fill(words, "random_", **{"from": -(2**63), "to": None})

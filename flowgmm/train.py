@@ -112,11 +112,14 @@ def _clip_(parameters: list[nn.Parameter], clip_norm: float) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return
-    if len(gradients[0]) == 1:  # one seed: the same in two calls instead of two for each parameter
-        nn.utils.clip_grad_norm_(parameters, clip_norm, foreach=True)
-        return
-    norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
+    if len(gradients[0]) == 1:  # one seed: one call for all parameters
+        norms = torch.stack(torch._foreach_norm(gradients)).unsqueeze(1)
+    else:
+        norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
     factor = (clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1)
+    # Where a look costs no wait, nothing is multiplied by 1. NaN is no 1.
+    if factor.device.type == "cpu" and bool((factor == 1).all()):
+        return
     for gradient in gradients:
         gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)))
 

@@ -60,8 +60,10 @@ def test_the_laws():
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.25, 0.5, 0.7, 0.999])
 def test_dropout_rate(p):
     kept = Stream([1, 2, 3]).at(4).kept((100, 1000), p)
-    assert set(kept.unique().tolist()) <= {0, 1}
-    drawn = 1 - kept.double()
+    assert set(kept.unique().tolist()) <= {0, -1}
+    for dtype in (torch.int32, torch.int64):
+        assert torch.equal(Stream([1, 2, 3]).at(4).kept((100, 1000), p, dtype), kept.to(dtype))
+    drawn = 1 + kept.double()
     tolerance = 5 * (p * (1 - p) / 1e5) ** 0.5 + 2**-16
     assert ((drawn.mean((1, 2)) - p).abs() <= tolerance).all()
     # Independent over places and over seeds: chance agreement alone.
