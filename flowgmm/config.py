@@ -8,10 +8,10 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -323,6 +323,25 @@ class Job:
         return f"{run.dataset}/{run.labels}/{run.method}/seeds-{self.first}-{self.last}"
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _once(method: Method) -> Method:
+    """Have a method of `Config` compute an answer once: thousands of jobs ask for the same.
+
+    Whoever is given an answer leaves it as it is.
+    """
+
+    @functools.wraps(method)
+    def ask(self: "Config", *arguments: Any) -> Any:
+        key = (method.__name__, *arguments)
+        if key not in self._known:
+            self._known[key] = method(self, *arguments)
+        return self._known[key]
+
+    return ask  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
 class Config:
     """All config files, validated.
@@ -343,7 +362,7 @@ class Config:
     analyses: dict[str, Any]
     paper_results: dict[str, Any]
     recipes: list[dict[str, Any]]
-    _resolved: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, repr=False)
+    _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def results(self) -> str:
@@ -367,6 +386,7 @@ class Config:
 
     # Recipes
 
+    @_once
     def resolve(self, dataset: str, labels: str) -> dict[str, Any]:
         """The recipe's settings for a dataset and label set.
 
@@ -376,27 +396,25 @@ class Config:
         Raises:
             UserError: If a setting that every run needs is not there.
         """
-        if (dataset, labels) not in self._resolved:
-            kind = self.dataset(dataset)["kind"]
-            settings: dict[str, Any] = {}
-            for recipe in self.recipes:
-                for level in (
-                    recipe.get("all", {}),
-                    recipe.get("kinds", {}).get(kind, {}),
-                    recipe.get("datasets", {}).get(dataset, {}),
-                    recipe.get("label_sets", {}).get(f"{dataset}/{labels}", {}),
-                ):
-                    settings = merge(settings, level)
-            vary = [f"vary.{key}" for key in settings.get("vary", {})]
-            needed = ("n_seeds", "vary.split", "vary.labels", "vary.initialisation", "evaluate")
-            for key in needed:
-                if key not in [*settings, *vary]:
-                    raise UserError(
-                        f"config/recipes/{self.settings['recipe']}.yaml: {dataset}/{labels} has no "
-                        f"`{key}`; set it in `all`, or extend a recipe that does"
-                    )
-            self._resolved[dataset, labels] = settings
-        return self._resolved[dataset, labels]
+        kind = self.dataset(dataset)["kind"]
+        settings: dict[str, Any] = {}
+        for recipe in self.recipes:
+            for level in (
+                recipe.get("all", {}),
+                recipe.get("kinds", {}).get(kind, {}),
+                recipe.get("datasets", {}).get(dataset, {}),
+                recipe.get("label_sets", {}).get(f"{dataset}/{labels}", {}),
+            ):
+                settings = merge(settings, level)
+        vary = [f"vary.{key}" for key in settings.get("vary", {})]
+        needed = ("n_seeds", "vary.split", "vary.labels", "vary.initialisation", "evaluate")
+        for key in needed:
+            if key not in [*settings, *vary]:
+                raise UserError(
+                    f"config/recipes/{self.settings['recipe']}.yaml: {dataset}/{labels} has no "
+                    f"`{key}`; set it in `all`, or extend a recipe that does"
+                )
+        return settings
 
     def dataset(self, name: str) -> dict[str, Any]:
         """Entry of a dataset."""
@@ -405,6 +423,7 @@ class Config:
         entry: dict[str, Any] = self.datasets[name]
         return entry
 
+    @_once
     def label_set(self, dataset: str, labels: str) -> dict[str, Any]:
         """How labelled, unlabelled and validation points are chosen."""
         known = self.dataset(dataset)["labels"]
@@ -415,11 +434,13 @@ class Config:
         )
         return merged
 
+    @_once
     def is_surrogate(self, dataset: str) -> bool:
         """Whether the recipe replaces the dataset by generated data."""
         named = [r["surrogate"] for r in self.recipes if "surrogate" in r]
         return bool(named) and bool({dataset, self.dataset(dataset)["kind"]} & set(named[-1]))
 
+    @_once
     def _code(self, script: str, *modules: str) -> str:
         """Hash of the code behind a rule: its script, what that imports, and these modules."""
         return code_hash(self.root / "scripts" / f"{script}.py", *modules)
@@ -446,6 +467,7 @@ class Config:
         """The dataset's features file."""
         return f"results/features/{self.features_id(dataset)}.safetensors"
 
+    @_once
     def features_spec(self, dataset: str) -> dict[str, Any]:
         """What determines the dataset's features."""
         from flowgmm.datasets import LOADERS, dataset_spec
@@ -457,6 +479,7 @@ class Config:
         script = "embed" if self.is_embedded(dataset) else "prepare"
         return spec | {"code": self._code(script, LOADERS[spec["loader"]].split(":")[0])}
 
+    @_once
     def absent(self, dataset: str) -> str | None:
         """Why a dataset's raw files cannot be had; None if they can, or none are needed."""
         from flowgmm.datasets.fetch import absent
@@ -531,6 +554,7 @@ class Config:
         """A split's file."""
         return f"{self.results}/splits/{dataset}/{labels}/split-{split}.safetensors"
 
+    @_once
     def split_spec(self, dataset: str, labels: str, split: int) -> dict[str, Any]:
         """What determines a split, beside the features."""
         vary, label_set = self.resolve(dataset, labels)["vary"], self.label_set(dataset, labels)
@@ -549,6 +573,7 @@ class Config:
 
     # Runs
 
+    @_once
     def method_settings(self, run: Run) -> dict[str, Any]:
         """Preprocessing, parameters and tuning of a method on a dataset.
 
@@ -589,6 +614,7 @@ class Config:
         size = resolved.get("seeds_per_job", self.settings["seeds_per_job"])
         return [Job(run, first, min(first + size, n) - 1) for first in range(0, n, size)]
 
+    @_once
     def train_spec(self, job: Job) -> dict[str, Any]:
         """What determines a training job, beside features, splits and what was chosen."""
         return self._spec(job, f"{job.run.dataset}/{job.run.labels}/{job.run.method}", "train")
@@ -634,12 +660,18 @@ class Config:
         run, seeds = job.run, range(job.first, job.last + 1)
         return sorted({self.split_index(run.dataset, run.labels, seed) for seed in seeds})
 
+    def job_inputs(self, job: Job) -> dict[str, str | list[str]]:
+        """The files that a training job reads, by the option of its script."""
+        features, splits = self.features_path(job.run.dataset), self.split_paths(job)
+        return {"features": features, "splits": splits, "choice": self.choice_path(job.run)}
+
     def run_file(self, job: Job, name: str) -> str:
         """A file among a job's outputs."""
         return f"{self.results}/runs/{job.folder}/{name}"
 
     # Tuning of neural methods: one job for each candidate; classic ones choose inside theirs
 
+    @_once
     def tuning_points(self, run: Run) -> dict[str, dict[str, Any]]:
         """The candidates of a neural method's grid by name, in grid order; none without a grid."""
         from flowgmm.methods.tuning import candidates, point_name
@@ -651,6 +683,11 @@ class Config:
         """The seeds, and with them the splits, that candidates are trained on."""
         n = int(self.resolve(run.dataset, run.labels).get("n_tune_seeds", 1))
         return Job(run, 0, n - 1)
+
+    def tuning_inputs(self, run: Run) -> dict[str, str | list[str]]:
+        """The files that a candidate's job reads, by the option of its script."""
+        splits = self.split_paths(self.tuning_job(run))
+        return {"features": self.features_path(run.dataset), "splits": splits}
 
     def tune_spec(self, run: Run, point: str) -> dict[str, Any]:
         """What determines the training of a candidate, beside features and splits.

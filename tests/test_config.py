@@ -373,5 +373,5 @@ def test_conda_and_pip_install_the_same() -> None:
 def test_the_origin_of_a_table_is_all_that_determines_it(level: dict, same: bool) -> None:
     config = load(ROOT, settings(recipe="smoke"))
     recipes = [*config.recipes, {"name": "changed", **level}]
-    changed = replace(config, recipes=recipes, _resolved={})
+    changed = replace(config, recipes=recipes)
     assert (changed.table_origin("table_7") == config.table_origin("table_7")) == same
