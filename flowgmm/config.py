@@ -47,13 +47,19 @@ FIXED = ("y_train", "split_seed", "labels_seed")
 # Seed of the first of the authors' splits of images (spec 2.4).
 AUTHORS_SEED = 10
 TAKES_IMAGES = "flowgmm.methods.flow_gmm.FlowGMMClassifier"
+# Linux's limit for one argument, which a rule's command is (MAX_ARG_STRLEN), less what is fixed.
+LONGEST_COMMAND = 131072 - 4096
 LABELS_A_STEP = ("unlabelled_batch", "n_labels")
 # Kinds of datasets whose features come from an encoder, and the setting that names it.
 ENCODERS = {"text": "text_encoder", "transfer": "image_encoder"}
 PREPROCESS = {True: ("none", "standardise", "pca"), False: ("none", "unit_norm", "standardise")}
 
 
-class _Loader(yaml.SafeLoader):
+# With libyaml, which PyYAML's wheels have, ten times as fast; it is part of every planning.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
     """YAML without repeated keys, of which the first would be lost without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -65,7 +71,8 @@ class _Loader(yaml.SafeLoader):
                     problem=f"line {line}: key {key_node.value!r} is there twice; remove one"
                 )
             seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 # YAML 1.1 reads 1e-3 as text, which an estimator would choke on; YAML 1.2 reads it as a number.
@@ -1225,7 +1232,7 @@ def _check_targets(config: Config) -> None:
                     f"{run.dataset}/{run.labels} fits a temperature to validation points; give the "
                     "label set n_val, and add val and test to `evaluate`"
                 )
-        config.table_spec(name)
+        _check_length(config, name)
     for name, entry in config.analyses.items():
         _check_analysis(config, name, entry)
     for name, entry in config.figures.items():
@@ -1240,6 +1247,17 @@ def _check_targets(config: Config) -> None:
         for panel in entry.get("panels", []):
             config.label_set(panel["dataset"], panel["labels"])
             config.method(panel["method"])
+
+
+def _check_length(config: Config, name: str) -> None:
+    """The command that makes a table, with its spec and all its records, is one that Linux runs."""
+    spec = json.dumps(config.table_spec(name), ensure_ascii=False)
+    records = config.table_records(name)
+    if len(spec.encode()) + sum(len(path) + 1 for path in records) > LONGEST_COMMAND:
+        raise UserError(
+            f"config/tables.yaml: {name} has {len(records)} records, more than one command can "
+            "name; make it several tables of fewer columns, or raise seeds_per_job"
+        )
 
 
 def _check_analysis(config: Config, name: str, entry: Mapping[str, Any]) -> None:

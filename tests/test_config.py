@@ -360,6 +360,13 @@ def test_conda_and_pip_install_the_same() -> None:
     assert isinstance(load(ROOT), Config)
 
 
+def test_a_table_that_no_command_can_name_is_refused(copy: Path) -> None:
+    column = {"dataset": "moons", "labels": "10", "title": "Moons"}
+    edit(copy, "tables.yaml", ["table_7", "columns"], [column] * 2000)
+    with pytest.raises(UserError, match=r"table_7 has .* records.*several tables"):
+        load(copy)
+
+
 @pytest.mark.parametrize(
     ("level", "same"),
     [
