@@ -8,10 +8,10 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -47,13 +47,19 @@ FIXED = ("y_train", "split_seed", "labels_seed")
 # Seed of the first of the authors' splits of images (spec 2.4).
 AUTHORS_SEED = 10
 TAKES_IMAGES = "flowgmm.methods.flow_gmm.FlowGMMClassifier"
+# Linux's limit for one argument, which a rule's command is (MAX_ARG_STRLEN), less what is fixed.
+LONGEST_COMMAND = 131072 - 4096
 LABELS_A_STEP = ("unlabelled_batch", "n_labels")
 # Kinds of datasets whose features come from an encoder, and the setting that names it.
 ENCODERS = {"text": "text_encoder", "transfer": "image_encoder"}
 PREPROCESS = {True: ("none", "standardise", "pca"), False: ("none", "unit_norm", "standardise")}
 
 
-class _Loader(yaml.SafeLoader):
+# With libyaml, which PyYAML's wheels have, ten times as fast; it is part of every planning.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
     """YAML without repeated keys, of which the first would be lost without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -65,7 +71,8 @@ class _Loader(yaml.SafeLoader):
                     problem=f"line {line}: key {key_node.value!r} is there twice; remove one"
                 )
             seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 # YAML 1.1 reads 1e-3 as text, which an estimator would choke on; YAML 1.2 reads it as a number.
@@ -323,6 +330,25 @@ class Job:
         return f"{run.dataset}/{run.labels}/{run.method}/seeds-{self.first}-{self.last}"
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _once(method: Method) -> Method:
+    """Have a method of `Config` compute an answer once: thousands of jobs ask for the same.
+
+    Whoever is given an answer leaves it as it is.
+    """
+
+    @functools.wraps(method)
+    def ask(self: "Config", *arguments: Any) -> Any:
+        key = (method.__name__, *arguments)
+        if key not in self._known:
+            self._known[key] = method(self, *arguments)
+        return self._known[key]
+
+    return ask  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
 class Config:
     """All config files, validated.
@@ -343,7 +369,7 @@ class Config:
     analyses: dict[str, Any]
     paper_results: dict[str, Any]
     recipes: list[dict[str, Any]]
-    _resolved: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, repr=False)
+    _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def results(self) -> str:
@@ -367,6 +393,7 @@ class Config:
 
     # Recipes
 
+    @_once
     def resolve(self, dataset: str, labels: str) -> dict[str, Any]:
         """The recipe's settings for a dataset and label set.
 
@@ -376,27 +403,25 @@ class Config:
         Raises:
             UserError: If a setting that every run needs is not there.
         """
-        if (dataset, labels) not in self._resolved:
-            kind = self.dataset(dataset)["kind"]
-            settings: dict[str, Any] = {}
-            for recipe in self.recipes:
-                for level in (
-                    recipe.get("all", {}),
-                    recipe.get("kinds", {}).get(kind, {}),
-                    recipe.get("datasets", {}).get(dataset, {}),
-                    recipe.get("label_sets", {}).get(f"{dataset}/{labels}", {}),
-                ):
-                    settings = merge(settings, level)
-            vary = [f"vary.{key}" for key in settings.get("vary", {})]
-            needed = ("n_seeds", "vary.split", "vary.labels", "vary.initialisation", "evaluate")
-            for key in needed:
-                if key not in [*settings, *vary]:
-                    raise UserError(
-                        f"config/recipes/{self.settings['recipe']}.yaml: {dataset}/{labels} has no "
-                        f"`{key}`; set it in `all`, or extend a recipe that does"
-                    )
-            self._resolved[dataset, labels] = settings
-        return self._resolved[dataset, labels]
+        kind = self.dataset(dataset)["kind"]
+        settings: dict[str, Any] = {}
+        for recipe in self.recipes:
+            for level in (
+                recipe.get("all", {}),
+                recipe.get("kinds", {}).get(kind, {}),
+                recipe.get("datasets", {}).get(dataset, {}),
+                recipe.get("label_sets", {}).get(f"{dataset}/{labels}", {}),
+            ):
+                settings = merge(settings, level)
+        vary = [f"vary.{key}" for key in settings.get("vary", {})]
+        needed = ("n_seeds", "vary.split", "vary.labels", "vary.initialisation", "evaluate")
+        for key in needed:
+            if key not in [*settings, *vary]:
+                raise UserError(
+                    f"config/recipes/{self.settings['recipe']}.yaml: {dataset}/{labels} has no "
+                    f"`{key}`; set it in `all`, or extend a recipe that does"
+                )
+        return settings
 
     def dataset(self, name: str) -> dict[str, Any]:
         """Entry of a dataset."""
@@ -405,6 +430,7 @@ class Config:
         entry: dict[str, Any] = self.datasets[name]
         return entry
 
+    @_once
     def label_set(self, dataset: str, labels: str) -> dict[str, Any]:
         """How labelled, unlabelled and validation points are chosen."""
         known = self.dataset(dataset)["labels"]
@@ -415,11 +441,13 @@ class Config:
         )
         return merged
 
+    @_once
     def is_surrogate(self, dataset: str) -> bool:
         """Whether the recipe replaces the dataset by generated data."""
         named = [r["surrogate"] for r in self.recipes if "surrogate" in r]
         return bool(named) and bool({dataset, self.dataset(dataset)["kind"]} & set(named[-1]))
 
+    @_once
     def _code(self, script: str, *modules: str) -> str:
         """Hash of the code behind a rule: its script, what that imports, and these modules."""
         return code_hash(self.root / "scripts" / f"{script}.py", *modules)
@@ -446,6 +474,7 @@ class Config:
         """The dataset's features file."""
         return f"results/features/{self.features_id(dataset)}.safetensors"
 
+    @_once
     def features_spec(self, dataset: str) -> dict[str, Any]:
         """What determines the dataset's features."""
         from flowgmm.datasets import LOADERS, dataset_spec
@@ -457,6 +486,7 @@ class Config:
         script = "embed" if self.is_embedded(dataset) else "prepare"
         return spec | {"code": self._code(script, LOADERS[spec["loader"]].split(":")[0])}
 
+    @_once
     def absent(self, dataset: str) -> str | None:
         """Why a dataset's raw files cannot be had; None if they can, or none are needed."""
         from flowgmm.datasets.fetch import absent
@@ -531,6 +561,7 @@ class Config:
         """A split's file."""
         return f"{self.results}/splits/{dataset}/{labels}/split-{split}.safetensors"
 
+    @_once
     def split_spec(self, dataset: str, labels: str, split: int) -> dict[str, Any]:
         """What determines a split, beside the features."""
         vary, label_set = self.resolve(dataset, labels)["vary"], self.label_set(dataset, labels)
@@ -549,6 +580,7 @@ class Config:
 
     # Runs
 
+    @_once
     def method_settings(self, run: Run) -> dict[str, Any]:
         """Preprocessing, parameters and tuning of a method on a dataset.
 
@@ -589,6 +621,7 @@ class Config:
         size = resolved.get("seeds_per_job", self.settings["seeds_per_job"])
         return [Job(run, first, min(first + size, n) - 1) for first in range(0, n, size)]
 
+    @_once
     def train_spec(self, job: Job) -> dict[str, Any]:
         """What determines a training job, beside features, splits and what was chosen."""
         return self._spec(job, f"{job.run.dataset}/{job.run.labels}/{job.run.method}", "train")
@@ -634,12 +667,18 @@ class Config:
         run, seeds = job.run, range(job.first, job.last + 1)
         return sorted({self.split_index(run.dataset, run.labels, seed) for seed in seeds})
 
+    def job_inputs(self, job: Job) -> dict[str, str | list[str]]:
+        """The files that a training job reads, by the option of its script."""
+        features, splits = self.features_path(job.run.dataset), self.split_paths(job)
+        return {"features": features, "splits": splits, "choice": self.choice_path(job.run)}
+
     def run_file(self, job: Job, name: str) -> str:
         """A file among a job's outputs."""
         return f"{self.results}/runs/{job.folder}/{name}"
 
     # Tuning of neural methods: one job for each candidate; classic ones choose inside theirs
 
+    @_once
     def tuning_points(self, run: Run) -> dict[str, dict[str, Any]]:
         """The candidates of a neural method's grid by name, in grid order; none without a grid."""
         from flowgmm.methods.tuning import candidates, point_name
@@ -651,6 +690,11 @@ class Config:
         """The seeds, and with them the splits, that candidates are trained on."""
         n = int(self.resolve(run.dataset, run.labels).get("n_tune_seeds", 1))
         return Job(run, 0, n - 1)
+
+    def tuning_inputs(self, run: Run) -> dict[str, str | list[str]]:
+        """The files that a candidate's job reads, by the option of its script."""
+        splits = self.split_paths(self.tuning_job(run))
+        return {"features": self.features_path(run.dataset), "splits": splits}
 
     def tune_spec(self, run: Run, point: str) -> dict[str, Any]:
         """What determines the training of a candidate, beside features and splits.
@@ -1188,7 +1232,7 @@ def _check_targets(config: Config) -> None:
                     f"{run.dataset}/{run.labels} fits a temperature to validation points; give the "
                     "label set n_val, and add val and test to `evaluate`"
                 )
-        config.table_spec(name)
+        _check_length(config, name)
     for name, entry in config.analyses.items():
         _check_analysis(config, name, entry)
     for name, entry in config.figures.items():
@@ -1203,6 +1247,17 @@ def _check_targets(config: Config) -> None:
         for panel in entry.get("panels", []):
             config.label_set(panel["dataset"], panel["labels"])
             config.method(panel["method"])
+
+
+def _check_length(config: Config, name: str) -> None:
+    """The command that makes a table, with its spec and all its records, is one that Linux runs."""
+    spec = json.dumps(config.table_spec(name), ensure_ascii=False)
+    records = config.table_records(name)
+    if len(spec.encode()) + sum(len(path) + 1 for path in records) > LONGEST_COMMAND:
+        raise UserError(
+            f"config/tables.yaml: {name} has {len(records)} records, more than one command can "
+            "name; make it several tables of fewer columns, or raise seeds_per_job"
+        )
 
 
 def _check_analysis(config: Config, name: str, entry: Mapping[str, Any]) -> None:

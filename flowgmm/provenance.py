@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "safetensors", "flowgmm")
 
 
+@functools.cache
 def code_hash(script: Path, *modules: str) -> str:
     """Hexadecimal SHA-256 of a script and of all modules of this package that it uses.
 
@@ -25,6 +26,8 @@ def code_hash(script: Path, *modules: str) -> str:
     Arguments:
         script: File that a rule runs; its name counts, not its folder.
         modules: Names, such as ``"flowgmm.runs"``, of modules that it finds by name.
+
+    Files are read once in a process, as thousands of jobs share them.
     """
     tree, imported = _parse(script)
     digest = hashlib.sha256(f"{script.name}\n{tree}\n".encode())

@@ -4,6 +4,7 @@ A candidate of a grid is trained by the same path; only its accuracy on validati
 """
 
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -184,10 +185,23 @@ def _run(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _identity(spec: Mapping[str, Any], hashes: Mapping[str, Any], device: str, threads: int) -> str:
-    """Hash of all that the bits of a training are known to depend on."""
-    found = _environment(spec, device, threads)
-    stack = {key: found[key] for key in ("versions", "device", "instructions", "threads")}
+    """Hash of all that the bits of a training are known to depend on.
+
+    Without torch, whose import takes seconds: a job that is taken over needs nothing else of it.
+    """
+    simd = np.show_config(mode="dicts")["SIMD Extensions"]
+    settings = [os.environ.get(name) for name in ("ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES")]
+    gpus = _gpus() if spec["neural"] and device != "cpu" else []
+    machine = [device if gpus else "cpu", gpus, settings, simd.get("found", [])]
+    stack = {"versions": environment()["versions"], "machine": machine, "threads": threads}
     return content_hash({"spec": spec, "hashes": hashes, "stack": stack})
+
+
+def _gpus() -> list[str]:
+    """Models of this machine's GPUs, as NVIDIA's driver tells them; empty without a driver."""
+    told = Path("/proc/driver/nvidia/gpus").glob("*/information")
+    lines = [line for path in sorted(told) for line in path.read_text().splitlines()]
+    return [line for line in lines if line.startswith("Model:")]
 
 
 def tune(

@@ -446,9 +446,8 @@ def test_operations_of_a_training_are_counted() -> None:
 
     def work(size: Size, **changes: object) -> Work:
         spec = config.train_spec(config.jobs(Run("miniboone", "20", "flowgmm"))[0])
-        spec["params"] |= {"n_epochs": None, "n_steps": 100, "unlabelled_batch": 1000}
-        spec["params"] |= changes
-        counted = count(spec, size)
+        steps = {"n_epochs": None, "n_steps": 100, "unlabelled_batch": 1000}
+        counted = count(spec | {"params": spec["params"] | steps | changes}, size)
         assert counted is not None
         return counted
 

@@ -360,6 +360,13 @@ def test_conda_and_pip_install_the_same() -> None:
     assert isinstance(load(ROOT), Config)
 
 
+def test_a_table_that_no_command_can_name_is_refused(copy: Path) -> None:
+    column = {"dataset": "moons", "labels": "10", "title": "Moons"}
+    edit(copy, "tables.yaml", ["table_7", "columns"], [column] * 2000)
+    with pytest.raises(UserError, match=r"table_7 has .* records.*several tables"):
+        load(copy)
+
+
 @pytest.mark.parametrize(
     ("level", "same"),
     [
@@ -373,5 +380,5 @@ def test_conda_and_pip_install_the_same() -> None:
 def test_the_origin_of_a_table_is_all_that_determines_it(level: dict, same: bool) -> None:
     config = load(ROOT, settings(recipe="smoke"))
     recipes = [*config.recipes, {"name": "changed", **level}]
-    changed = replace(config, recipes=recipes, _resolved={})
+    changed = replace(config, recipes=recipes)
     assert (changed.table_origin("table_7") == config.table_origin("table_7")) == same

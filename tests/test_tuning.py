@@ -1,12 +1,13 @@
 """Grids: names of candidates, the choice among them, and what determines a candidate's job."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowgmm.config import Config, Run, load, merge, read_yaml
+from flowgmm.config import Config, Run, load, read_yaml
 from flowgmm.errors import UserError
 from flowgmm.methods.tuning import candidates, choose, choose_on_validation, point_name
 
@@ -102,20 +103,20 @@ def config() -> Config:
     return load(ROOT, read_yaml(ROOT / "config" / "config.yaml") | {"recipe": "smoke"})
 
 
-def change(config: Config, **method: Any) -> None:
+def change(config: Config, **method: Any) -> Config:
     """Other settings of the MLP on AG-News."""
-    settings = config.resolve("ag_news", "200")
-    settings["methods"]["mlp_dropout"] = merge(settings["methods"]["mlp_dropout"], method)
+    settings = {"methods": {"mlp_dropout": method}}
+    return replace(config, recipes=[*config.recipes, {"label_sets": {"ag_news/200": settings}}])
 
 
 def test_another_grid_leaves_the_old_candidates_as_they_are(config: Config) -> None:
     before = {name: config.tune_spec(AG_NEWS, name) for name in config.tuning_points(AG_NEWS)}
     assert list(before) == ["lr=0.0001", "lr=0.001"]
-    change(config, tune={"lr": [1.0e-3, 3.0e-4, 1.0e-4]})
+    config = change(config, tune={"lr": [1.0e-3, 3.0e-4, 1.0e-4]})
     after = {name: config.tune_spec(AG_NEWS, name) for name in config.tuning_points(AG_NEWS)}
     assert list(after) == ["lr=0.001", "lr=0.0003", "lr=0.0001"]
     assert all(after[name] == spec for name, spec in before.items())
-    change(config, tune_with={"n_steps": 20})
+    config = change(config, tune_with={"n_steps": 20})
     assert all(config.tune_spec(AG_NEWS, name) != spec for name, spec in before.items())
 
 

@@ -5,9 +5,7 @@ TRAIN_MEASURED = f"{RESULTS}/benchmarks/train_stack/{JOB}.tsv"
 
 rule train_stack:
     input:
-        features=lambda w: project.features_path(w.dataset),
-        splits=lambda w: project.split_paths(job_of(w)),
-        choice=lambda w: project.choice_path(run_of(w)),
+        unpack(lambda w: project.job_inputs(job_of(w))),
     output:
         record=f"{RUN}/record.json",
         predictions=f"{RUN}/predictions.safetensors",
@@ -43,8 +41,7 @@ CLASSIC_MEASURED = f"{RESULTS}/benchmarks/fit_classic/{JOB}.tsv"
 
 rule fit_classic:
     input:
-        features=lambda w: project.features_path(w.dataset),
-        splits=lambda w: project.split_paths(job_of(w)),
+        unpack(lambda w: project.job_inputs(job_of(w))),
     output:
         record=f"{RUN}/record.json",
         predictions=f"{RUN}/predictions.safetensors",

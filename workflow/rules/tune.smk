@@ -8,8 +8,7 @@ TUNE_MEASURED = f"{RESULTS}/benchmarks/tune_point/{{dataset}}/{{labels}}/{{metho
 
 rule tune_point:
     input:
-        features=lambda w: project.features_path(w.dataset),
-        splits=lambda w: project.split_paths(project.tuning_job(run_of(w))),
+        unpack(lambda w: project.tuning_inputs(run_of(w))),
     output:
         f"{TUNING}/point-{{point}}.json",
     log:

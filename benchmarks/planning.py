@@ -1,0 +1,272 @@
+"""Seconds that Snakemake takes to plan many jobs, beside a bare workflow of as many.
+
+A scratch clone with generated config has copies of Moons x the 20 methods x 20 seeds, planned dry.
+The floor is a Snakefile of one rule with one input and one output.
+
+    python benchmarks/planning.py --json benchmarks/planning.json
+
+Parts: `single` has a job for each seed, `stacked` the default of five; `finished` has nothing to
+do; `tables` makes tables out of copies of a real record and counts the files that are opened.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flowgmm.config import Run, dump_yaml, load, read_yaml, settings_with
+from flowgmm.datasets import prepare
+from flowgmm.files import content_hash, read_json, read_tensors, sha256, write_json, write_tensors
+from flowgmm.runs import run
+from flowgmm.splits import draw_split
+from flowgmm.tables import make_table, table_spec, write
+
+ROOT = Path(__file__).parents[1]
+N_SEEDS = 20
+# So many datasets in one table: more records than a command can name are refused.
+COLUMNS = {1: 3, 5: 14}
+# Datasets x 20 methods x 20 seeds: 1,200, 5,200 and 20,000 results.
+SIZES = (3, 13, 50)
+SHOWN = {
+    "title": "Scale",
+    "aggregate": "median",
+    "spread": "mad",
+    "metric": "accuracy",
+    "evaluate": "test",
+}
+FLOOR = """
+rule all:
+    input: expand("out/{i}", i=range(int(config["jobs"])))
+rule one:
+    input: "Snakefile"
+    output: "out/{i}"
+    shell: "touch {output}"
+"""
+
+
+def make_clone(folder: Path, n_datasets: int, seeds_per_job: int) -> list[str]:
+    """A copy of the workflow whose recipe `scale` has copies of Moons; its tables' files.
+
+    Every method of `config/methods.yaml` is a row, so that its jobs are planned; those of images
+    would fail on two dimensions.
+    """
+    for name in ("config", "workflow", "scripts"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "environment.yml", folder)
+    config = folder / "config"
+    datasets, methods, tables = (
+        read_yaml(config / f"{name}.yaml") for name in ("datasets", "methods", "tables")
+    )
+    names = [f"set_{i:04}" for i in range(n_datasets)]
+    labels = {"10": {"n_labels": 10, "n_val": 100}}
+    datasets |= {name: datasets["moons"] | {"title": name, "labels": labels} for name in names}
+    made = []
+    for first in range(0, n_datasets, COLUMNS[seeds_per_job]):
+        made.append(f"scale_{first:04}")
+        tables[made[-1]] = {
+            **SHOWN,
+            "columns": [
+                {"dataset": name, "labels": "10", "title": name}
+                for name in names[first : first + COLUMNS[seeds_per_job]]
+            ],
+            "rows": list(methods),
+        }
+    # The labels vary with the seed, so that every method has as many results.
+    recipe = {"title": "Scale", "extends": "official", "kinds": {"2d": {"n_seeds": N_SEEDS}}}
+    files = {"datasets": datasets, "tables": tables, "recipes/scale": recipe}
+    for name, content in files.items():
+        (config / f"{name}.yaml").write_text(dump_yaml(content), encoding="utf-8")
+    return [f"results/scale/tables/{name}.json" for name in made]
+
+
+def plan(folder: Path, *arguments: str) -> dict[str, Any]:
+    """A dry run: `planned_s` until all jobs are known, `wall_s` and `cpu_s` with their print.
+
+    `jobs` are those that it would run; `peak_mib` is its largest resident set.
+    """
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "2", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    start, planned, total = time.perf_counter(), np.nan, 0
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    tail: list[str] = []
+    for line in process.stdout or ():
+        tail = [*tail[-20:], line]
+        if np.isnan(planned) and line.startswith(("Job stats:", "Nothing to be done")):
+            planned = time.perf_counter() - start
+        if match := re.match(r"total +(\d+)$", line):
+            total = int(match[1])
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        sys.exit("".join(tail))
+    return {
+        "jobs": total,
+        "planned_s": planned,
+        "wall_s": time.perf_counter() - start,
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "peak_mib": used.ru_maxrss // 1024,
+    }
+
+
+def scale(folder: Path, n_datasets: int, seeds_per_job: int) -> dict[str, Any]:
+    """A plan of this size, and the memory and seconds of reading its config alone."""
+    targets = make_clone(folder, n_datasets, seeds_per_job)
+    changes = ["recipe=scale", f"seeds_per_job={seeds_per_job}"]
+    start = time.process_time()
+    load(folder, settings_with(folder, changes))
+    config_s = time.process_time() - start
+    return plan(folder, "--config", *changes, "--", *targets) | {
+        "results": n_datasets * 20 * N_SEEDS,
+        "config_cpu_s": config_s,
+    }
+
+
+def floor(folder: Path, jobs: int) -> dict[str, Any]:
+    """A plan of the bare Snakefile."""
+    (folder / "Snakefile").write_text(FLOOR, encoding="utf-8")
+    return plan(folder, "--config", f"jobs={jobs}")
+
+
+def finished(folder: Path, n_jobs: int) -> dict[str, Any]:
+    """A plan with nothing to do, of a bare workflow whose jobs did run.
+
+    Snakemake reads a file of metadata for each output.
+    """
+    (folder / "Snakefile").write_text(FLOOR, encoding="utf-8")
+    changes = ["--config", f"jobs={n_jobs}"]
+    real = [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", *changes]
+    subprocess.run(real, cwd=folder, check=True, capture_output=True)
+    metadata = [p for p in (folder / ".snakemake" / "metadata").rglob("*") if p.is_file()]
+    return plan(folder, *changes) | {"jobs": n_jobs, "metadata_files": len(metadata)}
+
+
+def tables(folder: Path, n_datasets: int) -> dict[str, Any]:
+    """Tables of 20 methods and 20 seeds out of copies of one real record, five seeds in each."""
+    config = load(ROOT, settings_with(ROOT, ["recipe=smoke"]))
+    job = config.jobs(Run("digits", "50", "knn"))[0]
+    features = folder / "features"
+    write_tensors(features, *prepare(config.features_spec("digits"), folder))
+    y_train = read_tensors(features, ["y_train"])[0]["y_train"]
+    splits = {}
+    for number in config.split_numbers(job):
+        drawn = config.split_spec("digits", "50", number)
+        seeds = {f"{purpose}_seed": seed for purpose, seed in drawn["seeds"].items()}
+        splits[number] = folder / f"split-{number}"
+        meta = drawn | {"features_sha256": sha256(features)}
+        write_tensors(splits[number], draw_split(y_train, **drawn["label_set"], **seeds), meta)
+    record = run(config.train_spec(job), features, splits, folder / "out", folder / "checkpoints")
+    methods = list(config.methods)
+    entry: dict[str, Any] = {**SHOWN, "rows": methods}
+    made, opened, found = [], 0, []
+    for i in range(n_datasets):
+        for method in methods:
+            for first in range(0, N_SEEDS, 5):
+                seeds = list(range(first, first + 5))
+                runs = [{**record["runs"][0], "seed": seed} for seed in seeds]
+                spec = record["spec"] | {"seeds": seeds, "splits": seeds, "random_states": seeds}
+                named = {"dataset": f"set_{i:04}", "method": method}
+                copy = record | named | {"spec": spec | named, "seeds": seeds, "runs": runs}
+                path = folder / "runs" / f"{i}" / method / f"seeds-{first}-{first + 4}.json"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # As `write_json` writes it, but not flushed to disk.
+                sealed = copy | {"sha256": content_hash(copy)}
+                path.write_text(json.dumps(sealed, indent=1, sort_keys=True), encoding="utf-8")
+                made.append((i // COLUMNS[5], path))
+
+    def count(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal opened
+        opened += event == "open" and folder.name in str(arguments[0])
+
+    sys.addaudithook(count)
+    for number in sorted({number for number, _ in made}):
+        columns = range(number * COLUMNS[5], min((number + 1) * COLUMNS[5], n_datasets))
+        entry["columns"] = [
+            {"dataset": f"set_{i:04}", "labels": "50", "title": str(i)} for i in columns
+        ]
+        spec = table_spec("scale", entry, {}, config.methods, recipe="smoke")
+        paths = [path for n, path in made if n == number]
+        start = time.process_time()
+        table = make_table(spec, paths)
+        read = time.process_time()
+        write(table, folder / "table", [])
+        found.append((len(paths), read - start, time.process_time() - read))
+    n, reading, writing = (sum(column) for column in zip(*found, strict=True))
+    return {
+        "tables": len(found),
+        "records": n,
+        "opened": opened,
+        "record_bytes": made[0][1].stat().st_size,
+        "table_json_bytes": (folder / "table.json").stat().st_size,
+        "aggregate_cpu_s": reading,
+        "write_cpu_s": writing,
+    }
+
+
+def fresh(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Measure in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(Path(folder), *arguments)
+
+
+def exponent(plans: list[dict[str, Any]], start: float) -> float:
+    """Slope of log seconds against log jobs, the `start` of Snakemake left out."""
+    jobs = np.log([found["jobs"] for found in plans])
+    return float(np.polyfit(jobs, np.log([p["cpu_s"] - start for p in plans]), 1)[0])
+
+
+def main() -> None:
+    """Measure what is asked for; print each; add it to a file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all if none")
+    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, help="datasets")
+    parser.add_argument("--json", help="file for the results; other parts in it are kept")
+    args = parser.parse_args()
+    if unknown := sorted(set(args.parts) - set(PARTS)):
+        parser.error(f"unknown parts {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    path = Path(args.json) if args.json else None
+    results = read_json(path) if path and path.exists() else {}
+    for part in args.parts or PARTS:
+        load_before = os.getloadavg()[0]
+        results[part] = PARTS[part](args.sizes) | {"load_before": load_before}
+        print(f"{part}: {json.dumps(results[part])}", flush=True)
+    # Last: torch would count as memory of the processes started here.
+    from train_step import machine
+
+    if path:
+        write_json(path, results | {"machine": machine(1)})
+
+
+def grown(seeds_per_job: int, sizes: Sequence[int]) -> dict[str, Any]:
+    """Plans of all sizes, in turn with bare ones of as many jobs."""
+    start = fresh(floor, 1)["cpu_s"]
+    plans = [fresh(scale, n, seeds_per_job) for n in sizes]
+    floors = [fresh(floor, found["jobs"]) for found in plans]
+    slopes = {"exponent": exponent(plans, start), "floor_exponent": exponent(floors, start)}
+    return {"start_cpu_s": start, "plans": plans, "floors": floors, **slopes}
+
+
+PARTS: dict[str, Callable[[Sequence[int]], dict[str, Any]]] = {
+    "single": lambda sizes: grown(1, sizes),
+    "stacked": lambda sizes: grown(5, sizes),
+    "finished": lambda sizes: {"plans": [fresh(finished, 40 * n) for n in sizes]},
+    "tables": lambda sizes: {"made": [fresh(tables, n) for n in sizes]},
+}
+
+
+if __name__ == "__main__":
+    main()
