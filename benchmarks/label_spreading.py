@@ -23,7 +23,7 @@ import numpy as np
 from memory import resident
 
 from flowgmm.datasets.idx import read_idx
-from flowgmm.files import write_json
+from flowgmm.files import read_json, write_json
 
 SIDES = ("ours", "sklearn")
 # Of the kernel exp(-GAMMA (1 - cos)) and its spreading; of the neighbours' graph and its.
@@ -77,33 +77,39 @@ def fit(folder: Path, graph: str, side: str) -> dict[str, Any]:
     }
 
 
-def compare(folder: Path, graph: str, sides: list[str], repeats: int) -> dict[str, Any]:
-    """Fits in turn; medians and ranges of each side, ratios of neighbouring fits, agreement."""
-    found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+def compare(folder: Path, graph: str, sides: list[str], repeats: int) -> dict[str, list[Any]]:
+    """Fits in turn, each side's; how many labels of both agree."""
+    truth, y = np.load(folder / "truth.npy"), np.load(folder / "y.npy")
+    found: dict[str, list[Any]] = {side: [] for side in sides}
+    agreement = []
     for _ in range(repeats):
+        labels = []
         for side in sides:
             command = [sys.executable, __file__, graph, "--inside", str(folder), "--sides", side]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found[side].append(json.loads(done.stdout))
+            labels.append(np.load(folder / f"{graph}-{side}.npy"))
+            accuracy = float((labels[-1] == truth)[y < 0].mean())
+            found[side].append(json.loads(done.stdout) | {"accuracy_unlabelled": accuracy})
             print(graph, side, found[side][-1], flush=True)
-    truth, y = np.load(folder / "truth.npy"), np.load(folder / "y.npy")
-    labels = {side: np.load(folder / f"{graph}-{side}.npy") for side in sides}
-    result: dict[str, Any] = {
-        side: {
-            name: sorted(float(fit[name]) for fit in fits)
-            for name in ("seconds", "cpu_seconds", "beyond_mib", "n_iter")
-        }
-        | {"accuracy_unlabelled": float((labels[side] == truth)[y < 0].mean())}
-        for side, fits in found.items()
-    }
-    if len(sides) == 2:
-        ours, other = (found[side] for side in SIDES)
+        agreement.append(float((labels[0] == labels[-1]).mean()))
+    return found | {"agreement": agreement}
+
+
+def summarise(found: dict[str, list[Any]]) -> dict[str, Any]:
+    """Median, least and most of each number, and of the ratios of neighbouring fits."""
+    summary: dict[str, Any] = {}
+    for side in set(found) & set(SIDES):
+        for name in found[side][0]:
+            summary[f"{side}_{name}"] = spread([float(fit[name]) for fit in found[side]])
+    if set(SIDES) <= set(found):
         for name in ("seconds", "cpu_seconds"):
-            result[f"ratio_of_{name}"] = sorted(
-                b[name] / a[name] for a, b in zip(ours, other, strict=True)
-            )
-        result["agreement"] = float((labels["ours"] == labels["sklearn"]).mean())
-    return result
+            pairs = zip(found["ours"], found["sklearn"], strict=True)
+            summary[f"ratio_of_{name}"] = spread([b[name] / a[name] for a, b in pairs])
+    return summary
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"least": min(values), "median": float(np.median(values)), "most": max(values)}
 
 
 def main() -> None:
@@ -116,6 +122,7 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", help="file for the results")
+    parser.add_argument("--add", action="store_true", help="to the fits in the file")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:
@@ -124,11 +131,13 @@ def main() -> None:
     from train_step import machine  # it imports torch, which no fit needs
 
     before = machine(int(os.environ["OMP_NUM_THREADS"]))
-    results = {}
+    earlier = read_json(args.json)["fits"] if args.add else {}
+    fits = {}
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), args.mirror, args.points, args.labels)
         for graph in args.graphs or ("rbf", "knn"):
-            results[graph] = compare(Path(folder), graph, args.sides, args.repeats)
+            new = compare(Path(folder), graph, args.sides, args.repeats)
+            fits[graph] = {name: earlier.get(graph, {}).get(name, []) + new[name] for name in new}
     if args.json:
         write_json(
             args.json,
@@ -137,8 +146,8 @@ def main() -> None:
                 "points": args.points,
                 "features": 784,
                 "labels": args.labels,
-                "repeats": args.repeats,
-                "graphs": results,
+                "fits": earlier | fits,
+                "summary": {graph: summarise(found) for graph, found in (earlier | fits).items()},
             },
         )
 
