@@ -231,7 +231,7 @@ def _mapped(path: str | os.PathLike[str], names: list[str]) -> dict[str, np.ndar
     arrays = {}
     for name in names:
         entry = entries[name]
-        kind, low, high = entry["dtype"], *entry["data_offsets"]
+        kind, (low, high) = entry["dtype"], entry["data_offsets"]
         # F32: 32 bits, in NumPy f4: 4 bytes.
         dtype = "?" if kind == "BOOL" else f"<{kind[0].lower()}{int(kind[1:]) // 8}"
         arrays[name] = content[low:high].view(dtype).reshape(entry["shape"])

@@ -631,7 +631,7 @@ def _device(name: str) -> torch.device:
 
 def _as_tensor(array: np.ndarray, dtype: torch.dtype | None = None) -> Tensor:
     """Pixels as they are, anything else in the network's type; a copy only where one is needed."""
-    array = np.require(array, requirements="CW")  # what torch can share
+    array = np.require(array, requirements=["C", "W"])  # what torch can share
     return torch.as_tensor(array, dtype=None if array.dtype == np.uint8 else dtype)
 
 
