@@ -10,7 +10,6 @@ and what it shares.
 
 import argparse
 import importlib
-import itertools
 import json
 import shutil
 import subprocess
@@ -26,7 +25,7 @@ import numpy as np
 from flowgmm.config import Config, Run, load
 from flowgmm.datasets import Arrays, finish
 from flowgmm.embed.cache import embedded
-from flowgmm.files import sha256, write_json, write_tensors
+from flowgmm.files import read_json, sha256, write_json, write_tensors
 from flowgmm.runs import run
 from flowgmm.splits import draw_split
 
@@ -38,7 +37,7 @@ JOBS = ("embedding", *TRAININGS)
 
 
 # Jobs side by side, and seeds of each; nets so small that they do not hide the features.
-TOGETHER = ((1, 1), (1, 8), (2, 1), (4, 1))
+TOGETHER = ("1x1", "1x8", "2x1", "4x1")
 SMALL_NET = {"n_couplings": 2, "hidden_size": 16, "labelled_batch": 25, "unlabelled_batch": 100}
 
 
@@ -177,8 +176,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("jobs", nargs="*", help=f"any of {', '.join(JOBS)}; all if none")
     parser.add_argument("--json", help="file for the results")
-    parser.add_argument("--together", action="store_true", help="trainings side by side instead")
-    parser.add_argument("--preprocess", nargs="+", default=["standardise", "none"])
+    parser.add_argument("--together", nargs="*", help="JOBSxSEEDS side by side instead: 2x1")
+    parser.add_argument("--preprocess", default="standardise", help="with --together")
+    parser.add_argument("--add", action="store_true", help="to the results in the file")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     parser.add_argument("--beside", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -190,15 +190,15 @@ def main() -> None:
         job = (lambda: embed(folder)) if name == "embedding" else (lambda: train(folder, name))
         print(json.dumps(measure(job)))
         return
-    results: dict[str, Any] = {}
-    if args.together:
+    results: dict[str, Any] = read_json(args.json)["jobs"] if args.add else {}
+    if args.together is not None:
         with tempfile.TemporaryDirectory() as scratch:
             prepare(Path(scratch))
-            for preprocess, (n_jobs, n_seeds) in itertools.product(args.preprocess, TOGETHER):
-                name = f"{preprocess}: {n_jobs} jobs of {n_seeds} seeds"
-                results[name] = beside(Path(scratch), n_jobs, n_seeds, preprocess)
-                print(f"{name}: {results[name]}", flush=True)
-    for name in () if args.together else args.jobs or JOBS:
+            for size in args.together or TOGETHER:
+                n_jobs, n_seeds = map(int, size.split("x"))
+                results[size] = beside(Path(scratch), n_jobs, n_seeds, args.preprocess)
+                print(f"{size}: {results[size]}", flush=True)
+    for name in () if args.together is not None else args.jobs or JOBS:
         with tempfile.TemporaryDirectory() as folder:
             if name != "embedding":
                 prepare(Path(folder))
