@@ -1,25 +1,31 @@
 """Peak memory beyond the libraries' own, of embedding and of training on 60,000 x 1792 features.
 
 Each job runs in a process of its own: its largest resident set minus the one after the imports.
+`--together` looks at trainings beside each other instead: what each has of the features for itself,
+and what it shares.
 
     python benchmarks/memory.py --json benchmarks/memory.json
+    OMP_NUM_THREADS=1 python benchmarks/memory.py --together --json benchmarks/memory_together.json
 """
 
 import argparse
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from flowgmm.config import Config, Run, load
 from flowgmm.datasets import Arrays, finish
 from flowgmm.embed.cache import embedded
-from flowgmm.files import write_json, write_tensors
+from flowgmm.files import read_json, sha256, write_json, write_tensors
 from flowgmm.runs import run
 from flowgmm.splits import draw_split
 
@@ -30,10 +36,24 @@ TRAININGS = ("flowgmm", "pi_model", "rbf_label_spreading", "knn_label_spreading"
 JOBS = ("embedding", *TRAININGS)
 
 
+# Jobs side by side, and seeds of each; nets so small that they do not hide the features.
+TOGETHER = ("1x1", "1x8", "2x1", "4x1")
+SMALL_NET = {"n_couplings": 2, "hidden_size": 16, "labelled_batch": 25, "unlabelled_batch": 100}
+
+
 def resident(name: str) -> int:
     """VmRSS (now) or VmHWM (largest so far) of this process in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) // 1024
+
+
+def rollup() -> dict[str, int]:
+    """This process's memory in MiB as /proc/self/smaps_rollup has it: Rss, Pss, Private_Dirty...
+
+    Pss counts a page that several processes have in parts.
+    """
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    return {line.split()[0][:-1]: int(line.split()[1]) // 1024 for line in lines}
 
 
 class Noise:
@@ -77,6 +97,53 @@ def train(folder: Path, method: str) -> None:
     print(f"{method}: {n_seeds} seeds", file=sys.stderr)
 
 
+def train_beside(folder: Path, name: str, n_jobs: int, n_seeds: int, preprocess: str) -> None:
+    """Train; print the memory after the imports, and after the steps, while all jobs are there."""
+    config: Config = load(Path(__file__).parents[1])
+    job = config.jobs(Run("cifar10_efficientnet", str(N_LABELS), "flowgmm"))[0]
+    spec = config.train_spec(job) | {"tune": None, "preprocess": preprocess}
+    spec |= {"seeds": list(range(n_seeds)), "random_states": list(range(n_seeds))}
+    spec |= {"splits": [0] * n_seeds}
+    # Every point is read once.
+    spec["params"] |= SMALL_NET | {"n_epochs": 1, "n_steps": None}
+    before = rollup()
+
+    def wait(word: str) -> None:
+        (folder / f"{name}.{word}").touch()
+        while len(list(folder.glob(f"*.{word}"))) < n_jobs:
+            time.sleep(0.05)
+
+    def look(step: int, n_steps: int, text: str) -> None:
+        if step == n_steps:
+            wait("trained")
+            print(json.dumps({"before": before, "trained": rollup()}), flush=True)
+            wait("measured")
+
+    given = folder / "features", {0: folder / "split-0"}
+    run(spec, *given, folder / name, folder / f"{name}-checkpoint", progress=look)
+
+
+def beside(folder: Path, n_jobs: int, n_seeds: int, preprocess: str) -> dict[str, list[int]]:
+    """MiB beyond the libraries', of each of the jobs that train at the same time."""
+    for path in folder.glob("job-*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    jobs = []
+    for i in range(n_jobs):
+        job = json.dumps([f"job-{i}", n_jobs, n_seeds, preprocess])
+        command = [sys.executable, __file__, "--inside", str(folder), "--beside", job]
+        jobs.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    found = [json.loads(job.communicate()[0]) for job in jobs]
+    if any(job.returncode for job in jobs):
+        raise RuntimeError("a job failed")
+
+    return {
+        "pss_mib": [job["trained"]["Pss"] - job["before"]["Pss"] for job in found],
+        "private_dirty_mib": [
+            job["trained"]["Private_Dirty"] - job["before"]["Private_Dirty"] for job in found
+        ],
+    }
+
+
 def prepare(folder: Path) -> None:
     """The features and splits that the trainings read."""
     embed(folder)
@@ -90,7 +157,9 @@ def prepare(folder: Path) -> None:
             split_seed=number,
             labels_seed=number,
         )
-        write_tensors(folder / f"split-{number}", split, {"seeds": {}})
+        meta = {"dataset": "cifar10_efficientnet", "labels": str(N_LABELS), "split": number}
+        meta |= {"seeds": {}, "features_sha256": sha256(folder / "features")}
+        write_tensors(folder / f"split-{number}", split, meta)
 
 
 def measure(job: Callable[[], None]) -> dict[str, int]:
@@ -107,15 +176,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("jobs", nargs="*", help=f"any of {', '.join(JOBS)}; all if none")
     parser.add_argument("--json", help="file for the results")
+    parser.add_argument("--together", nargs="*", help="JOBSxSEEDS side by side instead: 2x1")
+    parser.add_argument("--preprocess", default="standardise", help="with --together")
+    parser.add_argument("--add", action="store_true", help="to the results in the file")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
+    parser.add_argument("--beside", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.beside:
+        measure(lambda: train_beside(Path(args.inside), *args.beside))
+        return
     if args.inside:
         folder, (name,) = Path(args.inside), args.jobs
         job = (lambda: embed(folder)) if name == "embedding" else (lambda: train(folder, name))
         print(json.dumps(measure(job)))
         return
-    results = {}
-    for name in args.jobs or JOBS:
+    results: dict[str, Any] = read_json(args.json)["jobs"] if args.add else {}
+    if args.together is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            prepare(Path(scratch))
+            for size in args.together or TOGETHER:
+                n_jobs, n_seeds = map(int, size.split("x"))
+                results[size] = beside(Path(scratch), n_jobs, n_seeds, args.preprocess)
+                print(f"{size}: {results[size]}", flush=True)
+    for name in () if args.together is not None else args.jobs or JOBS:
         with tempfile.TemporaryDirectory() as folder:
             if name != "embedding":
                 prepare(Path(folder))

@@ -102,7 +102,7 @@ class Preprocess:
         return float(-np.log(self.scale).sum())
 
     @functools.cached_property
-    def _order(self) -> np.ndarray | None:
+    def order(self) -> np.ndarray | None:
         """Where the rotation only reorders the columns of x: their order in u; else None."""
         order = self.rotation.argmax(axis=0)
         reorders = np.array_equal(self.rotation, np.eye(len(order))[:, order])
@@ -115,9 +115,9 @@ class Preprocess:
     def _first(self, X: np.ndarray, n: int) -> np.ndarray:
         """The first n coordinates of u, shape (N, n)."""
         centred = np.asarray(X, dtype=np.float64) - self.shift
-        if self._order is None:
+        if self.order is None:
             return centred @ self.rotation[:, :n] / self.scale[:n]
-        return centred[:, self._order[:n]] / self.scale[:n]
+        return centred[:, self.order[:n]] / self.scale[:n]
 
     def lead(self, X: np.ndarray, dtype: Any) -> np.ndarray:
         """The coordinates of u that go to the network, shape (N, n_lead), in another type."""

@@ -1,6 +1,7 @@
 """Files appear whole or not at all, with the permissions a user's other files have."""
 
 import errno
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,26 @@ def test_tensors_come_back_and_equal_input_gives_equal_bytes(tmp_path: Path) -> 
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype
         np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "i8", "u1", "?"])
+def test_tensors_are_mapped_and_the_file_stays(dtype: str, tmp_path: Path) -> None:
+    """So that processes share them; what one writes into its arrays is its own."""
+    path = tmp_path / "file"
+    array = (np.arange(60).reshape(5, 4, 3) % 7).astype(dtype)
+    files.write_tensors(path, {"a": np.ones(3, np.uint8), "x": array, "y": np.zeros((0, 2))})
+    before = path.read_bytes()
+    found, _ = files.read_tensors(path)
+    assert found["x"].dtype == array.dtype
+    np.testing.assert_array_equal(found["x"], array)
+    assert found["y"].shape == (0, 2)
+    base = found["x"]
+    while isinstance(base, np.ndarray):
+        base = base.base
+    assert isinstance(base, mmap.mmap)
+    found["x"][:] = 1
+    assert path.read_bytes() == before
+    np.testing.assert_array_equal(files.read_tensors(path, ["x"])[0]["x"], array)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\xff" * 100])

@@ -1,5 +1,6 @@
 """Label spreading: against the formulas written out, against scikit-learn, and its conventions."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -100,6 +101,7 @@ def test_conjugate_gradients_and_blocks_change_nothing(problem, monkeypatch):
     direct = RBFLabelSpreading(rho=1 / 16).fit(X, partial)
     expected = direct.predict_proba(X_new)
     monkeypatch.setattr(label_spreading, "LARGEST_CHOLESKY", 10)
+    monkeypatch.setattr(label_spreading, "STRIP", 50)  # the last one is smaller
     monkeypatch.setattr(label_spreading, "BLOCK_ENTRIES", 7 * len(X))
     iterative = RBFLabelSpreading(rho=1 / 16).fit(X, partial)
     assert direct.n_iter_ == 1 < iterative.n_iter_ < 200
@@ -157,6 +159,63 @@ def test_knn_equals_scikit_learn(problem):
     np.testing.assert_allclose(model.label_distributions_, other.label_distributions_, atol=1e-12)
     np.testing.assert_allclose(model.predict_proba(X_new), other.predict_proba(unit_new))
     assert model.n_iter_ == other.n_iter_
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-6])
+@pytest.mark.parametrize("k", [1, 5, 60, 200])
+def test_nearest_points_are_those_of_float64(k, spread):
+    """Also where float32 cannot tell them apart; in blocks, whatever their size."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1, 30)) + spread * rng.normal(size=(200, 30))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    found = label_spreading._Nearest(X, k)(X[:40])
+    distances = np.linalg.norm(X[:40, None] - X[None], axis=2)
+    kth = np.sort(distances, axis=1)[:, [k - 1]]
+    assert all(len(set(row)) == k for row in found)
+    assert (np.take_along_axis(distances, found, 1) <= kth + 1e-9).all()
+
+
+def test_knn_equals_scikit_learn_where_float32_is_too_coarse():
+    """Two groups whose directions differ by 1e-5 within: cosines differ by 1e-10."""
+    rng = np.random.default_rng(0)
+    X = np.repeat(np.eye(2, 20), 60, axis=0) + 1e-5 * rng.normal(size=(120, 20))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    partial = np.full(120, -1)
+    partial[[0, 5, 60, 70]] = 0, 0, 1, 1
+    model = KNNLabelSpreading(n_neighbors=4, alpha=0.5).fit(X, partial)
+    other = LabelSpreading(kernel="knn", n_neighbors=4, alpha=0.5, max_iter=1000).fit(X, partial)
+    np.testing.assert_allclose(
+        model.label_distributions_.round(9), other.label_distributions_.round(9), atol=1e-9
+    )
+
+
+def test_knn_never_holds_n_by_n_numbers(monkeypatch):
+    """Peak of a fit and a prediction at 6,000 points: far below the 144 MB of a float32 square."""
+    X = np.random.default_rng(0).normal(size=(6000, 8)).astype(np.float32)
+    y = np.where(np.arange(6000) < 20, np.arange(6000) % 2, -1)
+    monkeypatch.setattr(label_spreading, "BLOCK_ENTRIES", 2**19)
+    tracemalloc.start()
+    try:
+        KNNLabelSpreading(n_neighbors=8).fit(X, y).predict(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40e6
+
+
+def test_rbf_holds_half_a_matrix(monkeypatch):
+    """Above the limit of Cholesky: 4 n^2 bytes and what grows with n, where it took 8 n^2."""
+    n = 3000
+    X = np.random.default_rng(0).normal(size=(n, 4))
+    y = np.where(np.arange(n) < 20, np.arange(n) % 2, -1)
+    monkeypatch.setattr(label_spreading, "LARGEST_CHOLESKY", 1000)
+    tracemalloc.start()
+    try:
+        RBFLabelSpreading(n_unlabelled=n).fit(X, y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5.5 * n**2
 
 
 def test_knn_converges_at_any_alpha(problem):

@@ -21,9 +21,10 @@ from sklearn.utils.estimator_checks import (
 from flowgmm.errors import DivergedError, UserError
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.mlp import DropoutMLPClassifier
-from flowgmm.methods.neural import Batches
+from flowgmm.methods.neural import Batches, Standardised
 from flowgmm.methods.pi_model import PiModelClassifier
 from flowgmm.mixture import DATA_MEANS, FIXED_MEANS
+from flowgmm.preprocess import Preprocess
 from flowgmm.streams import Stream
 
 SMALL = {"n_couplings": 2, "hidden_size": 16, "n_steps": 40, "lr": 1e-2}
@@ -67,6 +68,38 @@ def moons():
     partial_y = y[:150].copy()
     partial_y[6:] = -1
     return X[:150], partial_y, X[150:], y
+
+
+@pytest.mark.parametrize("dead", [0, 2])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_standardised_when_asked_for_has_the_bits_of_the_whole(dtype, dead):
+    """Points stay as they are, without a copy; constant columns are left out."""
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(50, 6)) * 10.0 ** rng.integers(-3, 4, 6) + 7).astype(dtype)
+    X[:, :dead] = 3
+    given = X.copy()
+    preprocess = Preprocess.fit(X, "standardise")
+    points = Standardised(torch.from_numpy(X), preprocess, torch.float32)
+    whole = torch.from_numpy(preprocess.lead(X, np.float32))
+    assert points.shape == whole.shape == (50, 6 - dead)
+    for rows in (torch.randint(50, (3, 7)), slice(4, 9)):
+        assert torch.equal(points[rows], whole[rows])
+    assert np.array_equal(X, given)
+
+
+def test_training_makes_no_copy_of_all_points(moons, monkeypatch):
+    """Whatever the number of seeds, batches read the array that was given."""
+    X, y = np.float32(moons[0]), moons[1]
+    seen = []
+    make = FlowGMMClassifier._points
+    monkeypatch.setattr(
+        FlowGMMClassifier, "_points", lambda *args: seen.append(make(*args)) or seen[-1]
+    )
+    for preprocess in ("none", "standardise"):
+        models = [flow(preprocess=preprocess, n_steps=1, random_state=s) for s in range(3)]
+        FlowGMMClassifier.fit_stack(models, X, np.tile(y, (3, 1)))
+    plain, standardised = seen
+    assert plain.data_ptr() == standardised._points.data_ptr() == X.ctypes.data
 
 
 @pytest.mark.parametrize("estimator", [flow(), *ESTIMATORS[1:]], ids=lambda e: type(e).__name__)

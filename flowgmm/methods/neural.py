@@ -32,6 +32,35 @@ CHUNK, IMAGE_CHUNK = 4096, 256
 STREAMS = ("initialisation", "means", "batches", "dropout", "augmentation", "dequantisation")
 
 
+class Standardised:
+    """Points of which those asked for are standardised, at once and with `Preprocess.lead`'s bits.
+
+    Nothing is kept beside the points themselves, which may be mapped from a file that jobs share.
+
+    Arguments:
+        points: On the device, shape (N, D).
+        preprocess: It reorders columns and keeps their directions.
+        dtype: Of what comes out.
+    """
+
+    def __init__(self, points: Tensor, preprocess: Preprocess, dtype: torch.dtype) -> None:
+        self.shape = torch.Size([len(points), preprocess.n_lead])
+        self.ndim, self.dtype, self.device = 2, dtype, points.device
+        assert preprocess.order is not None
+        order = preprocess.order[: preprocess.n_lead]
+        self._points = points
+        self._order = None if np.array_equal(order, range(points.shape[1])) else _at(order, points)
+        self._shift = _at(preprocess.shift[order], points)
+        self._scale = _at(preprocess.scale[: preprocess.n_lead], points)
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Points of rows of any shape, shape (..., n_lead)."""
+        x = self._points[rows]
+        if self._order is not None:
+            x = x[..., self._order]
+        return (x.double() - self._shift).div_(self._scale).to(self.dtype)
+
+
 @dataclass
 class Batches:
     """Which points each step of each seed sees.
@@ -50,7 +79,7 @@ class Batches:
         stream: Stream of the batches.
     """
 
-    x: Tensor
+    x: Tensor | Standardised
     labelled: Tensor
     classes: Tensor
     unlabelled: Tensor
@@ -259,7 +288,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         device = _device(first.device)
         preprocess = first._fit_preprocess(X)
         dtype = torch.float64 if first.precision == "fp64" else torch.float32
-        x = _as_tensor(first._lead(X, preprocess), dtype).to(device)
+        x = first._points(X, preprocess, dtype, device)
         if rows is None:
             rows = np.broadcast_to(np.arange(len(X)), ys.shape)
         rows = np.asarray(rows).repeat(n_init, axis=0)
@@ -303,7 +332,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _validation(
         self,
         model: nn.Module,
-        x: Tensor,
+        x: Tensor | Standardised,
         classes: np.ndarray,
         val: tuple[np.ndarray, np.ndarray] | None,
         n_init: int,
@@ -349,7 +378,21 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             for i in range(n_init)
         ]
 
-    def _batches(self, x: Tensor, codes: np.ndarray, rows: np.ndarray, stream: Stream) -> Batches:
+    def _points(
+        self,
+        X: np.ndarray,
+        preprocess: Preprocess | Pixels,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Tensor | Standardised:
+        """All points as batches take them; X itself, and no copy of it, wherever that will do."""
+        if self.preprocess == "standardise" and isinstance(preprocess, Preprocess):
+            return Standardised(_as_tensor(X).to(device), preprocess, dtype)
+        return _as_tensor(self._lead(X, preprocess), dtype).to(device)
+
+    def _batches(
+        self, x: Tensor | Standardised, codes: np.ndarray, rows: np.ndarray, stream: Stream
+    ) -> Batches:
         labelled = [row[code >= 0] for row, code in zip(rows, codes, strict=True)]
         if not self._uses_unlabelled():
             unlabelled = [row[:0] for row in rows]
@@ -586,12 +629,18 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _as_tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """Pixels as they are, anything else in the network's type."""
+def _as_tensor(array: np.ndarray, dtype: torch.dtype | None = None) -> Tensor:
+    """Pixels as they are, anything else in the network's type; a copy only where one is needed."""
+    array = np.require(array, requirements=["C", "W"])  # what torch can share
     return torch.as_tensor(array, dtype=None if array.dtype == np.uint8 else dtype)
 
 
-def _chunk(x: Tensor | np.ndarray) -> int:
+def _at(array: np.ndarray, points: Tensor) -> Tensor:
+    """An array, copied, where the points are."""
+    return torch.tensor(array, device=points.device)
+
+
+def _chunk(x: Tensor | Standardised | np.ndarray) -> int:
     """Rows of x per forward pass."""
     return IMAGE_CHUNK if x.ndim == 4 else CHUNK
 
