@@ -237,26 +237,12 @@ def measure_all(repeats: int) -> dict[str, Any]:
     return {"machine": before, "repeats": repeats, "labelled": N_LABELLED, "curves": curves}
 
 
-def planning() -> dict[str, Any] | None:
-    """CPU seconds of Snakemake's plan against jobs, where `planning.py` has left its runs."""
-    if not PLANNING.exists():
-        return None
-    found: dict[int, list[dict[str, float]]] = defaultdict(list)
-    for run in read_json(PLANNING)["plans"]:
-        found[run["jobs"]].append({"cpu_seconds": run["cpu_s"]})
-    repeats = min(map(len, found.values()))
-    sizes = tuple(sorted(found))
-    curve = Curve("planning", "jobs", sizes, Size(0))
-    return summarise(curve, [found[n][:repeats] for n in sizes])
-
-
 def draw(results: dict[str, Any], path: str) -> None:
     """A grid of panels: FlowGMM above, the classic methods below; CPU seconds, then memory."""
     import matplotlib.pyplot as plt
 
     curves = {(curve["method"], curve["axis"]): curve for curve in results["curves"]}
     colours = dict(zip(METHODS, COLOURS, strict=True))
-    plan = planning()
     small = {"font.size": 9, "axes.titlesize": 10, "xtick.labelsize": 8, "ytick.labelsize": 8}
     with plt.rc_context(STYLE | small):
         figure, grid = plt.subplots(4, 4, figsize=(11, 10.5), layout="constrained")
@@ -281,12 +267,15 @@ def draw(results: dict[str, Any], path: str) -> None:
             grid[row, 0].set_ylabel(f"{what}\n{unit}")
         for panel in grid[2:, 3]:
             panel.axis("off")
-        if plan:
-            panel = grid[2, 3]
+        if PLANNING.exists():
+            panel, plan = grid[2, 3], read_json(PLANNING)["single"]
             panel.axis("on")
-            plot(panel, plan, "cpu_seconds", "black")
-            finish(panel, "jobs planned")
-            panel.set_title("Snakemake's plan, CPU seconds", fontsize=9)
+            for name, of, colour in (("plans", "", "black"), ("floors", "floor_", "0.5")):
+                jobs, seconds = zip(*((p["jobs"], p["cpu_s"]) for p in plan[name]), strict=True)
+                power = f"{plan[of + 'exponent']:.2f}"
+                panel.plot(jobs, seconds, color=colour, marker="o", markersize=4, label=power)
+            finish(panel, "jobs")
+            panel.set_title("CPU seconds of a plan; grey: of a bare one", fontsize=9)
         lines = [
             plt.Line2D([], [], color=colours[name], marker=MARKS[name], label=METHODS[name][0])
             for name in METHODS
