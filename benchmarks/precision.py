@@ -1,36 +1,85 @@
 """Does bfloat16 change results? Paired seeds of FlowGMM, trained in both precisions.
 
-    python benchmarks/precision.py magic --like miniboone --recipe small --mirror ../shared/data
+    python benchmarks/precision.py --mirror ../shared/data --json benchmarks/precision.json
 
-Each seed has the same split, initialisation, batches and dropout in both precisions; what is
-compared is the accuracy and the mean log p(x) on test points, as the workflow records them.
+Each seed has the same split, initialisation, batches and dropout in both precisions. Compared are
+accuracy and mean log p(x) on test points, as the workflow records them, and, point by point, the
+log-dets and log p(x) of the same trained parameters.
 """
 
 import argparse
 import tempfile
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 
 from flowgmm.config import Config, Job, Run, load, read_yaml
 from flowgmm.datasets import prepare
-from flowgmm.files import read_tensors, write_json, write_tensors
+from flowgmm.datasets.fetch import fetch
+from flowgmm.embed import embed_dataset
+from flowgmm.files import read_json, read_tensors, sha256, write_json, write_tensors
+from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.runs import run
 from flowgmm.splits import draw_split
 
 ROOT = Path(__file__).parents[1]
+# Test points of each seed that are looked at one by one.
+N_POINTS = 2000
+N_TEXTS = {"train": 20_000, "test": 5000}
+# Nats per dimension: what Table 7's last digit shows of its two dimensions, for means; for the
+# 99th percentile of single points ten times that.
+MEAN_TOLERANCE, POINT_TOLERANCE = 0.005, 0.05
 
 
-def make_inputs(config: Config, job: Job, folder: Path, raw: Path) -> tuple[Path, dict[int, Path]]:
-    """Features, from raw files unless the workflow made them, and splits."""
+@dataclass(frozen=True)
+class Case:
+    """A training whose precision is a choice.
+
+    Arguments:
+        shape: What it stands for.
+        dataset: Where the points are from; its first label set.
+        recipe: Where the hyper-parameters are from.
+        like: Dataset whose hyper-parameters are taken; None: its own.
+        params: Hyper-parameters that differ from the recipe's.
+    """
+
+    shape: str
+    dataset: str
+    recipe: str
+    like: str | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+# Without epochs: the official ones take days on a CPU.
+SHORT = {"n_epochs": None, "n_steps": 100, "unlabelled_batch": 200}
+CASES = {
+    "text": Case("text", "ag_news", "small"),
+    "text_wide": Case("text, the paper's width", "ag_news", "official", params=SHORT),
+    "uci": Case("UCI", "magic", "small", like="miniboone"),
+    "moons": Case("2-D, Table 7", "moons", "official"),
+    "circles": Case("2-D, Table 7", "circles", "official"),
+}
+
+
+def make_inputs(config: Config, job: Job, folder: Path) -> tuple[Path, dict[int, Path]]:
+    """Features and splits from raw files; of texts as many as the recipe `small` learns from."""
     name, labels = job.run.dataset, job.run.labels
-    features = ROOT / config.features_path(name)
-    if not features.exists():
-        features = folder / "features.safetensors"
-        write_tensors(features, *prepare(config.features_spec(name), raw))
+    features, spec = folder / "features.safetensors", config.features_spec(name)
+    for file, source in spec["files"].items():
+        fetch(source, folder / file, config.mirror)
+    if config.is_embedded(name):
+        spec["options"] |= {"train_rows": N_TEXTS["train"], "test_rows": N_TEXTS["test"]}
+        spec["rows"] = N_TEXTS
+        write_tensors(features, *embed_dataset(spec, folder, ROOT / "results/cache/embed"))
+    else:
+        write_tensors(features, *prepare(spec, folder))
     y_train = read_tensors(features, ["y_train"])[0]["y_train"]
+    of_features = {"dataset": name, "labels": labels, "features_sha256": sha256(features)}
     splits = {}
     for seed in range(job.first, job.last + 1):
         number = config.split_index(name, labels, seed)
@@ -38,74 +87,160 @@ def make_inputs(config: Config, job: Job, folder: Path, raw: Path) -> tuple[Path
         seeds = {f"{purpose}_seed": value for purpose, value in spec["seeds"].items()}
         splits[number] = folder / f"split-{number}.safetensors"
         split = draw_split(y_train, **spec["label_set"], **seeds)
-        write_tensors(splits[number], split, {"seeds": spec["seeds"]})
+        meta = of_features | {"split": number, "seeds": spec["seeds"]}
+        write_tensors(splits[number], split, meta)
     return features, splits
 
 
-def scores(
-    config: Config,
-    job: Job,
-    like: Run,
+def trained(
+    spec: dict[str, Any],
     precision: str,
     features: Path,
     splits: dict[int, Path],
     folder: Path,
     threads: int,
 ) -> dict[str, Any]:
-    """Accuracy (percent), mean log p(x) in nats and seconds of a job's seeds, in one precision."""
-    spec = config.train_spec(job) | config.method_settings(like)
-    spec["params"] = {**spec["params"], "precision": precision}
-    numbers = {number: splits[number] for number in set(spec["splits"])}
-    record = run(spec, features, numbers, folder / precision, folder / "state", "cpu", threads)
+    """Accuracy (percent), mean log p(x) in nats and CPU seconds of a job, in one precision."""
+    spec = spec | {"params": {**spec["params"], "precision": precision}}
+    start = time.process_time()
+    record = run(spec, features, splits, folder / precision, folder / "state", "cpu", threads)
     test = [entry["metrics"]["test"] for entry in record["runs"]]
     return {
         "accuracy": [100 * scores["accuracy"] for scores in test],
         "log_prob": [-scores["nll"] for scores in test],
-        "seconds": record["timing"]["fit_s"],
+        "cpu_seconds": round(time.process_time() - start, 1),
+    }
+
+
+def densities(model: FlowGMMClassifier, X: np.ndarray) -> dict[str, np.ndarray]:
+    """Log p(x) and log|det dz/dx| of each point in nats, shape (N,)."""
+    log_prob, z = model.score_samples(X), model.transform(X).astype(np.float64)
+    std = model.std_.astype(np.float64)
+    lead, rest = np.split(z, [model.means_.shape[1]], axis=1)
+    squared = ((lead[:, None] - model.means_) ** 2).sum(2) / std**2
+    log_norm = lead.shape[1] * (np.log(std) + 0.5 * np.log(2 * np.pi))
+    log_z = logsumexp(np.log(model.weights_) - 0.5 * squared - log_norm, axis=1)
+    log_rest = -0.5 * (rest**2 + np.log(2 * np.pi)).sum(1)
+    return {"log_prob": log_prob, "log_det": log_prob - log_z - log_rest}
+
+
+def point_by_point(models: list[FlowGMMClassifier], X: np.ndarray) -> dict[str, dict[str, float]]:
+    """What bfloat16 products change for the same parameters, in nats per dimension."""
+    changes: dict[str, list[np.ndarray]] = {"log_prob": [], "log_det": []}
+    for model in models:
+        exact = densities(model, X)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = densities(model, X)
+        for what, change in changes.items():
+            change.append((rounded[what] - exact[what]) / X.shape[1])
+    if not np.any(changes["log_det"]):
+        raise RuntimeError("evaluation under autocast equals fp32: it does not measure bf16")
+    return {
+        what: {
+            "mean": float(np.mean(change)),
+            "mean_abs": float(np.mean(np.abs(change))),
+            "q99_abs": float(np.quantile(np.abs(change), 0.99)),
+            "max_abs": float(np.max(np.abs(change))),
+        }
+        for what, change in changes.items()
+    }
+
+
+def verdict(found: dict[str, dict[str, Any]], points: dict[str, Any], width: int) -> dict[str, Any]:
+    """Mean paired changes, their standard errors, and whether bf16 may be the default.
+
+    It may where accuracy changes by no more than its standard error, log p(x) by no more than its
+    own or the tolerance, and log-dets and log p(x) of the same parameters by no more than that.
+    """
+    summary: dict[str, Any] = {}
+    for what in ("accuracy", "log_prob"):
+        change = np.subtract(found["bf16"][what], found["fp32"][what])
+        summary[what] = {
+            "fp32": float(np.mean(found["fp32"][what])),
+            "mean_change": float(change.mean()),
+            "standard_error": float(change.std(ddof=1) / len(change) ** 0.5),
+        }
+    accuracy, log_prob = summary["accuracy"], summary["log_prob"]
+    held = {
+        "same_accuracy": abs(accuracy["mean_change"]) <= accuracy["standard_error"],
+        "same_likelihood": abs(log_prob["mean_change"])
+        <= max(log_prob["standard_error"], MEAN_TOLERANCE * width),
+        "same_densities": all(
+            abs(change["mean"]) <= MEAN_TOLERANCE and change["q99_abs"] <= POINT_TOLERANCE
+            for change in points.values()
+        ),
+    }
+    return summary | held | {"may_be_bf16": all(held.values())}
+
+
+def compare(case: Case, n_seeds: int, settings: dict[str, Any], threads: int) -> dict[str, Any]:
+    """Train a case in both precisions and compare."""
+    config = load(ROOT, settings | {"recipe": case.recipe})
+    runs = [
+        Run(name, next(iter(config.dataset(name)["labels"])), "flowgmm")
+        for name in (case.dataset, case.like or case.dataset)
+    ]
+    job = Job(runs[0], 0, n_seeds - 1)
+    spec = config.train_spec(job) | config.method_settings(runs[1]) | {"tune": None}
+    spec["params"] = {**spec["params"], **case.params}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        features, splits = make_inputs(config, job, folder)
+        found = {
+            precision: trained(spec, precision, features, splits, folder, threads)
+            for precision in ("fp32", "bf16")
+        }
+        models = FlowGMMClassifier.load_stack(folder / "fp32" / "model.safetensors")
+        X = read_tensors(features, ["X_test"])[0]["X_test"]
+        # From one end to the other: files may be sorted by class.
+        points = point_by_point(models, X[:: max(1, len(X) // N_POINTS)])
+    return {
+        "shape": case.shape,
+        "dataset": case.dataset,
+        "recipe": case.recipe,
+        "like": case.like,
+        "params": case.params,
+        "steps": models[0].n_iter_,
+        "threads": threads,
+        "torch": torch.__version__,
+        **found,
+        "per_point": points,
+        "summary": verdict(found, points, X.shape[1]),
     }
 
 
 def main() -> None:
     """Print the paired differences; write everything to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset")
-    parser.add_argument("--recipe", default="official")
+    parser.add_argument("cases", nargs="*", help=f"any of {', '.join(CASES)}; all if none")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--mirror", help="folder with the raw files; see config/config.yaml")
-    parser.add_argument("--like", help="dataset whose hyper-parameters are taken; itself if none")
+    parser.add_argument("--text-encoder", default="minilm", help="see config/config.yaml")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", help="file for the results")
+    parser.add_argument("--json", help="file whose entries of these cases are replaced")
     args = parser.parse_args()
+    if unknown := sorted(set(args.cases) - set(CASES)):
+        parser.error(f"unknown case {', '.join(unknown)}; choose from {', '.join(CASES)}")
     settings = read_yaml(ROOT / "config" / "config.yaml") | {
-        "recipe": args.recipe,
         "mirror": args.mirror,
+        "text_encoder": args.text_encoder,
     }
-    config = load(ROOT, settings)
-    runs = [
-        Run(name, next(iter(config.dataset(name)["labels"])), "flowgmm")
-        for name in (args.dataset, args.like or args.dataset)
-    ]
-    job, like = Job(runs[0], 0, args.seeds - 1), runs[1]
     torch.set_num_threads(args.threads)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        file = next(iter(config.features_spec(args.dataset)["files"].values()))
-        raw = (Path(args.mirror or ".") / file["mirror"]).parent
-        features, splits = make_inputs(config, job, folder, raw)
-        found = {
-            precision: scores(config, job, like, precision, features, splits, folder, args.threads)
-            for precision in ("fp32", "bf16")
-        }
-    summary = {}
-    for what in ("accuracy", "log_prob"):
-        change = np.subtract(found["bf16"][what], found["fp32"][what])
-        error = change.std(ddof=1) / len(change) ** 0.5
-        summary[what] = {"mean_change": float(change.mean()), "standard_error": float(error)}
-        print(f"{what}: {np.mean(found['fp32'][what]):.2f} in fp32; in bf16 {change.mean():+.3f}")
-        print(f"  with a standard error of {error:.3f}, n = {len(change)} paired seeds")
-    if args.json:
-        what = {"dataset": args.dataset, "recipe": args.recipe, "like": like.dataset}
-        write_json(args.json, what | {"threads": args.threads, **found, "summary": summary})
+    for name in args.cases or CASES:
+        result = compare(CASES[name], args.seeds, settings, args.threads)
+        summary = result["summary"]
+        for what in ("accuracy", "log_prob"):
+            change = summary[what]
+            print(
+                f"{name} {what}: {change['fp32']:.2f} in fp32; in bf16 {change['mean_change']:+.3f}"
+                f" with a standard error of {change['standard_error']:.3f}"
+            )
+        for what, change in result["per_point"].items():
+            print(f"  {what} of a point: {change['mean_abs']:.2g} nats per dimension")
+        print(f"  may be bf16: {summary['may_be_bf16']}", flush=True)
+        if args.json:
+            path = Path(args.json)
+            write_json(path, (dict(read_json(path)) if path.exists() else {}) | {name: result})
 
 
 if __name__ == "__main__":
