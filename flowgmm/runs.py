@@ -190,9 +190,11 @@ def _identity(spec: Mapping[str, Any], hashes: Mapping[str, Any], device: str, t
     Without torch, whose import takes seconds: a job that is taken over needs nothing else of it.
     """
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
-    settings = [os.environ.get(name) for name in ("ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES")]
-    gpus = _gpus() if spec["neural"] and device != "cpu" else []
-    machine = [device if gpus else "cpu", gpus, settings, simd.get("found", [])]
+    # Which of a node's GPUs a job is given changes from one try to the next; that it has none counts.
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    gpus = _gpus() if spec["neural"] and device != "cpu" and not hidden else []
+    capability = os.environ.get("ATEN_CPU_CAPABILITY")
+    machine = [device if gpus else "cpu", gpus, capability, simd.get("found", [])]
     stack = {"versions": environment()["versions"], "machine": machine, "threads": threads}
     return content_hash({"spec": spec, "hashes": hashes, "stack": stack})
 
