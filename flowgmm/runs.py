@@ -190,7 +190,7 @@ def _identity(spec: Mapping[str, Any], hashes: Mapping[str, Any], device: str, t
     Without torch, whose import takes seconds: a job that is taken over needs nothing else of it.
     """
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
-    # Which of a node's GPUs a job is given changes from one try to the next; that it has none counts.
+    # A requeued job may get another of a node's GPUs; only that it gets none makes a difference.
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     gpus = _gpus() if spec["neural"] and device != "cpu" and not hidden else []
     capability = os.environ.get("ATEN_CPU_CAPABILITY")
