@@ -181,7 +181,9 @@ def measure(kind: str, mirror: Path, rounds: int) -> dict[str, Any]:
     return result
 
 
-def accuracy(kind: str, mirror: Path, n_train: int, n_test: int) -> dict[str, Any]:
+def accuracy(
+    kind: str, mirror: Path, n_train: int, n_test: int, counts: list[int]
+) -> dict[str, Any]:
     """Cosine distances of our vectors to the plain loop's, and accuracies of classifiers on both.
 
     The same labelled points, in `DRAWS` draws, for both; means and standard errors over the draws
@@ -214,7 +216,7 @@ def accuracy(kind: str, mirror: Path, n_train: int, n_test: int) -> dict[str, An
         "draws": DRAWS,
         "cosine_distance": quartiles(distance) | {"most": float(distance.max())},
     }
-    for n_labels in (50, 200, 1000):
+    for n_labels in counts:
         for name, make in (
             ("logistic", lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))),
             ("knn", lambda: KNeighborsClassifier(5)),
@@ -255,12 +257,13 @@ def main() -> None:
         "--train", type=int, default=2000, help="with --accuracy: items to draw from"
     )
     parser.add_argument("--test", type=int, default=1000, help="with --accuracy")
+    parser.add_argument("--labels", type=int, nargs="+", default=[50, 200, 1000])
     parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     before = machine(args.threads)
     if args.accuracy:
-        result = accuracy(args.kind, args.mirror, args.train, args.test)
+        result = accuracy(args.kind, args.mirror, args.train, args.test, args.labels)
     else:
         result = measure(args.kind, args.mirror, args.rounds)
     print("\n".join(lines(result)))
