@@ -272,10 +272,10 @@ def draw(results: dict[str, Any], path: str) -> None:
             panel.axis("on")
             for name, of, colour in (("plans", "", "black"), ("floors", "floor_", "0.5")):
                 jobs, seconds = zip(*((p["jobs"], p["cpu_s"]) for p in plan[name]), strict=True)
-                power = f"{plan[of + 'exponent']:.2f}"
+                power = f"{plan[of + 'exponent']:.2f}" + (", a bare workflow" if of else "")
                 panel.plot(jobs, seconds, color=colour, marker="o", markersize=4, label=power)
             finish(panel, "jobs")
-            panel.set_title("CPU seconds of a plan; grey: of a bare one", fontsize=9)
+            panel.set_title("CPU seconds of Snakemake's plan", fontsize=9)
         lines = [
             plt.Line2D([], [], color=colours[name], marker=MARKS[name], label=METHODS[name][0])
             for name in METHODS
