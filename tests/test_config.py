@@ -361,7 +361,7 @@ def test_conda_and_pip_install_the_same() -> None:
 
 
 def test_a_table_that_no_command_can_name_is_refused(copy: Path) -> None:
-    column = {"dataset": "moons", "labels": "10", "title": "Moons"}
+    column = {"dataset": "moons", "labels": "10", "title": "Moons", "metric": "accuracy"}
     edit(copy, "tables.yaml", ["table_7", "columns"], [column] * 2000)
     with pytest.raises(UserError, match=r"table_7 has .* records.*several tables"):
         load(copy)
