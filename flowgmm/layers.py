@@ -171,10 +171,13 @@ class StackedMLP(nn.Module):
         dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
         kept: list[Tensor | None] = []
         scales = []
+        layer: Any  # to a type checker all that hangs below a module may be a tensor or a module
         for layer, p in zip(self.layers, (*self.dropout, 0.0), strict=True):
-            drops = dropout is not None and p > 0
-            shape = (*x.shape[1:-1], layer.weight.shape[-1])
-            kept.append(dropout.kept(shape, p, MASKS[dtype]) if drops else None)
-            scales.append(1 / (1 - p) if drops else 1.0)
+            mask, scale = None, 1.0
+            if dropout is not None and p > 0:
+                shape = (*x.shape[1:-1], layer.weight.shape[-1])
+                mask, scale = dropout.kept(shape, p, MASKS[dtype]), 1 / (1 - p)
+            kept.append(mask)
+            scales.append(scale)
         parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
         return _Perceptron.apply(x, kept, scales, dtype, *parameters)
