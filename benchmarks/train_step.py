@@ -79,6 +79,7 @@ SHAPES = {
     "2d_stack_20": Shape("2-D data, 20 seeds stacked", 2, 2, 5, 512, 10, 10, n_seeds=20, **PLAIN),
     "text": Shape("AG-News features", 768, 4, 7, 1024, 200, 200),
     "uci": Shape("MiniBooNE", 43, 2, 10, 256, 20, 2000),
+    "uci_stack": Shape("MiniBooNE, 4 seeds stacked", 43, 2, 10, 256, 20, 2000, n_seeds=4),
 }
 
 
