@@ -30,6 +30,9 @@ PAPER_IMAGE_ENCODER = "efficientnet_b4"
 # Images per chunk: the unit of writing and of resuming.
 _CHUNK = 256
 
+# First convolutions that bf16 leaves in float32: their rounding moves the vectors most.
+_WIDE = 3
+
 # The start that torchvision publishes, in the name of its file.
 B4_SHA256 = "23ab8bcd"
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -91,7 +94,8 @@ def embed_images(
         cache: Folder that keeps vectors, by the hash of all that determines them.
         resolution: Side in pixels to which images are resized, bicubic, before they are encoded;
             None: the encoder's own.
-        precision: ``auto`` is bf16 where the device computes with it, else fp32.
+        precision: ``auto`` is bf16 where the device computes with it, else fp32. bf16 leaves the
+            first three convolutions in float32.
         batch_images: Images per batch; it bounds the memory. None: 16 on a CPU, whose caches hold
             no more; else 128.
         channels_last: Whether the channels of a pixel lie side by side in memory.
@@ -115,9 +119,10 @@ def embed_images(
         channels_last=channels_last,
         device=device,
     )
+    wide = [_WIDE] if options.precision == "bf16" else []
     digest = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
     return embedded(
-        [digest, list(images.shape), architecture, sha256(path), asdict(options)],
+        [digest, list(images.shape), architecture, sha256(path), asdict(options), *wide],
         cache,
         np.ones(len(images), np.int64),
         lambda: _Encoder(images, architecture, path, options),
@@ -138,11 +143,12 @@ class _Encoder:
         definition = IMAGE_ENCODERS[architecture]
         self.width = definition.width
         self._images, self._options = images, options
-        self._dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
         self._layout = torch.channels_last if options.channels_last else torch.contiguous_format
         network = _NETWORKS[architecture](_state(path), path, options.resolution).eval()
         _fuse(network)
-        self._network = network.to(options.device, self._dtype).to(memory_format=self._layout)
+        if options.precision == "bf16":
+            _narrow(network)
+        self._network = network.to(options.device).to(memory_format=self._layout)
         self._mean, self._std = (
             torch.tensor(values, device=options.device).view(3, 1, 1)
             for values in (definition.mean, definition.std)
@@ -172,7 +178,7 @@ class _Encoder:
             x = torch.nn.functional.interpolate(
                 x, (options.resolution,) * 2, mode="bicubic", antialias=True
             ).clamp_(0, 1)
-        x = ((x - self._mean) / self._std).to(self._dtype, memory_format=self._layout)
+        x = ((x - self._mean) / self._std).contiguous(memory_format=self._layout)
         return self._network(x).float().mean((2, 3)).cpu()
 
 
@@ -297,3 +303,14 @@ def _fuse(network: Any) -> None:
             setattr(network, after, nn.Identity())
     for child in network.children():
         _fuse(child)
+
+
+def _narrow(network: Any) -> None:
+    """Let the convolutions compute in bf16, all but the first."""
+    from torch import nn
+
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    for convolution in convolutions[_WIDE:]:
+        convolution.bfloat16().register_forward_pre_hook(
+            lambda module, inputs: (inputs[0].to(module.weight.dtype),)
+        )
