@@ -59,7 +59,7 @@ PREPROCESS = {True: ("none", "standardise", "pca"), False: ("none", "unit_norm",
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(_SafeLoader):  # type: ignore[misc]
+class _Loader(_SafeLoader):
     """YAML without repeated keys, of which the first would be lost without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
