@@ -486,7 +486,6 @@ class Config:
         script = "embed" if self.is_embedded(dataset) else "prepare"
         return spec | {"code": self._code(script, LOADERS[spec["loader"]].split(":")[0])}
 
-    @_once
     def absent(self, dataset: str) -> str | None:
         """Why a dataset's raw files cannot be had; None if they can, or none are needed."""
         from flowgmm.datasets.fetch import absent

@@ -77,7 +77,9 @@ def test_the_check_finds(code: str) -> None:
 
 
 def test_yaml_makes_no_objects() -> None:
-    assert issubclass(module._Loader, yaml.SafeLoader)
+    assert issubclass(module._Loader, (yaml.SafeLoader, yaml.CSafeLoader))
+    with pytest.raises(yaml.constructor.ConstructorError, match="could not determine"):
+        yaml.load("!!python/object/apply:os.getcwd []", Loader=module._Loader)
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
