@@ -275,6 +275,9 @@ def draw(results: dict[str, Any], path: str) -> None:
                 power = f"{plan[of + 'exponent']:.2f}" + (", a bare workflow" if of else "")
                 panel.plot(jobs, seconds, color=colour, marker="o", markersize=4, label=power)
             finish(panel, "jobs")
+            # The bare workflows have a job more, at the same place to the eye.
+            sizes = [p["jobs"] for p in plan["plans"]]
+            panel.set_xticks(sizes, [f"{size / 1000:.2g}k" for size in sizes])
             panel.set_title("CPU seconds of Snakemake's plan", fontsize=9)
         lines = [
             plt.Line2D([], [], color=colours[name], marker=MARKS[name], label=METHODS[name][0])
