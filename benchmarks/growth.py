@@ -23,7 +23,7 @@ from scipy.stats import linregress, t
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
-from train_step import machine
+from train_step import LIKELIHOOD, machine
 
 from flowgmm.files import atomic_path, read_json, write_json
 from flowgmm.methods.classic import self_training
@@ -74,15 +74,7 @@ def flowgmm(X: np.ndarray, y: np.ndarray, size: Size) -> dict[str, float]:
         FlowGMMClassifier(
             n_couplings=4,
             hidden_size=64,
-            preprocess="none",
-            zero_init=False,
-            means="random",
-            learn_means=False,
-            unlabelled_weight=1.0,
-            label_weight=0.0,
-            consistency_weight=0.0,
-            balance_weight=0.0,
-            input_noise=0.0,
+            **LIKELIHOOD,
             n_steps=None,
             n_epochs=1,
             unlabelled_batch=250,

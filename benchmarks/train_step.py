@@ -72,6 +72,18 @@ class Shape:
         return int(3 * 2 * n_points * self.n_couplings * per_coupling)
 
 
+# The paper's plain objective, which the literal model has.
+LIKELIHOOD: dict[str, Any] = {
+    "preprocess": "none",
+    "zero_init": False,
+    "means": "random",
+    "learn_means": False,
+    "unlabelled_weight": 1.0,
+    "label_weight": 0.0,
+    "consistency_weight": 0.0,
+    "balance_weight": 0.0,
+    "input_noise": 0.0,
+}
 PLAIN: dict[str, Any] = {"block": 20, "dropout": 0.0, "clip_norm": None, "optimizer": "adam"}
 SHAPES = {
     "2d": Shape("2-D data", 2, 2, 5, 512, 10, 10, **PLAIN),
@@ -147,16 +159,7 @@ def measure(shape: Shape, precision: str, repeats: int) -> dict[str, np.ndarray]
             n_couplings=shape.n_couplings,
             hidden_size=shape.hidden_size,
             dropout=shape.dropout,
-            preprocess="none",
-            zero_init=False,
-            # The paper's plain objective, which the literal model has.
-            means="random",
-            learn_means=False,
-            unlabelled_weight=1.0,
-            label_weight=0.0,
-            consistency_weight=0.0,
-            balance_weight=0.0,
-            input_noise=0.0,
+            **LIKELIHOOD,
             n_steps=N_LOOKS * shape.block,
             unlabelled_batch=shape.n_unlabelled,
             optimizer=shape.optimizer,

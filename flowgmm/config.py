@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import yaml
 
@@ -330,23 +330,27 @@ class Job:
         return f"{run.dataset}/{run.labels}/{run.method}/seeds-{self.first}-{self.last}"
 
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
 
 
-def _once(method: Method) -> Method:
+def _once(
+    method: Callable[Concatenate["Config", Arguments], Answer],
+) -> Callable[Concatenate["Config", Arguments], Answer]:
     """Have a method of `Config` compute an answer once: thousands of jobs ask for the same.
 
     Whoever is given an answer leaves it as it is.
     """
 
     @functools.wraps(method)
-    def ask(self: "Config", *arguments: Any) -> Any:
-        key = (method.__name__, *arguments)
+    def ask(self: "Config", *given: Arguments.args, **named: Arguments.kwargs) -> Answer:
+        key = (method.__name__, *given, *named.items())
         if key not in self._known:
-            self._known[key] = method(self, *arguments)
-        return self._known[key]
+            self._known[key] = method(self, *given, **named)
+        answer: Answer = self._known[key]
+        return answer
 
-    return ask  # type: ignore[return-value]
+    return ask
 
 
 @dataclass(frozen=True)
