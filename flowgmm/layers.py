@@ -58,14 +58,100 @@ MASKS = {
 }
 
 
-class _Perceptron(torch.autograd.Function):
-    """Affine maps with ReLU and dropout between them, in one function with its own way back.
+# Named with its overload: to find it among several takes longer than a small call itself.
+relu_backward = torch.ops.aten.threshold_backward.grad_input
+
+
+def perceptron(
+    x: Tensor,
+    kept: Sequence[Tensor | None],
+    scales: Sequence[float],
+    dtype: torch.dtype,
+    parameters: Sequence[Tensor],
+) -> tuple[Tensor, list[Tensor]]:
+    """Affine maps with ReLU and dropout between them, without autograd.
 
     What a step costs beside the matrix products is memory traffic and calls. So everything between
     two products happens in place, in the products' precision; a layer's output alone says where
     the gradient of ReLU and dropout goes (to where it is above 0); and the factor 1 / (1 - p) of
     dropout goes into the layer's weights, of which there are fewer than outputs.
+
+    Arguments:
+        x: Inputs, shape (S, B, n_in).
+        kept: Of each layer, which outputs dropout keeps (`Stream.kept`); None: all.
+        scales: Of each layer, the factor on its weights.
+        dtype: Precision of the products.
+        parameters: Weight and bias of each layer in turn.
+
+    Returns:
+        The output, shape (S, B, n_out), in `dtype`, and what `perceptron_backward` needs.
     """
+    inputs, weights = [x.to(dtype)], []
+    for i, (mask, scale) in enumerate(zip(kept, scales, strict=True)):
+        weight, bias = parameters[2 * i], parameters[2 * i + 1]
+        if scale != 1:
+            weight, bias = weight * scale, bias * scale
+        if weight.dtype != dtype:
+            weight, bias = weight.to(dtype), bias.to(dtype)
+        weights.append(weight)
+        out = torch.baddbmm(bias, inputs[-1], weight)
+        if len(weights) == len(scales):
+            break
+        out.relu_()
+        if mask is not None:
+            out.view(mask.dtype).bitwise_and_(mask)
+        inputs.append(out)
+    return out, inputs + weights
+
+
+def perceptron_backward(
+    gradient: Tensor,
+    saved: Sequence[Tensor],
+    scales: Sequence[float],
+    dtype: torch.dtype,
+    of_input: bool,
+    of_parameters: bool,
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """The way back through `perceptron`; the gradients of its input and of its parameters.
+
+    Arguments:
+        gradient: Of its output.
+        saved: What it returned beside the output.
+        scales: As there.
+        dtype: Type of the parameters' gradients; the input's is that of the products.
+        of_input: Whether the input's gradient is wanted; else it is None.
+        of_parameters: Whether the parameters' are; else they are None.
+    """
+    n = len(scales)
+    inputs, weights = saved[:n], saved[n:]
+    answers: list[Tensor | None] = []
+    for i in reversed(range(n)):
+        if i < n - 1:
+            # In place: the product below has just made it.
+            relu_backward(gradient, inputs[i + 1], 0, grad_input=gradient)
+        of_weight = of_bias = None
+        if of_parameters:
+            of_weight, of_bias = torch.bmm(inputs[i].mT, gradient), gradient.sum(1, keepdim=True)
+            if of_weight.dtype != dtype:
+                of_weight, of_bias = of_weight.to(dtype), of_bias.to(dtype)
+            if scales[i] != 1:
+                of_weight.mul_(scales[i])
+                of_bias.mul_(scales[i])
+        answers += [of_bias, of_weight]
+        if i > 0 or of_input:
+            gradient = torch.bmm(gradient, weights[i].mT)
+    return (gradient if of_input else None), answers[::-1]
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The type of matrix products: autocast's where that is on, else that of x."""
+    device = x.device.type
+    on = torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if on else x.dtype
+
+
+class _Perceptron(torch.autograd.Function):
+    """`perceptron` and its way back."""
 
     @staticmethod
     def forward(
@@ -76,47 +162,26 @@ class _Perceptron(torch.autograd.Function):
         dtype: torch.dtype,
         *parameters: Tensor,
     ) -> Tensor:
-        inputs, weights = [x.to(dtype)], []
-        for weight, bias, mask, scale in zip(
-            parameters[::2], parameters[1::2], kept, scales, strict=True
-        ):
-            if scale != 1:
-                weight, bias = weight * scale, bias * scale
-            weights.append(weight.to(dtype))
-            out = torch.baddbmm(bias.to(dtype), inputs[-1], weights[-1])
-            if len(weights) == len(scales):
-                break
-            out.relu_()
-            if mask is not None:
-                out.view(mask.dtype).bitwise_and_(mask)
-            inputs.append(out)
-        ctx.save_for_backward(*inputs, *weights)
+        out, saved = perceptron(x, kept, scales, dtype, parameters)
+        ctx.save_for_backward(*saved)
         ctx.scales, ctx.dtypes = scales, (x.dtype, parameters[0].dtype)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        n = len(ctx.scales)
-        inputs, weights = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
-        of_x, of_parameters = ctx.dtypes
-        answers: list[Tensor | None] = []
-        for i in reversed(range(n)):
-            if i < n - 1:
-                # In place: the product below has just made it.
-                torch.ops.aten.threshold_backward(gradient, inputs[i + 1], 0, grad_input=gradient)
-            of_weight = of_bias = None
-            if ctx.needs_input_grad[4 + 2 * i]:
-                of_weight = torch.bmm(inputs[i].transpose(1, 2), gradient).to(of_parameters)
-                of_bias = gradient.sum(1, keepdim=True).to(of_parameters)
-                if ctx.scales[i] != 1:
-                    of_weight.mul_(ctx.scales[i])
-                    of_bias.mul_(ctx.scales[i])
-            answers[:0] = [of_weight, of_bias]
-            if i > 0 or ctx.needs_input_grad[0]:
-                gradient = torch.bmm(gradient, weights[i].transpose(1, 2))
-        of_input = gradient.to(of_x) if ctx.needs_input_grad[0] else None
-        return of_input, None, None, None, *answers
+        of_x, of_parameters = ctx.needs_input_grad[0], any(ctx.needs_input_grad[4:])
+        dtype = ctx.dtypes[1]
+        of_input, answers = perceptron_backward(
+            gradient, ctx.saved_tensors, ctx.scales, dtype, of_x, of_parameters
+        )
+        return (
+            of_input if of_input is None else of_input.to(ctx.dtypes[0]),
+            None,
+            None,
+            None,
+            *answers,
+        )
 
 
 class StackedMLP(nn.Module):
@@ -166,18 +231,26 @@ class StackedMLP(nn.Module):
             x: Inputs.
             dropout: Stream of the dropout masks; None switches dropout off (evaluation).
         """
-        device = x.device.type
-        autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
+        dtype = product_dtype(x)
+        kept, scales = self.masks(x.shape[1:-1], dtype, dropout)
+        return _Perceptron.apply(x, kept, scales, dtype, *self.stacked_parameters())
+
+    def masks(
+        self, points: Sequence[int], dtype: torch.dtype, dropout: Stream | None
+    ) -> tuple[list[Tensor | None], list[float]]:
+        """Draw what `perceptron` takes as `kept` and `scales` for a batch of points of a shape."""
         kept: list[Tensor | None] = []
         scales = []
         layer: Any  # to a type checker all that hangs below a module may be a tensor or a module
         for layer, p in zip(self.layers, (*self.dropout, 0.0), strict=True):
             mask, scale = None, 1.0
             if dropout is not None and p > 0:
-                shape = (*x.shape[1:-1], layer.weight.shape[-1])
+                shape = (*points, layer.weight.shape[-1])
                 mask, scale = dropout.kept(shape, p, MASKS[dtype]), 1 / (1 - p)
             kept.append(mask)
             scales.append(scale)
-        parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
-        return _Perceptron.apply(x, kept, scales, dtype, *parameters)
+        return kept, scales
+
+    def stacked_parameters(self) -> list[Tensor]:
+        """Weight and bias of each layer in turn."""
+        return list(self.layers.parameters())

@@ -354,6 +354,7 @@ def train(
     decayed = [p for p in networks if id(p) not in without]
     undecayed = [p for p in networks if id(p) in without]
     optimizer = _make_optimizer(decayed, undecayed, mixture, training)
+    trained = _parameters(optimizer)
     n_seeds = networks[0].shape[0]
     device = networks[0].device
     keeper = None
@@ -375,7 +376,8 @@ def train(
             factor = learning_rate_factor(training.schedule, step, training.n_steps)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
-            optimizer.zero_grad(set_to_none=True)
+            for parameter in trained:
+                parameter.grad = None
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.bf16):
                 values = losses(step)
             values["loss"].sum().backward()

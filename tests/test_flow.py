@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import LIKELIHOOD_ONLY
 
-from flowgmm.flow import Coupling, CouplingFlow
+from flowgmm.flow import CouplingFlow
 from flowgmm.layers import StackedMLP
 from flowgmm.methods.flow_gmm import FlowGMM, FlowGMMClassifier
 from flowgmm.methods.neural import STREAMS, Batches
@@ -85,20 +85,39 @@ class TestEveryFlow:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-@pytest.mark.parametrize(("n_condition", "n_change"), [(2, 3), (3, 2), (1, 1)])
-def test_log_det_of_one_coupling(n_condition, n_change, dropout):
-    coupling = Coupling(n_condition, n_change, 8, 1, dropout, False, Stream(SEEDS)).double()
-    condition, x = points(n_condition, n=2), 3 * points(n_change, n=2)
+@pytest.mark.parametrize("n_features", [2, 4, 5])
+def test_log_det_of_one_coupling(n_features, dropout):
+    flow, x = make_flow(n_features, n_couplings=1, dropout=dropout), 3 * points(n_features, n=2)
     masks = Stream(SEEDS)
 
-    def forward(changed):
-        return coupling(changed, condition, masks.at(2))
+    def forward(points):
+        return flow(points, masks.at(2))
 
     assert (forward(x)[1] - jacobian_log_det(lambda v: forward(v)[0], x)).abs().max() <= 1e-8
-    y, log_det = coupling(x, condition, None)
-    back, log_det_back = coupling.inverse(y, condition)
+    z, log_det = flow(x)
+    back, log_det_back = flow.inverse(z)
     assert (back - x).abs().max() <= 1e-8
     assert torch.equal(log_det, -log_det_back)
+
+
+@pytest.mark.parametrize("n_inner", [0, 1])
+def test_gradients_of_the_flow(n_inner):
+    """Against finite differences, of points and parameters, with the masks held fixed."""
+    flow = make_flow(5, n_couplings=3, n_inner=n_inner, dropout=0.3)
+    masks, x = Stream(SEEDS), points(5, n=2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda *_: flow(x, masks.at(1)), [x, *flow.parameters()])
+
+
+def test_gradients_where_only_some_are_asked_for():
+    flow, x = make_flow(), points(5)
+    z, log_det = flow(x.requires_grad_())
+    everything = torch.autograd.grad((z.square().sum() - log_det.sum()), [x, *flow.parameters()])
+    z, log_det = flow(x.detach())
+    of_parameters = torch.autograd.grad(z.square().sum() - log_det.sum(), list(flow.parameters()))
+    z, log_det = flow.requires_grad_(False)(x)
+    (of_x,) = torch.autograd.grad(z.square().sum() - log_det.sum(), [x])
+    for ours, theirs in zip([of_x, *of_parameters], everything, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_zero_init_is_the_identity():
