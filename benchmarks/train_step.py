@@ -6,6 +6,8 @@ between. What is timed is a step as a job makes it, freed memory kept: batches, 
 gradients, clipping, optimizer.
 
     python benchmarks/train_step.py --json benchmarks/train_step.json
+
+With `--device cuda` both train on a GPU, the stacked model's steps as CUDA graphs unless `--eager`.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from flowgmm import train
 from flowgmm.files import write_json
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.reference import ReferenceFlowGMM
@@ -27,6 +30,10 @@ from flowgmm.train import N_LOOKS
 
 # Blocks of steps before the first that counts: memory is allocated and pages are touched.
 WARM_UP = 5
+# Steps before it is the other's turn on a GPU, where a look at the clock waits for all launches.
+GPU_BLOCK = 20
+# Of the product that shows the machine's rate: on a CPU, on a GPU.
+PRODUCT_SIDE = (1024, 8192)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
 
@@ -92,6 +99,8 @@ SHAPES = {
     "text": Shape("AG-News features", 768, 4, 7, 1024, 200, 200),
     "uci": Shape("MiniBooNE", 43, 2, 10, 256, 20, 2000),
     "uci_stack": Shape("MiniBooNE, 4 seeds stacked", 43, 2, 10, 256, 20, 2000, n_seeds=4),
+    "uci_stack_16": Shape("MiniBooNE, 16 seeds stacked", 43, 2, 10, 256, 20, 2000, n_seeds=16),
+    "features": Shape("CIFAR-10 features", 1792, 10, 7, 1024, 200, 200),
 }
 
 
@@ -104,25 +113,27 @@ def make_data(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
-def literal_step(shape: Shape, X: np.ndarray, y: np.ndarray) -> Callable[[], None]:
+def literal_step(
+    shape: Shape, X: np.ndarray, y: np.ndarray, device: str = "cpu"
+) -> Callable[[], None]:
     """A function that makes one training step of the literal model."""
     torch.manual_seed(0)
-    means = torch.randn(shape.n_classes, shape.n_features)
+    means = torch.randn(shape.n_classes, shape.n_features, device=device)
     model = ReferenceFlowGMM(
         shape.n_couplings,
         shape.hidden_size,
         means,
-        torch.ones(shape.n_classes),
-        torch.full((shape.n_classes,), 1 / shape.n_classes),
+        torch.ones(shape.n_classes, device=device),
+        torch.full((shape.n_classes,), 1 / shape.n_classes, device=device),
         dropout=shape.dropout,
-    )
+    ).to(device)
     make = torch.optim.AdamW if shape.optimizer == "adamw" else torch.optim.Adam
     optimizer = make(model.parameters(), lr=1e-3, weight_decay=1e-5)
-    points = torch.from_numpy(X)
-    labelled, classes = points[y >= 0], torch.from_numpy(y[y >= 0])
+    points, codes = torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
+    labelled, classes = points[codes >= 0], codes[codes >= 0]
 
     def step() -> None:
-        unlabelled = points[torch.randperm(len(points))[: shape.n_unlabelled]]
+        unlabelled = points[torch.randperm(len(points), device=device)[: shape.n_unlabelled]]
         optimizer.zero_grad()
         model.loss(labelled, classes, unlabelled, 1.0).backward()
         if shape.clip_norm is not None:
@@ -132,26 +143,33 @@ def literal_step(shape: Shape, X: np.ndarray, y: np.ndarray) -> Callable[[], Non
     return step
 
 
-def measure(shape: Shape, precision: str, repeats: int) -> dict[str, np.ndarray]:
+def measure(
+    shape: Shape, precision: str, repeats: int, device: str = "cpu"
+) -> dict[str, np.ndarray]:
     """Seconds of a step of both models, a mean for each block, and of a product, all in turn."""
     X, y = make_data(shape)
-    literal = literal_step(shape, X, y)
-    square = torch.randn(1024, 1024, dtype=PRECISIONS[precision])
+    on_gpu = device != "cpu"
+    block = max(shape.block, GPU_BLOCK) if on_gpu else shape.block
+    literal = literal_step(shape, X, y, device)
+    side = PRODUCT_SIDE[on_gpu]
+    square = torch.randn(side, side, dtype=PRECISIONS[precision], device=device)
     seconds: dict[str, list[float]] = {"stacked": [], "literal": [], "product": []}
 
     def timed(name: str, function: Callable[[], Any], times: int) -> None:
         start = time.perf_counter()
         for _ in range(times):
             function()
+        if on_gpu:
+            torch.cuda.synchronize()
         seconds[name].append((time.perf_counter() - start) / times)
 
     last = time.perf_counter()
 
     def between_blocks(step: int, n_steps: int, text: str) -> None:
         nonlocal last
-        seconds["stacked"].append((time.perf_counter() - last) / shape.block)
-        timed("literal", literal, shape.block)
-        timed("product", lambda: square @ square, 1)
+        seconds["stacked"].append((time.perf_counter() - last) / block)
+        timed("literal", literal, block)
+        timed("product", lambda: square @ square, GPU_BLOCK if on_gpu else 1)
         last = time.perf_counter()
 
     estimators = [
@@ -160,12 +178,12 @@ def measure(shape: Shape, precision: str, repeats: int) -> dict[str, np.ndarray]
             hidden_size=shape.hidden_size,
             dropout=shape.dropout,
             **LIKELIHOOD,
-            n_steps=N_LOOKS * shape.block,
+            n_steps=N_LOOKS * block,
             unlabelled_batch=shape.n_unlabelled,
             optimizer=shape.optimizer,
             clip_norm=shape.clip_norm,
             precision=precision,
-            device="cpu",
+            device=device,
             random_state=s,
         )
         for s in range(shape.n_seeds)
@@ -176,9 +194,9 @@ def measure(shape: Shape, precision: str, repeats: int) -> dict[str, np.ndarray]
     return {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}
 
 
-def summarise(shape: Shape, seconds: dict[str, np.ndarray]) -> dict[str, Any]:
+def summarise(shape: Shape, seconds: dict[str, np.ndarray], side: int) -> dict[str, Any]:
     """Medians and quartiles: seconds, ratios of neighbouring blocks, share of the product rate."""
-    rate = 2 * 1024**3 / seconds["product"]
+    rate = 2 * side**3 / seconds["product"]
     values = {
         "stacked_seconds": seconds["stacked"],
         "literal_seconds": seconds["literal"],
@@ -195,9 +213,11 @@ def summarise(shape: Shape, seconds: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def machine(threads: int) -> dict[str, Any]:
+def machine(threads: int, device: str = "cpu") -> dict[str, Any]:
     """What the figures were measured on."""
+    on_gpu = device != "cpu"
     return {
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "processor": platform.machine(),
         "cores": os.cpu_count(),
         "threads": threads,
@@ -214,6 +234,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=60, help="blocks of steps that count")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--eager", action="store_true", help="on a GPU: no CUDA graphs")
     parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     if not 1 <= args.repeats <= N_LOOKS - WARM_UP:
@@ -222,15 +244,22 @@ def main() -> None:
         parser.error(f"unknown shape {', '.join(unknown)}; choose from {', '.join(SHAPES)}")
     torch.set_num_threads(args.threads)
     keep_freed_memory()
+    if args.eager:
+        train.capturer = lambda device: None
     results: dict[str, Any] = {
-        "machine": machine(args.threads),
+        "machine": machine(args.threads, args.device),
+        "cuda_graphs": args.device != "cpu" and not args.eager,
         "precision": args.precision,
         "repeats": args.repeats,
         "shapes": {},
     }
     for name in args.shapes or SHAPES:
         shape = SHAPES[name]
-        summary = summarise(shape, measure(shape, args.precision, args.repeats))
+        summary = summarise(
+            shape,
+            measure(shape, args.precision, args.repeats, args.device),
+            PRODUCT_SIDE[args.device != "cpu"],
+        )
         results["shapes"][name] = asdict(shape) | summary
         ratio, share = summary["speed_up_per_seed"], summary["share_of_product_rate"]
         print(

@@ -10,14 +10,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Stream"]
+__all__ = ["CounterStream", "Stream", "make_stream"]
+
+
+# Odd multipliers of splitmix64 and of the golden ratio.
+_GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 def _mix(seed: int, step: int) -> int:
     """Spread neighbouring (seed, step) pairs over 64 bits (the finaliser of splitmix64)."""
-    z = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) % 2**64
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
+    z = (seed * _GOLDEN + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) % 2**64
+    z = ((z ^ (z >> 30)) * _FIRST) % 2**64
+    z = ((z ^ (z >> 27)) * _SECOND) % 2**64
     return z ^ (z >> 31)
 
 
@@ -104,3 +108,83 @@ class Stream:
             len(self.seeds), -(-n // per_word), dtype=torch.int64, device=self.device
         )
         return self._fill(words, "random_", **{"from": -(2**63), "to": None})
+
+
+def _signed(word: int) -> int:
+    """The same 64 bits as an integer that int64 holds."""
+    return word - 2**64 if word >= 2**63 else word
+
+
+def _shifted(words: Tensor, n: int) -> Tensor:
+    """Bits n places to the right, zeros coming in: int64 alone would repeat the sign."""
+    return (words >> n) & (2 ** (64 - n) - 1)
+
+
+def _mixed(words: Tensor) -> Tensor:
+    """`_mix`'s last two lines for a tensor of words."""
+    words = (words ^ _shifted(words, 30)) * _signed(_FIRST)
+    words = (words ^ _shifted(words, 27)) * _signed(_SECOND)
+    return words ^ _shifted(words, 31)
+
+
+class CounterStream(Stream):
+    """A stream whose numbers are a hash of (seed, step, draw, place), made by tensor operations.
+
+    A CUDA graph replays operations, not Python: no generator could be seeded anew within one. Here
+    the step lies in the device's memory, and all seeds draw at once. On a CPU generators are
+    faster.
+
+    Arguments:
+        seeds: S integers, one per slice of the stack.
+        device: Where the numbers are drawn.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu"):
+        self.seeds = tuple(int(seed) for seed in seeds)
+        self.device = torch.device(device)
+        keys = [_signed(_mix(seed, 0)) for seed in self.seeds]
+        self._keys = torch.tensor(keys, dtype=torch.int64, device=self.device).unsqueeze(1)
+        self._step = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._n_draws = 0
+
+    def at(self, step: int) -> "CounterStream":
+        """Go to the start of the numbers of `step`; returns itself. Not part of a graph."""
+        self._step.fill_(step)
+        self._n_draws = 0
+        return self
+
+    def _words(self, n: int, per_word: int) -> Tensor:
+        """Random 64-bit words with room for n numbers, `per_word` in each, shape (S, n_words)."""
+        key = _mixed(self._keys + self._step * _signed(_FIRST))
+        key = _mixed(key + self._n_draws)
+        self._n_draws += 1
+        places = torch.arange(-(-n // per_word), device=self.device)
+        return _mixed(key + places * _signed(_GOLDEN))
+
+    def uniform(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Uniform numbers in [0, 1), shape (S, *shape)."""
+        bits = 53 if dtype == torch.float64 else 24
+        words = _shifted(self._words(math.prod(shape), 1), 64 - bits)
+        return (words.to(dtype) * 2.0**-bits).reshape(len(self.seeds), *shape)
+
+    def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard normal numbers, shape (S, *shape), by Box and Muller's transformation."""
+        words = self._words(math.prod(shape), 1)
+        radius, angle = (
+            (half.to(dtype) + 0.5) * 2.0**-32 for half in (_shifted(words, 32), words & (2**32 - 1))
+        )
+        numbers = (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()
+        return numbers.reshape(len(self.seeds), *shape)
+
+    def integers(self, high: int, n: int) -> Tensor:
+        """Integers in [0, high), shape (S, n); high is small beside 2**63."""
+        return _shifted(self._words(n, 1), 1) % high
+
+    def permutation(self, n: int) -> Tensor:
+        """One permutation of 0..n-1 per seed, shape (S, n)."""
+        return self._words(n, 1).argsort(dim=1)
+
+
+def make_stream(seeds: Sequence[int], device: torch.device) -> Stream:
+    """The kind of stream that suits a device."""
+    return (Stream if device.type == "cpu" else CounterStream)(seeds, device)

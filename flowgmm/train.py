@@ -18,16 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowgmm.cuda_graph import Inputs, Replayed, capturer
 from flowgmm.errors import UserError
 from flowgmm.files import atomic_path, check_seal, content_hash, header, read_header, seal
 from flowgmm.interrupt import Interrupted, deferred
 
-__all__ = ["History", "Progress", "Training", "learning_rate_factor", "ramp", "train"]
+__all__ = ["History", "Inputs", "Progress", "Training", "learning_rate_factor", "ramp", "train"]
 
 # Called with (step, n_steps, text) a hundred times a run.
 Progress = Callable[[int, int, str], None]
-# Called with the step; returns losses per seed, shape (S,): "loss" is minimised, others watched.
-Losses = Callable[[int], dict[str, Tensor]]
+# Called with what `train`'s `inputs` said of the step; returns losses per seed, shape (S,): "loss"
+# is minimised, others watched.
+Losses = Callable[[Any], dict[str, Tensor]]
 
 LOSS_BOUND = 1e8
 N_LOOKS = 100
@@ -117,8 +119,8 @@ def _clip_(parameters: list[nn.Parameter], clip_norm: float) -> None:
     else:
         norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
     factor = (clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1)
-    # Where a look costs no wait, nothing is multiplied by 1. NaN is no 1.
-    if factor.device.type == "cpu" and bool((factor == 1).all()):
+    # Where a look costs no wait and no step is recorded, nothing is multiplied by 1. NaN is no 1.
+    if capturer(factor.device) is None and bool((factor == 1).all()):
         return
     for gradient in gradients:
         gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)))
@@ -139,11 +141,22 @@ def _make_optimizer(
         )
         if parameters
     ]
+    # For a CUDA graph, whose learning rates lie in the device's memory.
+    capturable = groups[0]["params"][0].device.type == "cuda"
     if training.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=training.lr, fused=True)
+        return torch.optim.AdamW(groups, lr=training.lr, fused=True, capturable=capturable)
     if training.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=training.lr, fused=True)
+        return torch.optim.Adam(groups, lr=training.lr, fused=True, capturable=capturable)
     raise ValueError(f"unknown optimizer {training.optimizer!r}; expected adam or adamw")
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    for group in optimizer.param_groups:
+        lr = group["base_lr"] * factor
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
@@ -310,6 +323,7 @@ def train(
     model: nn.Module,
     losses: Losses,
     training: Training,
+    inputs: Callable[[int], Any] = lambda step: step,
     mixture_parameters: Iterable[nn.Parameter] = (),
     undecayed_parameters: Iterable[nn.Parameter] = (),
     checkpoint: Path | None = None,
@@ -322,10 +336,11 @@ def train(
 
     Arguments:
         model: All parameters of the stack; the first axis of each is the seed.
-        losses: step -> {"loss": (S,), ...}. The sum over seeds is minimised, which gives each
-            seed its own gradient. A watched loss named "labelled_nll" takes part in the divergence
-            rule.
+        losses: inputs of a step -> {"loss": (S,), ...}. The sum over seeds is minimised, which
+            gives each seed its own gradient. A watched loss named "labelled_nll" takes part in the
+            divergence rule. On a GPU it is recorded (`flowgmm.cuda_graph`).
         training: How.
+        inputs: step -> all that tells it from the others; as it is, the step's number.
         mixture_parameters: Those of the model's parameters that belong to the latent mixture.
         undecayed_parameters: Those of the networks' parameters that have no weight decay; they are
             clipped on their own.
@@ -371,23 +386,30 @@ def train(
     stop = training.n_steps if stop is None else min(stop, training.n_steps)
     watch = _Watch(training.n_steps, look_every, history)
     started, first, saved = time.monotonic(), at.step, time.monotonic()
+
+    def make_step(of_step: Any) -> dict[str, Tensor]:
+        for parameter in trained:
+            parameter.grad = None
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.bf16):
+            values = losses(of_step)
+        values["loss"].sum().backward()
+        if training.clip_norm is not None:
+            for parameters in (decayed, undecayed):
+                _clip_(parameters, training.clip_norm)
+        optimizer.step()
+        return {name: value.detach() for name, value in values.items()}
+
+    whole_step: Callable[[Any], dict[str, Tensor]] = make_step
+    if (capture := capturer(device)) is not None:
+        whole_step = Replayed(make_step, device, capture)
+        for group in optimizer.param_groups:
+            group["lr"] = torch.zeros((), device=device)
     with deferred() as interrupted:
         for step in range(at.step, stop):
-            factor = learning_rate_factor(training.schedule, step, training.n_steps)
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * factor
-            for parameter in trained:
-                parameter.grad = None
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.bf16):
-                values = losses(step)
-            values["loss"].sum().backward()
-            if training.clip_norm is not None:
-                for parameters in (decayed, undecayed):
-                    _clip_(parameters, training.clip_norm)
-            optimizer.step()
+            _set_lr(optimizer, learning_rate_factor(training.schedule, step, training.n_steps))
+            values = whole_step(inputs(step))
             for name, value in values.items():
-                value = value.detach()
-                at.sums[name] = at.sums[name] + value if name in at.sums else value
+                at.sums[name] = at.sums[name] + value if name in at.sums else value.clone()
             at.since_look += 1
             at.step = step + 1
             if at.step % look_every == 0 or at.step >= stop:

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 from conftest import LIKELIHOOD_ONLY
+from steps import losses_at, points_at
 
 from flowgmm.flow import CouplingFlow
 from flowgmm.layers import StackedMLP
@@ -233,11 +234,11 @@ def test_loss_and_gradients_equal_those_of_the_literal_model():
     batches = make_batches(5)
     method = FlowGMMClassifier(**LIKELIHOOD_ONLY | {"unlabelled_weight": 0.6}, precision="fp64")
     streams = {name: Stream(SEEDS) for name in STREAMS}
-    losses = method._losses(model, batches, streams, 0, 1)["loss"]
+    losses = losses_at(method, model, batches, streams, 0, 1)["loss"]
     losses.sum().backward()
-    x, y = batches.labelled_at(0)
+    x, y, unlabelled = points_at(batches, 0)
     for s, reference in enumerate(references):
-        loss = reference.loss(x[s], y[s], batches.unlabelled_at(0)[s], 0.6)
+        loss = reference.loss(x[s], y[s], unlabelled[s], 0.6)
         assert torch.allclose(losses[s], loss, rtol=1e-11)
         loss.backward()
         for ours, theirs in zip(model.flow.couplings, reference.couplings, strict=True):
@@ -265,7 +266,7 @@ def test_a_hundred_steps_equal_those_of_the_literal_model():
     seen = []
 
     def losses(step):
-        values = method._losses(model, batches, streams, step, 100)
+        values = losses_at(method, model, batches, streams, step, 100)
         seen.append(values["loss"].detach())
         return values
 
@@ -276,8 +277,8 @@ def test_a_hundred_steps_equal_those_of_the_literal_model():
         for step in range(100):
             for group in optimizer.param_groups:
                 group["lr"] = 3e-3 * learning_rate_factor("cosine", step, 100)
-            x, y = batches.labelled_at(step)
-            loss = reference.loss(x[s], y[s], batches.unlabelled_at(step)[s], 0.6)
+            x, y, unlabelled = points_at(batches, step)
+            loss = reference.loss(x[s], y[s], unlabelled[s], 0.6)
             assert torch.allclose(seen[step][s], loss, rtol=1e-8), step
             optimizer.zero_grad()
             loss.backward()
@@ -303,7 +304,7 @@ def test_training_a_stack_is_training_its_seeds_alone(sampling):
         streams = {name: Stream([s + 1 for s in seeds]) for name in STREAMS}
         training = Training(20, lr=1e-3, clip_norm=5.0)
         history = train(
-            model, lambda step: method._losses(model, batches, streams, step, 20), training
+            model, lambda step: losses_at(method, model, batches, streams, step, 20), training
         )
         return list(model.parameters()), history.losses["loss"]
 
@@ -323,7 +324,7 @@ def test_the_em_gradient_is_the_direct_one():
         model, _ = make_pair(5)
         streams = {name: Stream(SEEDS) for name in STREAMS}
         method = FlowGMMClassifier(**LIKELIHOOD_ONLY, objective=objective, precision="fp64")
-        losses = method._losses(model, make_batches(5), streams, 0, 1)
+        losses = losses_at(method, model, make_batches(5), streams, 0, 1)
         losses["loss"].sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     assert gradients[0].norm() > 1

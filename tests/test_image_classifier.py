@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from steps import losses_at
 
 from flowgmm.errors import UserError
 from flowgmm.images import dequantise
@@ -155,7 +156,7 @@ def losses(changes, model=None):
         torch.as_tensor(X), y[None], np.arange(len(X))[None], streams["batches"]
     )
     model = model or estimator._build(batches, 10, streams).double()
-    return estimator._losses(model, batches, streams, 3, 100), model
+    return losses_at(estimator, model, batches, streams, 3, 100), model
 
 
 def gradients(changes):

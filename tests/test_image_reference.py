@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from steps import losses_at, points_at
 
 from flowgmm.image_flow import ImageFlow
 from flowgmm.methods.flow_gmm import FlowGMM, FlowGMMClassifier
@@ -93,11 +94,10 @@ def make_streams(seeds=SEEDS):
 
 def views(method, batches, step, seeds=SEEDS):
     """What the stack sees in a step: x'' first, then x', and classes, -1 where unlabelled."""
-    x, y = batches.labelled_at(step)
-    unlabelled = batches.unlabelled_at(step)
+    x, y, unlabelled = points_at(batches, step)
     x = torch.cat([x, unlabelled], dim=1)
     y = torch.cat([y, torch.full(unlabelled.shape[:2], -1)], dim=1)
-    streams = method._at(make_streams(seeds), step)
+    streams = {name: stream.at(step) for name, stream in make_streams(seeds).items()}
     second, first = (method._view(x, torch.float64, 0.0, streams) for _ in range(2))
     return first, second, y
 
@@ -189,7 +189,7 @@ def test_loss_and_gradients(shape, seeds, student_t):
     model = make_stack(*shape, seeds=seeds, student_t=student_t)
     literal = references(model)
     method, batches = FlowGMMClassifier(**OBJECTIVE), make_batches(*shape[1:], seeds=seeds)
-    losses = method._losses(model, batches, make_streams(seeds), 4, 10)["loss"]
+    losses = losses_at(method, model, batches, make_streams(seeds), 4, 10)["loss"]
     losses.sum().backward()
     first, second, y = views(method, batches, 4, seeds)
     assert (first != second).flatten(2).any(-1).all()
@@ -217,7 +217,7 @@ def test_em_loss():
     }
     method, batches = FlowGMMClassifier(**em), make_batches()
     literal = references(model)
-    method._losses(model, batches, make_streams(), 4, 10)["loss"].sum().backward()
+    losses_at(method, model, batches, make_streams(), 4, 10)["loss"].sum().backward()
     _, x, y = views(method, batches, 4)  # with one view it is the first that is drawn
     for s, reference in enumerate(literal):
         reference.em_loss(x[s], y[s]).backward()
@@ -235,7 +235,7 @@ def test_training_steps():
     training = Training(6, "adam", 1e-3, 0.3, "constant", clip_norm=250.0)
     train(
         model,
-        lambda step: method._losses(model, batches, streams, step, 6),
+        lambda step: losses_at(method, model, batches, streams, step, 6),
         training,
         undecayed_parameters=method._undecayed_parameters(model),
     )

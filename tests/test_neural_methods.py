@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import (
     check_methods_subset_invariance,
     parametrize_with_checks,
 )
+from steps import points_at
 
 from flowgmm.errors import DivergedError, UserError
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
@@ -549,7 +550,7 @@ def test_batches_cover_an_epoch():
             torch.arange(150.0)[:, None], codes, np.arange(150)[None], Stream([0])
         )
         assert batches.steps_per_epoch == 4
-        seen[sampling] = [batches.unlabelled_at(step)[0, :, 0].tolist() for step in range(8)]
+        seen[sampling] = [points_at(batches, step)[2][0, :, 0].tolist() for step in range(8)]
     for sampling in ("shuffle", "fixed"):
         first, second = (
             list(itertools.chain(*part)) for part in (seen[sampling][:4], seen[sampling][4:])
@@ -567,10 +568,10 @@ def test_labelled_and_unlabelled_batches_are_independent(sampling):
     rows = torch.arange(50)[None]
     batches = Batches(x, rows, rows % 2, rows, 10, 10, sampling, Stream([0]))
     for step in range(7):
-        labelled, classes = batches.labelled_at(step)
+        labelled, classes, unlabelled = points_at(batches, step)
         assert torch.equal(labelled[..., 0] % 2, classes.float())
-        assert not torch.equal(labelled, batches.unlabelled_at(step))
-        assert not torch.equal(labelled, batches.unlabelled_at(step + 1))
+        assert not torch.equal(labelled, unlabelled)
+        assert not torch.equal(labelled, points_at(batches, step + 1)[2])
 
 
 def test_of_several_initialisations_the_most_likely_is_kept():

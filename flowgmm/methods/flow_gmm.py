@@ -12,11 +12,11 @@ from flowgmm.flow import CouplingFlow
 from flowgmm.image_flow import ImageFlow
 from flowgmm.images import Pixels, crop_and_flip, dequantise
 from flowgmm.methods.latent import FlowGMM, LatentModel
-from flowgmm.methods.neural import CHUNK, IMAGE_CHUNK, Batches, as_inputs
+from flowgmm.methods.neural import CHUNK, IMAGE_CHUNK, ON_DEVICE, Batches, as_inputs
 from flowgmm.mixture import DATA_MEANS, LatentMixture, fixed_means
 from flowgmm.preprocess import Preprocess
 from flowgmm.streams import Stream
-from flowgmm.train import ramp
+from flowgmm.train import Inputs, ramp
 
 __all__ = ["FlowGMM", "FlowGMMClassifier"]
 
@@ -95,8 +95,7 @@ class FlowGMMClassifier(LatentModel):
         sampling: `shuffle`, `shuffle_full`, `fixed` or `replacement`.
         optimizer, lr, weight_decay, schedule, clip_norm: See `flowgmm.train.Training`. In an image
             flow only gains decay.
-        compile: Compile the flow (`torch.compile`; on a GPU with CUDA graphs). Pays for itself in
-            long trainings.
+        compile: Compile the flow (`torch.compile`). Pays for itself in long trainings.
         keep: `last`: the parameters after the last step; `best_val`: those with the highest
             accuracy on validation points (D41; through `fit_stack`).
         precision: `fp32`, `bf16` (the conditioners' matrix products only) or `fp64`.
@@ -301,8 +300,7 @@ class FlowGMMClassifier(LatentModel):
         model = FlowGMM(flow, self._make_mixture(means.to(x.device, dtype)))
         if self.compile:
             # In place: the parameters keep their names.
-            mode = "reduce-overhead" if x.device.type == "cuda" else "default"
-            model.flow.compile(mode=mode)
+            model.flow.compile()
         return model
 
     @torch.no_grad()
@@ -311,7 +309,9 @@ class FlowGMMClassifier(LatentModel):
     ) -> Tensor:
         """Means that look at the labelled points, images among them augmented, shape (S, K, D)."""
         dtype = next(flow.parameters()).dtype
-        x = self._view(batches.x[batches.labelled], dtype, 0.0, self._at(streams, 0))
+        for name in ON_DEVICE:
+            streams[name].at(0)
+        x = self._view(batches.x[batches.labelled], dtype, None, streams)
         one_hot = nn.functional.one_hot(batches.classes, n_classes).to(x)
         share = (one_hot / one_hot.sum(1, keepdim=True)).transpose(1, 2)
         class_means = (share @ x.flatten(2)).unflatten(2, x.shape[2:])
@@ -324,7 +324,7 @@ class FlowGMMClassifier(LatentModel):
             return share @ z
         # random_data: every class of the tabular sets has a labelled point, so no random code is
         # left; the first labelled point in a random order stands for its class.
-        order = streams["means"].at(0).permutation(x.shape[1])
+        order = streams["means"].at(0).permutation(x.shape[1]).to(x.device)
         ranked = one_hot.gather(1, order.unsqueeze(-1).expand_as(one_hot))
         chosen = order.gather(1, ranked.argmax(1))
         return z.gather(1, chosen.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
@@ -360,42 +360,40 @@ class FlowGMMClassifier(LatentModel):
 
     # -- objective ---------------------------------------------------------------------------
 
-    @staticmethod
-    def _at(streams: dict[str, Stream], step: int) -> dict[str, Stream]:
-        """The streams of a step, each at its start."""
-        names = ("dropout", "augmentation", "dequantisation")
-        return {name: streams[name].at(step) for name in names}
-
     def _view(
-        self, x: Tensor, dtype: torch.dtype, noise: float, streams: dict[str, Stream]
+        self,
+        x: Tensor,
+        dtype: torch.dtype,
+        noise: Tensor | float | None,
+        streams: dict[str, Stream],
     ) -> Tensor:
         """One perturbation of points, shape (S, B, ...): what the flow sees of them in training."""
         if x.dtype == torch.uint8:
             x = crop_and_flip(x, self.crop_padding, self.flip, streams["augmentation"])
             return dequantise(x, streams["dequantisation"].uniform(x.shape[1:], dtype))
-        if noise == 0:
+        if noise is None:
             return x
         return x + noise * streams["augmentation"].normal(x.shape[1:], x.dtype)
 
-    def _noise(self, step: int, n_steps: int) -> float:
-        if self.noise_until is None:
-            return self.input_noise
-        return self.input_noise * max(0.0, 1 - step / (self.noise_until * n_steps))
+    def _schedule(self, step: int, n_steps: int) -> dict[str, float]:
+        factors = {"consistency": ramp(step, n_steps, self.ramp_up)}
+        noise = self.input_noise
+        if self.noise_until is not None:
+            noise *= max(0.0, 1 - step / (self.noise_until * n_steps))
+        return factors | {"noise": noise} if noise > 0 else factors
 
     def _losses(
         self,
         model: Any,
         batches: Batches,
         streams: dict[str, Stream],
-        step: int,
-        n_steps: int,
+        inputs: Inputs,
     ) -> dict[str, Tensor]:
-        x, classes = batches.labelled_at(step)
+        x, classes = batches.x[inputs["labelled"]], inputs["classes"]
         n_labelled = x.shape[1]
-        if batches.unlabelled.shape[1]:
-            x = torch.cat([x, batches.unlabelled_at(step)], dim=1)
-        streams, dtype = self._at(streams, step), model.mixture.means.dtype
-        noise = self._noise(step, n_steps)
+        if with_unlabelled := "unlabelled" in inputs:
+            x = torch.cat([x, batches.x[inputs["unlabelled"]]], dim=1)
+        dtype, noise = model.mixture.means.dtype, inputs.get("noise")
         guess = None
         if self.consistency_weight > 0:
             # First, so that running means end with the view that is learnt from.
@@ -417,7 +415,7 @@ class FlowGMMClassifier(LatentModel):
         elif self.labelled_nll == "none":
             nll_labelled = torch.zeros_like(nll_labelled)
         loss = nll_labelled.mean(-1)
-        if batches.unlabelled.shape[1]:
+        if with_unlabelled:
             nll_unlabelled = -(
                 self._log_mixture(log_joint[:, n_labelled:]) + log_det[:, n_labelled:]
             )
@@ -439,9 +437,9 @@ class FlowGMMClassifier(LatentModel):
             else:
                 consistency = torch.logsumexp(log_joint, dim=-1) - _pick(log_joint, guess)
             losses["consistency"] = consistency.mean(-1)
-            weight = self.consistency_weight * ramp(step, n_steps, self.ramp_up)
+            weight = self.consistency_weight * inputs["consistency"]
             loss = loss + weight * losses["consistency"]
-        if self.balance_weight > 0 and batches.unlabelled.shape[1]:
+        if self.balance_weight > 0 and with_unlabelled:
             shares = torch.softmax(log_joint[:, n_labelled:], dim=-1).mean(1)
             weights = log_weights.exp()
             losses["imbalance"] = (weights * (log_weights - shares.clamp_min(1e-12).log())).sum(-1)

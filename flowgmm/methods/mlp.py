@@ -10,6 +10,7 @@ from flowgmm.layers import StackedMLP
 from flowgmm.methods.neural import Batches, NeuralClassifier
 from flowgmm.preprocess import Preprocess
 from flowgmm.streams import Stream
+from flowgmm.train import Inputs
 
 __all__ = ["DropoutMLPClassifier", "cross_entropy"]
 
@@ -97,11 +98,10 @@ class DropoutMLPClassifier(NeuralClassifier):
         model: nn.Module,
         batches: Batches,
         streams: dict[str, Stream],
-        step: int,
-        n_steps: int,
+        inputs: Inputs,
     ) -> dict[str, Tensor]:
-        x, classes = batches.labelled_at(step)
-        return {"loss": cross_entropy(model(x, streams["dropout"].at(step)), classes)}
+        x = batches.x[inputs["labelled"]]
+        return {"loss": cross_entropy(model(x, streams["dropout"]), inputs["classes"])}
 
     def _log_posterior(self, model: nn.Module, x: Tensor) -> Tensor:
         return torch.log_softmax(model(x).double(), dim=-1)

@@ -21,15 +21,19 @@ from flowgmm.images import Pixels, dequantise
 from flowgmm.methods.labels import encode_labels
 from flowgmm.preprocess import Preprocess
 from flowgmm.seeds import derive
-from flowgmm.streams import Stream
-from flowgmm.train import History, Progress, Training, train
+from flowgmm.streams import Stream, make_stream
+from flowgmm.train import History, Inputs, Progress, Training, train
 
 __all__ = ["STREAMS", "Batches", "NeuralClassifier", "as_inputs"]
 
 PRECISIONS = ("fp32", "bf16", "fp64")
 # Rows, or images, per forward pass of a fitted model: bounds memory, keeps products large.
 CHUNK, IMAGE_CHUNK = 4096, 256
-STREAMS = ("initialisation", "means", "batches", "dropout", "augmentation", "dequantisation")
+# What is drawn once, or a little of it at every step: by the CPU, so that it is the same wherever
+# the training runs. And what a step draws much of: by the device.
+ON_CPU = ("initialisation", "means", "batches")
+ON_DEVICE = ("dropout", "augmentation", "dequantisation")
+STREAMS = ON_CPU + ON_DEVICE
 
 
 class Standardised:
@@ -114,34 +118,35 @@ class Batches:
         # Labelled and unlabelled orders must differ: odd and even keys of one stream.
         key = 2 * step + (name == "labelled")
         if self.sampling == "replacement":
-            return self.stream.at(key).integers(n, size)
+            return self.stream.at(key).integers(n, size).to(self.x.device, non_blocking=True)
         epoch, place = divmod(step, self._n_batches(n, size))
         if self._order.get(name, (-1, None))[0] != epoch:
             if self.sampling == "fixed":
                 order = torch.arange(n, device=self.x.device).expand(self.labelled.shape[0], n)
             else:
                 order = self.stream.at(2 * epoch + (name == "labelled")).permutation(n)
+                order = order.to(self.x.device)
             self._order[name] = (epoch, order)
         return self._order[name][1][:, place * size : (place + 1) * size]
 
-    def labelled_at(self, step: int) -> tuple[Tensor, Tensor]:
-        """Labelled points, shape (S, b, D) or (S, b, C, H, W), and their classes, shape (S, b)."""
+    def at(self, step: int) -> dict[str, Tensor]:
+        """Rows of the labelled points of a step, their classes and, if any, the unlabelled rows.
+
+        Shapes (S, b): `labelled`, `classes`, `unlabelled`.
+        """
         rows, classes = self.labelled, self.classes
         n = rows.shape[1]
         if self.labelled_batch is not None and self.labelled_batch < n:
             at = self._positions("labelled", n, self.labelled_batch, step)
             rows, classes = rows.gather(1, at), classes.gather(1, at)
-        return self.x[rows], classes
-
-    def unlabelled_at(self, step: int) -> Tensor:
-        """Unlabelled points, shape (S, b, D) or (S, b, C, H, W)."""
-        n = self.unlabelled.shape[1]
-        size = (
-            self.unlabelled_batch
-            if self.sampling == "replacement"
-            else min(self.unlabelled_batch, n)
-        )
-        return self.x[self.unlabelled.gather(1, self._positions("unlabelled", n, size, step))]
+        inputs = {"labelled": rows, "classes": classes}
+        if n := self.unlabelled.shape[1]:
+            size = self.unlabelled_batch
+            if self.sampling != "replacement":
+                size = min(size, n)
+            at = self._positions("unlabelled", n, size, step)
+            inputs["unlabelled"] = self.unlabelled.gather(1, at)
+        return inputs
 
 
 class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
@@ -172,14 +177,20 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         model: nn.Module,
         batches: Batches,
         streams: dict[str, Stream],
-        step: int,
-        n_steps: int,
+        inputs: Inputs,
     ) -> dict[str, Tensor]:
-        """Losses per seed at a step; see `flowgmm.train.train`."""
+        """Losses per seed at a step; see `flowgmm.train.train`.
+
+        What depends on the step comes from `_inputs` and from the streams.
+        """
 
     @abstractmethod
     def _log_posterior(self, model: nn.Module, x: Tensor) -> Tensor:
         """Posterior log p(y | x), shape (S, B, K), of preprocessed points, shape (S, B, ...)."""
+
+    def _schedule(self, step: int, n_steps: int) -> dict[str, float]:
+        """Factors of the losses that change with the step."""
+        return {}
 
     def _mixture_parameters(self, model: nn.Module) -> list[nn.Parameter]:
         return []
@@ -293,7 +304,9 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             rows = np.broadcast_to(np.arange(len(X)), ys.shape)
         rows = np.asarray(rows).repeat(n_init, axis=0)
         streams = {
-            purpose: Stream([place[purpose] for place in places], device) for purpose in STREAMS
+            purpose: make_stream([place[purpose] for place in places], where)
+            for purposes, where in ((ON_CPU, torch.device("cpu")), (ON_DEVICE, device))
+            for purpose in purposes
         }
         batches = first._batches(x, codes, rows, streams["batches"])
         model = first._build(batches, len(classes), streams).to(device=device, dtype=dtype)
@@ -301,8 +314,9 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         validate = first._validation(model, x, classes, val, n_init)
         history = train(
             model,
-            lambda step: first._losses(model, batches, streams, step, training.n_steps),
+            lambda inputs: first._losses(model, batches, streams, inputs),
             training,
+            inputs=lambda step: first._inputs(batches, streams, step, training.n_steps),
             mixture_parameters=first._mixture_parameters(model),
             undecayed_parameters=first._undecayed_parameters(model),
             checkpoint=checkpoint,
@@ -328,6 +342,14 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             estimator.history_ = _slice_history(history, s)
             estimator.failure_ = history.failures.get(s)
             estimator.n_iter_ = history.steps[-1]
+
+    def _inputs(
+        self, batches: Batches, streams: dict[str, Stream], step: int, n_steps: int
+    ) -> Inputs:
+        """All that tells a step from the others; sets the streams to it."""
+        for name in ON_DEVICE:
+            streams[name].at(step)
+        return {**batches.at(step), **self._schedule(step, n_steps)}
 
     def _validation(
         self,

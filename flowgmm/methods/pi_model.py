@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from flowgmm.methods.mlp import DropoutMLPClassifier, cross_entropy
 from flowgmm.methods.neural import Batches
 from flowgmm.streams import Stream
-from flowgmm.train import ramp
+from flowgmm.train import Inputs, ramp
 
 __all__ = ["PiModelClassifier"]
 
@@ -91,23 +91,25 @@ class PiModelClassifier(DropoutMLPClassifier):
     def _uses_unlabelled(self) -> bool:
         return True
 
+    def _schedule(self, step: int, n_steps: int) -> dict[str, float]:
+        return {"consistency": ramp(step, n_steps, self.ramp_up)}
+
     def _losses(
         self,
         model: nn.Module,
         batches: Batches,
         streams: dict[str, Stream],
-        step: int,
-        n_steps: int,
+        inputs: Inputs,
     ) -> dict[str, Tensor]:
-        x, classes = batches.labelled_at(step)
-        dropout = streams["dropout"].at(step)
-        labelled = cross_entropy(model(x, dropout), classes)
-        x = batches.unlabelled_at(step)
+        dropout = streams["dropout"]
+        x = batches.x[inputs["labelled"]]
+        labelled = cross_entropy(model(x, dropout), inputs["classes"])
+        x = batches.x[inputs["unlabelled"]]
         with torch.set_grad_enabled(not self.stop_gradient):
             second = torch.softmax(model(x, dropout).to(batches.x.dtype), dim=-1)
         first = torch.softmax(model(x, dropout).to(batches.x.dtype), dim=-1)
         consistency = (first - second).square().sum(-1).mean(-1) / self._divisor(first.shape[-1])
-        weight = self.consistency_weight * ramp(step, n_steps, self.ramp_up)
+        weight = self.consistency_weight * inputs["consistency"]
         return {
             "loss": labelled + weight * consistency,
             "labelled_ce": labelled,
