@@ -608,8 +608,9 @@ def test_balance_keeps_the_shares_of_the_classes():
 
 def test_noise_falls_to_nothing():
     model = FlowGMMClassifier(input_noise=0.4, noise_until=0.5)
-    assert [round(model._noise(step, 100), 6) for step in (0, 25, 50, 99)] == [0.4, 0.2, 0.0, 0.0]
-    assert FlowGMMClassifier(input_noise=0.4)._noise(99, 100) == 0.4
+    noises = [model._schedule(step, 100).get("noise", 0.0) for step in (0, 25, 50, 99)]
+    assert noises == pytest.approx([0.4, 0.2, 0.0, 0.0])
+    assert FlowGMMClassifier(input_noise=0.4)._schedule(99, 100)["noise"] == 0.4
 
 
 def test_keeping_the_best_on_validation_points(moons, tmp_path, monkeypatch):
