@@ -253,4 +253,5 @@ class StackedMLP(nn.Module):
 
     def stacked_parameters(self) -> list[Tensor]:
         """Weight and bias of each layer in turn."""
-        return list(self.layers.parameters())
+        layers: Any = self.layers
+        return [p for layer in layers for p in (layer.weight, layer.bias)]
