@@ -10,13 +10,14 @@ minute, and when the job is told to end.
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from flowgmm.cuda_graph import Inputs, Replayed, capturer
 from flowgmm.errors import UserError
@@ -126,41 +127,80 @@ def _clip_(parameters: list[nn.Parameter], clip_norm: float) -> None:
         gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)))
 
 
-def _make_optimizer(
-    decayed: list[nn.Parameter],
-    undecayed: list[nn.Parameter],
-    mixture: list[nn.Parameter],
-    training: Training,
-) -> torch.optim.Optimizer:
-    groups: list[dict] = [
-        {"params": parameters, "base_lr": lr, "weight_decay": decay}
-        for parameters, lr, decay in (
-            (decayed, training.lr, training.weight_decay),
-            (undecayed, training.lr, 0.0),
-            (mixture, training.mixture_lr, 0.0),
-        )
-        if parameters
-    ]
-    # For a CUDA graph, whose learning rates lie in the device's memory.
-    capturable = groups[0]["params"][0].device.type == "cuda"
-    if training.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=training.lr, fused=True, capturable=capturable)
-    if training.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=training.lr, fused=True, capturable=capturable)
-    raise ValueError(f"unknown optimizer {training.optimizer!r}; expected adam or adamw")
+class _Adam:
+    """Adam (Kingma and Ba, 2015), fused, of groups of parameters with a rate and a decay of each.
 
+    PyTorch's function without its class, which imports the compiler when it is made, a second of
+    every job, and costs a twentieth of a small step.
 
-def _set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    for group in optimizer.param_groups:
-        lr = group["base_lr"] * factor
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr
+    Arguments:
+        groups: Parameters, learning rate and weight decay of each group.
+        decoupled: Decay is no part of the gradient (AdamW; Loshchilov and Hutter, 2019).
+    """
 
+    def __init__(self, groups: Sequence[tuple[list[nn.Parameter], float, float]], decoupled: bool):
+        self._groups = [group for group in groups if group[0]]
+        self._decoupled = decoupled
+        self.parameters = [p for parameters, _, _ in self._groups for p in parameters]
+        self._state = {
+            p: {
+                "step": torch.zeros((), device=p.device),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
+            for p in self.parameters
+        }
+        device = self.parameters[0].device
+        self._recorded = capturer(device) is not None
+        self._rates: list[Any] = [
+            torch.zeros((), device=device) if self._recorded else lr for _, lr, _ in self._groups
+        ]
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
+    def set_rates(self, factor: float) -> None:
+        """Set the learning rates to a factor of the groups' own."""
+        for i, (_, lr, _) in enumerate(self._groups):
+            if self._recorded:
+                self._rates[i].fill_(lr * factor)
+            else:
+                self._rates[i] = lr * factor
+
+    def step(self) -> None:
+        """Change the parameters that have a gradient, in place."""
+        for (parameters, _, decay), rate in zip(self._groups, self._rates, strict=True):
+            moved = [p for p in parameters if p.grad is not None]
+            states = [self._state[p] for p in moved]
+            with torch.no_grad():
+                adam(
+                    list[Tensor](moved),
+                    [p.grad for p in moved if p.grad is not None],
+                    [state["exp_avg"] for state in states],
+                    [state["exp_avg_sq"] for state in states],
+                    [],
+                    [state["step"] for state in states],
+                    fused=True,
+                    capturable=self._recorded,
+                    decoupled_weight_decay=self._decoupled,
+                    amsgrad=False,
+                    beta1=0.9,
+                    beta2=0.999,
+                    lr=rate,
+                    weight_decay=decay,
+                    eps=1e-8,
+                    maximize=False,
+                )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Moments and numbers of steps, by the parameter's place."""
+        return {
+            f"{i}.{name}": value
+            for i, p in enumerate(self.parameters)
+            for name, value in self._state[p].items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take what `tensors` gave."""
+        for name, value in self.tensors().items():
+            value.copy_(tensors[name])
 
 
 class _Best:
@@ -205,7 +245,7 @@ class _Checkpoint:
     def save(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: _Adam,
         at: _State,
         best: _Best | None,
     ) -> None:
@@ -217,9 +257,7 @@ class _Checkpoint:
         tensors |= {f"sums.{k}": v for k, v in at.sums.items()}
         if best is not None:
             tensors |= best.tensors()
-        for i, parameter in enumerate(_parameters(optimizer)):
-            state = optimizer.state[parameter]
-            tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
+        tensors |= {f"optimizer.{k}": v for k, v in optimizer.tensors().items()}
         seen = at.history
         meta = {
             "fingerprint": self.fingerprint,
@@ -234,9 +272,7 @@ class _Checkpoint:
             save_file(copies, part, metadata=header(meta))
             seal(part)
 
-    def load(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, best: _Best | None
-    ) -> _State:
+    def load(self, model: nn.Module, optimizer: _Adam, best: _Best | None) -> _State:
         import json
 
         from safetensors import SafetensorError, safe_open
@@ -267,13 +303,10 @@ class _Checkpoint:
         model.load_state_dict(_under("model.", tensors))
         if best is not None:
             best.restore(tensors)
-        parameters = _parameters(optimizer)
-        device = parameters[0].device
-        for i, parameter in enumerate(parameters):
-            state = _under(f"optimizer.{i}.", tensors)
-            optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in state.items()}
+        optimizer.restore(_under("optimizer.", tensors))
         steps, losses, failures = json.loads(meta["history"])
         history = History(steps, losses, {int(k): v for k, v in failures.items()})
+        device = optimizer.parameters[0].device
         sums = {k: v.to(device) for k, v in _under("sums.", tensors).items()}
         return _State(meta["step"], history, sums, meta["since_look"])
 
@@ -368,8 +401,16 @@ def train(
     networks = [p for p in model.parameters() if p.requires_grad and id(p) not in in_mixture]
     decayed = [p for p in networks if id(p) not in without]
     undecayed = [p for p in networks if id(p) in without]
-    optimizer = _make_optimizer(decayed, undecayed, mixture, training)
-    trained = _parameters(optimizer)
+    if training.optimizer not in ("adam", "adamw"):
+        raise ValueError(f"unknown optimizer {training.optimizer!r}; expected adam or adamw")
+    optimizer = _Adam(
+        [
+            (decayed, training.lr, training.weight_decay),
+            (undecayed, training.lr, 0.0),
+            (mixture, training.mixture_lr, 0.0),
+        ],
+        decoupled=training.optimizer == "adamw",
+    )
     n_seeds = networks[0].shape[0]
     device = networks[0].device
     keeper = None
@@ -388,7 +429,7 @@ def train(
     started, first, saved = time.monotonic(), at.step, time.monotonic()
 
     def make_step(of_step: Any) -> dict[str, Tensor]:
-        for parameter in trained:
+        for parameter in optimizer.parameters:
             parameter.grad = None
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.bf16):
             values = losses(of_step)
@@ -402,11 +443,9 @@ def train(
     whole_step: Callable[[Any], dict[str, Tensor]] = make_step
     if (capture := capturer(device)) is not None:
         whole_step = Replayed(make_step, device, capture)
-        for group in optimizer.param_groups:
-            group["lr"] = torch.zeros((), device=device)
     with deferred() as interrupted:
         for step in range(at.step, stop):
-            _set_lr(optimizer, learning_rate_factor(training.schedule, step, training.n_steps))
+            optimizer.set_rates(learning_rate_factor(training.schedule, step, training.n_steps))
             values = whole_step(inputs(step))
             for name, value in values.items():
                 at.sums[name] = at.sums[name] + value if name in at.sums else value.clone()
