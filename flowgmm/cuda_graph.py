@@ -8,6 +8,7 @@ of a `CounterStream` does.
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -81,11 +82,17 @@ class Replayed:
         return results
 
 
+@cache
+def _memory() -> Any:
+    """Where all graphs have what lives within a step: they never run beside each other."""
+    return torch.cuda.graph_pool_handle()
+
+
 def capture_cuda_graph(step: Step, static: Inputs) -> Callable[[], dict[str, Tensor]]:
     """Record a CUDA graph; where that cannot be, say so and go on call by call."""
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=_memory()):
             results = step(static)
     except RuntimeError as error:  # nothing has run: recording does not execute
         reason = " ".join(str(error).split())

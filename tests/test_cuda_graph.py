@@ -141,6 +141,20 @@ def test_the_imitation_finds_what_a_graph_would_freeze(recording):
     assert (found[0] - found[1]).abs().min() > 0.1
 
 
+@pytest.mark.parametrize("wait", [torch.Tensor.item, bool])
+def test_the_imitation_finds_a_wait_for_the_device(wait, recording):
+    recording(imitated)
+    model = Weight()
+
+    def losses(inputs):
+        loss = (model.w - inputs["target"]).square().sum(1)
+        wait(loss.detach().sum())
+        return {"loss": loss}
+
+    with pytest.raises(RuntimeError, match="get value out of a tracing tensor"):
+        train(model, losses, Training(50), inputs=lambda step: {"target": 1.0})
+
+
 def test_training_goes_on_from_a_checkpoint_as_without(recording, tmp_path):
     """The optimizer's moments of the checkpoint are those that the graph changes."""
     kinds = recording(imitated)
