@@ -6,6 +6,8 @@ timed is a whole step: batch, augmentation, dequantisation, both views, loss, gr
 optimizer. At the paper's size the literal step takes the better part of a minute on two cores.
 
     python benchmarks/image_step.py --threads 2 --json benchmarks/image_step.json
+
+With `--device cuda` both train on a GPU; memory is then the GPU's.
 """
 
 import argparse
@@ -28,8 +30,9 @@ from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.reference_image import ReferenceImageFlow, ReferenceImageFlowGMM, dequantise
 from flowgmm.script import keep_freed_memory
 
-# Steps before the first that counts: memory is allocated and pages are touched.
-WARM_UP = 1
+# Steps before the first that counts: memory is allocated and pages are touched; on a GPU a step is
+# recorded, the fourth.
+WARM_UP, GPU_WARM_UP = 1, 6
 N_CLASSES = 10
 PADDING = 4
 LABEL_WEIGHT, CONSISTENCY_WEIGHT = 3.0, 1.0
@@ -90,9 +93,10 @@ def make_literal(shape: Shape) -> ReferenceImageFlowGMM:
     return ReferenceImageFlowGMM(flow, means, torch.ones(N_CLASSES), weights)
 
 
-def train_literal(shape: Shape, batch: int, precision: str, turn: Callable[[], None]) -> None:
+def train_literal(shape: Shape, args: argparse.Namespace, turn: Callable[[], None]) -> None:
     """Steps of the literal model, one a turn; always in float32."""
-    X, y = (torch.from_numpy(array) for array in make_data(shape, batch))
+    torch.set_default_device(args.device)
+    X, y = (torch.from_numpy(array).to(args.device) for array in make_data(shape, args.batch))
     model = make_literal(shape)
     gains = [p for name, p in model.named_parameters() if name.endswith(("gain", "original0"))]
     in_gains = {id(p) for p in gains}
@@ -119,10 +123,10 @@ def train_literal(shape: Shape, batch: int, precision: str, turn: Callable[[], N
         optimizer.step()
 
 
-def train_ours(shape: Shape, batch: int, precision: str, turn: Callable[[], None]) -> None:
+def train_ours(shape: Shape, args: argparse.Namespace, turn: Callable[[], None]) -> None:
     """Steps of `FlowGMMClassifier.fit` as a training job makes them, one a turn."""
     keep_freed_memory()
-    X, y = make_data(shape, batch)
+    X, y = make_data(shape, args.batch)
     model = FlowGMMClassifier(
         n_filters=shape.n_filters,
         n_blocks=shape.n_blocks,
@@ -138,16 +142,16 @@ def train_ours(shape: Shape, batch: int, precision: str, turn: Callable[[], None
         consistency_target="joint",
         balance_weight=0.0,
         labelled_in_unlabelled=False,
-        labelled_batch=batch,
-        unlabelled_batch=batch,
+        labelled_batch=args.batch,
+        unlabelled_batch=args.batch,
         n_steps=190,  # below 200 there is a call of `progress` after every step
         optimizer="adam",
         lr=LR,
         weight_decay=WEIGHT_DECAY,
         schedule="constant",
         clip_norm=CLIP_NORM,
-        precision=precision,
-        device="cpu",
+        precision=args.precision,
+        device=args.device,
         random_state=0,
     )
     turn()
@@ -161,15 +165,27 @@ def work(name: str, connection: Connection, shape: Shape, args: argparse.Namespa
     libraries = resident("VmRSS")
     started: float | None = None
 
+    def memory() -> int:
+        if args.device == "cpu":
+            return resident("VmHWM") - libraries
+        return torch.cuda.max_memory_allocated() // 2**20
+
     def turn() -> None:
         nonlocal started
         if started is not None:
-            connection.send((time.perf_counter() - started, resident("VmHWM") - libraries))
+            wait(args.device)
+            connection.send((time.perf_counter() - started, memory()))
         connection.recv()
         started = time.perf_counter()
 
     train = {"literal": train_literal, "ours": train_ours}[name]
-    train(shape, args.batch, args.precision, turn)
+    train(shape, args, turn)
+
+
+def wait(device: str) -> None:
+    """Until all that was asked of a GPU is done."""
+    if device != "cpu":
+        torch.cuda.synchronize()
 
 
 @torch.inference_mode()
@@ -187,14 +203,15 @@ def measure(shape: Shape, args: argparse.Namespace) -> dict[str, Any]:
     channels, size = 2 * 64, shape.side // 2
     dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
     x = torch.randn(2 * args.batch, channels, size, size).to(
-        dtype, memory_format=torch.channels_last
+        args.device, dtype, memory_format=torch.channels_last
     )
     convolution = torch.nn.Conv2d(channels, channels, 3, padding=1).to(
-        dtype, memory_format=torch.channels_last
+        args.device, dtype, memory_format=torch.channels_last
     )
     convolution_operations = 2 * x.numel() * 9 * channels
     context = multiprocessing.get_context("spawn")
     processes, connections = [], {}
+    warm_up = WARM_UP if args.device == "cpu" else GPU_WARM_UP
     for name in ("literal", "ours"):
         connections[name], other = context.Pipe()
         process = context.Process(target=work, args=(name, other, shape, args), daemon=True)
@@ -204,26 +221,30 @@ def measure(shape: Shape, args: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"literal": [], "ours": [], "convolution": []}
     memory = {}
     try:
-        for _ in range(WARM_UP + args.repeats):
+        for _ in range(warm_up + args.repeats):
             for name, connection in connections.items():
                 connection.send(None)
                 found, memory[name] = connection.recv()
                 seconds[name].append(found)
             with torch.inference_mode():
                 convolution(x)
+                wait(args.device)
                 start = time.perf_counter()
                 convolution(x)
+                wait(args.device)
                 seconds["convolution"].append(time.perf_counter() - start)
     finally:
         for process in processes:
             process.terminate()
-    literal, ours, plain = (np.array(values[WARM_UP:]) for values in seconds.values())
+    literal, ours, plain = (np.array(values[warm_up:]) for values in seconds.values())
     rate, needed = convolution_operations / plain, operations(shape, args.batch)
     return {
         "operations": needed,
         "ours_seconds": quartiles(ours),
         "literal_seconds": quartiles(literal),
-        "literal_gaussians_seconds": gaussians_seconds(shape, args.batch),
+        "literal_gaussians_seconds": None
+        if args.device != "cpu"
+        else gaussians_seconds(shape, args.batch),
         "speed_up": quartiles(literal / ours),
         "convolution_rate_gflops": quartiles(rate / 1e9),
         "share_of_convolution_rate": quartiles(needed / ours / rate),
@@ -242,6 +263,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="labelled, and as many unlabelled")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of ours")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     if not 1 <= args.repeats <= 180:
@@ -250,7 +272,7 @@ def main() -> None:
         parser.error(f"unknown shape {', '.join(unknown)}; choose from {', '.join(SHAPES)}")
     torch.set_num_threads(args.threads)
     results: dict[str, Any] = {
-        "machine": machine(args.threads),
+        "machine": machine(args.threads, args.device),
         "precision": args.precision,
         "repeats": args.repeats,
         "batch": 2 * args.batch,
@@ -261,8 +283,8 @@ def main() -> None:
         results["shapes"][name] = asdict(SHAPES[name]) | found
         ratio, share = found["speed_up"], found["share_of_convolution_rate"]
         print(
-            f"{name}: ours {found['ours_seconds']['median']:.2f} s, {found['ours_peak_mib']} "
-            f"MiB; literal {found['literal_seconds']['median']:.2f} s, "
+            f"{name}: ours {found['ours_seconds']['median']:.3f} s, {found['ours_peak_mib']} "
+            f"MiB; literal {found['literal_seconds']['median']:.3f} s, "
             f"{found['literal_peak_mib']} MiB; "
             f"{ratio['median']:.2f} x ({ratio['q25']:.2f}..{ratio['q75']:.2f}); "
             f"{100 * share['median']:.0f} % of the convolution rate",

@@ -6,9 +6,8 @@ are copied into the memory that the graph reads, or lie in the device's memory a
 of a `CounterStream` does.
 """
 
-import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import torch
@@ -31,15 +30,16 @@ class Replayed:
     """A step that is recorded once for each kind of inputs: names, shapes and types.
 
     Arguments:
-        step: What to record. Within it nothing may wait for the device or come from it to Python.
+        step: What to record. Within it nothing may wait for the device or come from Python's side:
+            after `WARM_UP` steps it is not called any more.
         device: Where it runs.
         capture: How to record.
     """
 
     def __init__(self, step: Step, device: torch.device, capture: Capture):
         self._step, self._device, self._capture = step, device, capture
-        self._calls: dict[tuple, int] = {}
         self._static: dict[tuple, dict[str, Tensor]] = {}
+        self._calls: Counter[tuple] = Counter()
         self._replays: dict[tuple, Callable[[], dict[str, Tensor]]] = {}
 
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
@@ -50,7 +50,9 @@ class Replayed:
         )
         if kind not in self._static:
             self._static[kind] = {
-                name: torch.empty_like(value) if isinstance(value, Tensor) else self._scalar()
+                name: torch.empty_like(value)
+                if isinstance(value, Tensor)
+                else torch.zeros((), dtype=torch.float64, device=self._device)
                 for name, value in inputs.items()
             }
         static = self._static[kind]
@@ -59,16 +61,12 @@ class Replayed:
                 static[name].copy_(value, non_blocking=True)
             else:
                 static[name].fill_(value)
-        if kind in self._replays:
-            return self._replays[kind]()
-        calls = self._calls[kind] = self._calls.get(kind, 0) + 1
-        if calls <= WARM_UP:
-            return self._warm_up(static)
-        self._replays[kind] = self._capture(self._step, static)
+        if kind not in self._replays:
+            self._calls[kind] += 1
+            if self._calls[kind] <= WARM_UP:
+                return self._warm_up(static)
+            self._replays[kind] = self._capture(self._step, static)
         return self._replays[kind]()
-
-    def _scalar(self) -> Tensor:
-        return torch.zeros((), device=self._device)
 
     def _warm_up(self, static: Inputs) -> dict[str, Tensor]:
         """A step call by call, on a stream of its own, as recording wants it."""
@@ -82,30 +80,23 @@ class Replayed:
         return results
 
 
-@cache
-def _memory() -> Any:
-    """Where all graphs have what lives within a step: they never run beside each other."""
-    return torch.cuda.graph_pool_handle()
-
-
-def capture_cuda_graph(step: Step, static: Inputs) -> Callable[[], dict[str, Tensor]]:
-    """Record a CUDA graph; where that cannot be, say so and go on call by call."""
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph, pool=_memory()):
-            results = step(static)
-    except RuntimeError as error:  # nothing has run: recording does not execute
-        reason = " ".join(str(error).split())
-        print(f"no CUDA graph ({reason}); steps are made call by call", file=sys.stderr)
-        return lambda: step(static)
-
-    def replay() -> dict[str, Tensor]:
-        graph.replay()
-        return results
-
-    return replay
-
-
 def capturer(device: torch.device) -> Capture | None:
-    """How steps are recorded on a device; None: not at all."""
-    return capture_cuda_graph if device.type == "cuda" else None
+    """How the steps of a training are recorded on a device; None: not at all."""
+    if device.type != "cuda":
+        return None
+    # All graphs of a training have what lives within a step in the same memory: they never run
+    # beside each other. It goes with the training.
+    pool = torch.cuda.graph_pool_handle()
+
+    def capture(step: Step, static: Inputs) -> Callable[[], dict[str, Tensor]]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, stream=torch.cuda.Stream(device)):
+            results = step(static)
+
+        def replay() -> dict[str, Tensor]:
+            graph.replay()
+            return results
+
+        return replay
+
+    return capture

@@ -149,7 +149,7 @@ class ReferenceFlowGMM(nn.Module):
     def log_prob_of_classes(self, x: Tensor) -> Tensor:
         """Class-wise log p(x | y = k) in nats, shape (B, K)."""
         z, log_det = self.forward(x)
-        identity = torch.eye(z.shape[1], dtype=z.dtype)
+        identity = torch.eye(z.shape[1]).to(z)
         columns = [
             MultivariateNormal(mean, covariance_matrix=std**2 * identity).log_prob(z) + log_det
             for mean, std in zip(self.means, self.std, strict=True)
@@ -159,6 +159,6 @@ class ReferenceFlowGMM(nn.Module):
     def loss(self, x: Tensor, y: Tensor, unlabelled: Tensor, unlabelled_weight: float) -> Tensor:
         """Mean of -log p(x | y) plus the weighted mean of -log p(x) of the unlabelled points."""
         log_prob = self.log_prob_of_classes(torch.cat([x, unlabelled]))
-        labelled = -log_prob[: len(x)][torch.arange(len(x)), y].mean()
+        labelled = -log_prob[: len(x)][torch.arange(len(x), device=y.device), y].mean()
         marginal = torch.logsumexp(log_prob[len(x) :] + self.weights.log(), dim=1)
         return labelled - unlabelled_weight * marginal.mean()

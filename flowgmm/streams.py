@@ -1,7 +1,7 @@
 """Random numbers for a stack of seeds: slice s depends on seed s alone, never on its neighbours.
 
-A stream is re-seeded from (seed, step) at every step. So what a step draws depends on nothing that
-came before it: a run resumes bit for bit without storing the state of any generator.
+What a step draws depends on (seed, step) and on nothing that came before it: a run resumes bit for
+bit without storing the state of any generator.
 """
 
 import math
@@ -26,11 +26,10 @@ def _mix(seed: int, step: int) -> int:
 
 
 class Stream:
-    """One generator per seed of the stack.
+    """One generator per seed of the stack, on the CPU, seeded anew at every step.
 
     Arguments:
         seeds: S integers, one per slice of the stack.
-        device: Where the numbers are drawn.
 
     Example:
         >>> stream = Stream([3, 4])
@@ -38,10 +37,11 @@ class Stream:
         torch.Size([2, 2])
     """
 
-    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu"):
+    device = torch.device("cpu")
+
+    def __init__(self, seeds: Sequence[int]):
         self.seeds = tuple(int(seed) for seed in seeds)
-        self.device = torch.device(device)
-        self._generators = [torch.Generator(self.device) for _ in self.seeds]
+        self._generators = [torch.Generator() for _ in self.seeds]
         self.at(0)
 
     def at(self, step: int) -> "Stream":
@@ -58,22 +58,22 @@ class Stream:
 
     def uniform(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Uniform numbers in [0, 1), shape (S, *shape)."""
-        out = torch.empty(len(self.seeds), *shape, dtype=dtype, device=self.device)
+        out = torch.empty(len(self.seeds), *shape, dtype=dtype)
         return self._fill(out, "uniform_")
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Standard normal numbers, shape (S, *shape)."""
-        out = torch.empty(len(self.seeds), *shape, dtype=dtype, device=self.device)
+        out = torch.empty(len(self.seeds), *shape, dtype=dtype)
         return self._fill(out, "normal_")
 
     def integers(self, high: int, n: int) -> Tensor:
         """Integers in [0, high), shape (S, n)."""
-        out = torch.empty(len(self.seeds), n, dtype=torch.int64, device=self.device)
+        out = torch.empty(len(self.seeds), n, dtype=torch.int64)
         return self._fill(out, "random_", **{"from": 0, "to": high})
 
     def permutation(self, n: int) -> Tensor:
         """One permutation of 0..n-1 per seed, shape (S, n)."""
-        rows = [torch.randperm(n, generator=g, device=self.device) for g in self._generators]
+        rows = [torch.randperm(n, generator=g) for g in self._generators]
         return torch.stack(rows)
 
     def kept(self, shape: Sequence[int], p: float, dtype: torch.dtype = torch.int16) -> Tensor:
@@ -104,9 +104,7 @@ class Stream:
 
     def _words(self, n: int, per_word: int) -> Tensor:
         """Random 64-bit words with room for n numbers, `per_word` in each, shape (S, n_words)."""
-        words = torch.empty(
-            len(self.seeds), -(-n // per_word), dtype=torch.int64, device=self.device
-        )
+        words = torch.empty(len(self.seeds), -(-n // per_word), dtype=torch.int64)
         return self._fill(words, "random_", **{"from": -(2**63), "to": None})
 
 
@@ -144,6 +142,8 @@ class CounterStream(Stream):
         self.device = torch.device(device)
         keys = [_signed(_mix(seed, 0)) for seed in self.seeds]
         self._keys = torch.tensor(keys, dtype=torch.int64, device=self.device).unsqueeze(1)
+        # A tensor: a compiler would take such a number for an index of 32 bits.
+        self._golden = torch.tensor(_signed(_GOLDEN), device=self.device)
         self._step = torch.zeros((), dtype=torch.int64, device=self.device)
         self._n_draws = 0
 
@@ -159,7 +159,7 @@ class CounterStream(Stream):
         key = _mixed(key + self._n_draws)
         self._n_draws += 1
         places = torch.arange(-(-n // per_word), device=self.device)
-        return _mixed(key + places * _signed(_GOLDEN))
+        return _mixed(key + places * self._golden)
 
     def uniform(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Uniform numbers in [0, 1), shape (S, *shape)."""
@@ -187,4 +187,4 @@ class CounterStream(Stream):
 
 def make_stream(seeds: Sequence[int], device: torch.device) -> Stream:
     """The kind of stream that suits a device."""
-    return (Stream if device.type == "cpu" else CounterStream)(seeds, device)
+    return Stream(seeds) if device.type == "cpu" else CounterStream(seeds, device)

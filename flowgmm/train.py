@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from flowgmm.cuda_graph import Inputs, Replayed, capturer
+from flowgmm.cuda_graph import Inputs, Replayed, Step, capturer
 from flowgmm.errors import UserError
 from flowgmm.files import atomic_path, check_seal, content_hash, header, read_header, seal
 from flowgmm.interrupt import Interrupted, deferred
@@ -30,7 +30,7 @@ __all__ = ["History", "Inputs", "Progress", "Training", "learning_rate_factor", 
 Progress = Callable[[int, int, str], None]
 # Called with what `train`'s `inputs` said of the step; returns losses per seed, shape (S,): "loss"
 # is minimised, others watched.
-Losses = Callable[[Any], dict[str, Tensor]]
+Losses = Callable[[Inputs], dict[str, Tensor]]
 
 LOSS_BOUND = 1e8
 N_LOOKS = 100
@@ -110,8 +110,11 @@ def ramp(step: int, n_steps: int, share: float) -> float:
     return min(1.0, (step + 1) / (share * n_steps)) if share > 0 else 1.0
 
 
-def _clip_(parameters: list[nn.Parameter], clip_norm: float) -> None:
-    """Scale the gradients of each seed so that their joint 2-norm is at most `clip_norm`."""
+def _clip_(parameters: list[nn.Parameter], clip_norm: float, look: bool) -> None:
+    """Scale the gradients of each seed so that their joint 2-norm is at most `clip_norm`.
+
+    With `look`, which makes the step wait, nothing is multiplied by 1.
+    """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return
@@ -120,8 +123,7 @@ def _clip_(parameters: list[nn.Parameter], clip_norm: float) -> None:
     else:
         norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
     factor = (clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1)
-    # Where a look costs no wait and no step is recorded, nothing is multiplied by 1. NaN is no 1.
-    if capturer(factor.device) is None and bool((factor == 1).all()):
+    if look and bool((factor == 1).all()):  # NaN is no 1
         return
     for gradient in gradients:
         gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)))
@@ -136,9 +138,15 @@ class _Adam:
     Arguments:
         groups: Parameters, learning rate and weight decay of each group.
         decoupled: Decay is no part of the gradient (AdamW; Loshchilov and Hutter, 2019).
+        recorded: Steps are recorded: rates lie in the device's memory.
     """
 
-    def __init__(self, groups: Sequence[tuple[list[nn.Parameter], float, float]], decoupled: bool):
+    def __init__(
+        self,
+        groups: Sequence[tuple[list[nn.Parameter], float, float]],
+        decoupled: bool,
+        recorded: bool,
+    ):
         self._groups = [group for group in groups if group[0]]
         self._decoupled = decoupled
         self.parameters = [p for parameters, _, _ in self._groups for p in parameters]
@@ -151,15 +159,14 @@ class _Adam:
             for p in self.parameters
         }
         device = self.parameters[0].device
-        self._recorded = capturer(device) is not None
         self._rates: list[Any] = [
-            torch.zeros((), device=device) if self._recorded else lr for _, lr, _ in self._groups
+            torch.zeros((), device=device) if recorded else lr for _, lr, _ in self._groups
         ]
 
     def set_rates(self, factor: float) -> None:
         """Set the learning rates to a factor of the groups' own."""
         for i, (_, lr, _) in enumerate(self._groups):
-            if self._recorded:
+            if isinstance(self._rates[i], Tensor):
                 self._rates[i].fill_(lr * factor)
             else:
                 self._rates[i] = lr * factor
@@ -167,18 +174,16 @@ class _Adam:
     def step(self) -> None:
         """Change the parameters that have a gradient, in place."""
         for (parameters, _, decay), rate in zip(self._groups, self._rates, strict=True):
-            moved = [p for p in parameters if p.grad is not None]
-            states = [self._state[p] for p in moved]
+            moved = [(p, p.grad, self._state[p]) for p in parameters if p.grad is not None]
             with torch.no_grad():
                 adam(
-                    list[Tensor](moved),
-                    [p.grad for p in moved if p.grad is not None],
-                    [state["exp_avg"] for state in states],
-                    [state["exp_avg_sq"] for state in states],
+                    [p for p, _, _ in moved],
+                    [gradient for _, gradient, _ in moved],
+                    [state["exp_avg"] for _, _, state in moved],
+                    [state["exp_avg_sq"] for _, _, state in moved],
                     [],
-                    [state["step"] for state in states],
+                    [state["step"] for _, _, state in moved],
                     fused=True,
-                    capturable=self._recorded,
                     decoupled_weight_decay=self._decoupled,
                     amsgrad=False,
                     beta1=0.9,
@@ -356,7 +361,7 @@ def train(
     model: nn.Module,
     losses: Losses,
     training: Training,
-    inputs: Callable[[int], Any] = lambda step: step,
+    inputs: Callable[[int], Inputs] = lambda step: {"step": step},
     mixture_parameters: Iterable[nn.Parameter] = (),
     undecayed_parameters: Iterable[nn.Parameter] = (),
     checkpoint: Path | None = None,
@@ -371,9 +376,10 @@ def train(
         model: All parameters of the stack; the first axis of each is the seed.
         losses: inputs of a step -> {"loss": (S,), ...}. The sum over seeds is minimised, which
             gives each seed its own gradient. A watched loss named "labelled_nll" takes part in the
-            divergence rule. On a GPU it is recorded (`flowgmm.cuda_graph`).
+            divergence rule. On a GPU steps are recorded (`flowgmm.cuda_graph`): then it is called
+            in the first few only, and all that changes with the step comes from its inputs.
         training: How.
-        inputs: step -> all that tells it from the others; as it is, the step's number.
+        inputs: step -> all that tells it from the others; its number, if not given.
         mixture_parameters: Those of the model's parameters that belong to the latent mixture.
         undecayed_parameters: Those of the networks' parameters that have no weight decay; they are
             clipped on their own.
@@ -401,6 +407,8 @@ def train(
     networks = [p for p in model.parameters() if p.requires_grad and id(p) not in in_mixture]
     decayed = [p for p in networks if id(p) not in without]
     undecayed = [p for p in networks if id(p) in without]
+    device = networks[0].device
+    capture = capturer(device)
     if training.optimizer not in ("adam", "adamw"):
         raise ValueError(f"unknown optimizer {training.optimizer!r}; expected adam or adamw")
     optimizer = _Adam(
@@ -410,9 +418,9 @@ def train(
             (mixture, training.mixture_lr, 0.0),
         ],
         decoupled=training.optimizer == "adamw",
+        recorded=capture is not None,
     )
     n_seeds = networks[0].shape[0]
-    device = networks[0].device
     keeper = None
     best = _Best(model) if validate is not None else None
     at = _State()
@@ -428,7 +436,10 @@ def train(
     watch = _Watch(training.n_steps, look_every, history)
     started, first, saved = time.monotonic(), at.step, time.monotonic()
 
-    def make_step(of_step: Any) -> dict[str, Tensor]:
+    # On a CPU there is nothing to wait for.
+    look = capture is None and device.type == "cpu"
+
+    def make_step(of_step: Inputs) -> dict[str, Tensor]:
         for parameter in optimizer.parameters:
             parameter.grad = None
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.bf16):
@@ -436,12 +447,12 @@ def train(
         values["loss"].sum().backward()
         if training.clip_norm is not None:
             for parameters in (decayed, undecayed):
-                _clip_(parameters, training.clip_norm)
+                _clip_(parameters, training.clip_norm, look=look)
         optimizer.step()
         return {name: value.detach() for name, value in values.items()}
 
-    whole_step: Callable[[Any], dict[str, Tensor]] = make_step
-    if (capture := capturer(device)) is not None:
+    whole_step: Step = make_step
+    if capture is not None:
         whole_step = Replayed(make_step, device, capture)
     with deferred() as interrupted:
         for step in range(at.step, stop):

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from flowgmm import cuda_graph
 from flowgmm.methods import neural
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.mlp import DropoutMLPClassifier
@@ -37,19 +36,27 @@ CASES = {
 
 
 def imitated(step, static):
-    """Record the operations of a step, then run those: what Python says is said once, as then."""
-    results = []
+    """Record the operations of a step, then run those: what Python says is said once, as then.
+
+    Results have one place, as a graph's. What it does not find is a copy from Python's memory.
+    """
+    results = {}
 
     def flat(*values):
-        results.append(step(dict(zip(static, values, strict=True))))
-        return results[-1]
+        results.update(step(dict(zip(static, values, strict=True))))
+        return results
 
     recorded = make_fx(flat)(*static.values())
+    made = True  # to record is to make the step, here; a graph only looks
 
     @torch.no_grad()  # the gradients are among what was recorded
     def replay():
-        # To record is to make the step, here; a graph only looks.
-        return results.pop() if results else recorded(*static.values())
+        nonlocal made
+        if not made:
+            for name, value in recorded(*static.values()).items():
+                results[name].copy_(value)
+        made = False
+        return results
 
     return replay
 
@@ -155,38 +162,97 @@ def test_the_imitation_finds_a_wait_for_the_device(wait, recording):
         train(model, losses, Training(50), inputs=lambda step: {"target": 1.0})
 
 
-def test_training_goes_on_from_a_checkpoint_as_without(recording, tmp_path):
-    """The optimizer's moments of the checkpoint are those that the graph changes."""
-    kinds = recording(imitated)
+def goes_on_from_a_checkpoint(folder, device):
     X, y = data(images=False)
-    whole, parts = (CASES["Pi-model"](precision="fp64", random_state=3) for _ in range(2))
+    whole, parts = (
+        CASES["Pi-model"](precision="fp64", device=device, random_state=3) for _ in range(2)
+    )
     PiModelClassifier.fit_stack([whole], X, y[None])
     for share in (0.4, 1.0):
         PiModelClassifier.fit_stack(
-            [parts], X, y[None], share=share, checkpoint=tmp_path / "state.safetensors"
+            [parts], X, y[None], share=share, checkpoint=folder / "state.safetensors"
         )
-    assert kinds
     for key, value in whole.model_.state_dict().items():
         assert torch.equal(value, parts.model_.state_dict()[key])
 
 
-def test_results_of_a_step_outlive_the_next():
-    """Sums of losses are no view of memory that a graph overwrites."""
-    replayed = cuda_graph.Replayed(
-        lambda inputs: {"loss": inputs["x"] * inputs["factor"]}, torch.device("cpu"), imitated
-    )
-    for factor in range(6):
-        out = replayed({"x": torch.arange(3.0), "factor": float(factor)})
-        assert out["loss"].tolist() == [0, factor, 2 * factor]
+def test_training_goes_on_from_a_checkpoint_as_without(recording, tmp_path):
+    """The optimizer's moments of the checkpoint are those that the graph changes."""
+    kinds = recording(imitated)
+    goes_on_from_a_checkpoint(tmp_path, "cpu")
+    assert kinds
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_sums_of_losses_are_no_view_of_what_the_next_step_overwrites(recording):
+    means = []
+    for record in (call_by_call, imitated):
+        recording(record)
+        model = Weight()
+        history = train(
+            model,
+            lambda inputs, model=model: {"loss": (model.w - inputs["step"]).square().sum(1)},
+            Training(300, lr=0.1),
+        )
+        means.append(history.losses["loss"])
+    assert means[0] == means[1]
+
+
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+
+@on_a_gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", CASES)
-def test_on_a_gpu(name, precision, monkeypatch, capsys):
+def test_on_a_gpu(name, precision, monkeypatch):
     found = fitted(name, precision, "cuda")
-    assert "no CUDA graph" not in capsys.readouterr().err
     monkeypatch.setattr("flowgmm.train.capturer", lambda device: None)
     for ours, theirs in zip(found, fitted(name, precision, "cuda"), strict=True):
         for key, value in ours.model_.state_dict().items():
             torch.testing.assert_close(value, theirs.model_.state_dict()[key], rtol=1e-3, atol=1e-4)
+
+
+@on_a_gpu
+def test_a_gpu_starts_where_a_cpu_does():
+    """Weights, means and batches are drawn by the CPU: after one step without noise all but equal."""
+    found = [
+        FlowGMMClassifier(
+            n_steps=1,
+            dropout=0.0,
+            input_noise=0.0,
+            zero_init=False,
+            precision="fp64",
+            device=device,
+            random_state=1,
+        ).fit(*data(images=False))
+        for device in ("cpu", "cuda")
+    ]
+    for ours, theirs in zip(*(model.model_.parameters() for model in found), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+@on_a_gpu
+def test_training_on_a_gpu_goes_on_from_a_checkpoint(tmp_path):
+    goes_on_from_a_checkpoint(tmp_path, "cuda")
+
+
+@on_a_gpu
+def test_a_compiled_flow_on_a_gpu():
+    compiled, plain = (
+        FlowGMMClassifier(n_steps=20, compile=compile, device="cuda", random_state=1).fit(
+            *data(images=False)
+        )
+        for compile in (True, False)
+    )
+    np.testing.assert_allclose(compiled.history_["loss"], plain.history_["loss"], 1e-3)
+
+
+@on_a_gpu
+def test_a_step_on_a_gpu_waits_for_nothing():
+    """But at looks, where losses are read: of 100 steps a hundred times."""
+    with pytest.warns(UserWarning, match="synchronizing") as record:
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            PiModelClassifier(n_steps=1000, device="cuda", random_state=1).fit(*data(images=False))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert len(record) < 1000

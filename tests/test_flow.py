@@ -265,8 +265,8 @@ def test_a_hundred_steps_equal_those_of_the_literal_model():
     streams = {name: Stream(SEEDS) for name in STREAMS}
     seen = []
 
-    def losses(step):
-        values = losses_at(method, model, batches, streams, step, 100)
+    def losses(inputs):
+        values = losses_at(method, model, batches, streams, inputs["step"], 100)
         seen.append(values["loss"].detach())
         return values
 
@@ -304,7 +304,7 @@ def test_training_a_stack_is_training_its_seeds_alone(sampling):
         streams = {name: Stream([s + 1 for s in seeds]) for name in STREAMS}
         training = Training(20, lr=1e-3, clip_norm=5.0)
         history = train(
-            model, lambda step: losses_at(method, model, batches, streams, step, 20), training
+            model, lambda at: losses_at(method, model, batches, streams, at["step"], 20), training
         )
         return list(model.parameters()), history.losses["loss"]
 

@@ -235,7 +235,7 @@ def test_training_steps():
     training = Training(6, "adam", 1e-3, 0.3, "constant", clip_norm=250.0)
     train(
         model,
-        lambda step: losses_at(method, model, batches, streams, step, 6),
+        lambda at: losses_at(method, model, batches, streams, at["step"], 6),
         training,
         undecayed_parameters=method._undecayed_parameters(model),
     )

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 from functools import partial
 
 import numpy as np
@@ -643,3 +644,14 @@ def test_keeping_the_best_on_validation_points(moons, tmp_path, monkeypatch):
         flow(keep="best_val").fit(X, y)
     with pytest.raises(ValueError, match="expected last or best_val"):
         flow(keep="first").fit(X, y)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_a_compiled_flow_trains_the_same(moons):
+    X, y, _, _ = moons
+    compiled, plain = (
+        FlowGMMClassifier(n_steps=5, compile=compile, random_state=0).fit(X, y)
+        for compile in (True, False)
+    )
+    np.testing.assert_allclose(compiled.history_["loss"], plain.history_["loss"], 1e-4)
+    assert compiled.model_.state_dict().keys() == plain.model_.state_dict().keys()

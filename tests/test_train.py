@@ -53,9 +53,9 @@ class Toy(nn.Module):
 
 
 def toy_losses(model, targets, watched=None):
-    def losses(step):
+    def losses(inputs):
         loss = (model.w - targets).square().sum(1) + model.learnt.square().sum(1)
-        extra = {"labelled_nll": watched(step)} if watched else {}
+        extra = {"labelled_nll": watched(inputs["step"])} if watched else {}
         return {"loss": loss, **extra}
 
     return losses
@@ -108,8 +108,8 @@ def test_history_holds_means_over_all_steps(n_steps):
     targets = torch.tensor([[1.0, 0, 0], [2.0, 0, 0]]).double()
     inner = toy_losses(model, targets)
 
-    def losses(step):
-        values = inner(step)
+    def losses(inputs):
+        values = inner(inputs)
         seen.append(values["loss"].detach().clone())
         return values
 
@@ -281,10 +281,11 @@ def test_a_failed_seed_stays_failed_after_resuming(tmp_path, monkeypatch):
         targets = torch.ones(2, 3).double()
         inner = toy_losses(model, targets)
 
-        def losses(step):
-            values = inner(step)
+        def losses(inputs):
+            values = inner(inputs)
             # A loss that is bad in the first steps only.
-            return {"loss": values["loss"] + torch.tensor([0.0, 1e9 if step < 10 else 0.0])}
+            bad = 1e9 if inputs["step"] < 10 else 0.0
+            return {"loss": values["loss"] + torch.tensor([0.0, bad])}
 
         def progress(step, *_):
             if step == stop_at:

@@ -376,7 +376,9 @@ class FlowGMMClassifier(LatentModel):
         return x + noise * streams["augmentation"].normal(x.shape[1:], x.dtype)
 
     def _schedule(self, step: int, n_steps: int) -> dict[str, float]:
-        factors = {"consistency": ramp(step, n_steps, self.ramp_up)}
+        factors = {}
+        if self.consistency_weight > 0:
+            factors["consistency"] = ramp(step, n_steps, self.ramp_up)
         noise = self.input_noise
         if self.noise_until is not None:
             noise *= max(0.0, 1 - step / (self.noise_until * n_steps))

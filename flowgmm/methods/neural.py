@@ -125,7 +125,7 @@ class Batches:
                 order = torch.arange(n, device=self.x.device).expand(self.labelled.shape[0], n)
             else:
                 order = self.stream.at(2 * epoch + (name == "labelled")).permutation(n)
-                order = order.to(self.x.device)
+                order = order.to(self.x.device, non_blocking=True)
             self._order[name] = (epoch, order)
         return self._order[name][1][:, place * size : (place + 1) * size]
 
