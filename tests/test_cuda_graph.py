@@ -213,7 +213,7 @@ def test_on_a_gpu(name, precision, monkeypatch):
 
 @on_a_gpu
 def test_a_gpu_starts_where_a_cpu_does():
-    """Weights, means and batches are drawn by the CPU: after one step without noise all but equal."""
+    """Weights, means and batches are drawn by the CPU: a step without noise ends all but equal."""
     found = [
         FlowGMMClassifier(
             n_steps=1,
@@ -248,11 +248,12 @@ def test_a_compiled_flow_on_a_gpu():
 
 @on_a_gpu
 def test_a_step_on_a_gpu_waits_for_nothing():
-    """But at looks, where losses are read: of 100 steps a hundred times."""
-    with pytest.warns(UserWarning, match="synchronizing") as record:
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            PiModelClassifier(n_steps=1000, device="cuda", random_state=1).fit(*data(images=False))
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+    """But at looks, a hundred times a training, where losses are read."""
+    model = PiModelClassifier(n_steps=1000, device="cuda", random_state=1)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with pytest.warns(UserWarning, match="synchronizing") as record:
+            model.fit(*data(images=False))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
     assert len(record) < 1000
