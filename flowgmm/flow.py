@@ -195,11 +195,11 @@ class CouplingFlow(nn.Module):
             z, shape (S, B, D), and log|det dz/dx|, shape (S, B).
         """
         dtype = product_dtype(x)
-        kept, parameters = [], []
-        coupling: Any  # a module's attributes are tensors or modules to a type checker
-        for coupling in self.couplings:
-            masks, scales = coupling.net.masks(x.shape[1:-1], dtype, dropout)
-            kept.append(masks)
+        couplings: Any = self.couplings  # of modules to a type checker
+        first = couplings[0].net
+        kept, scales = first.masks(x.shape[1:-1], dtype, dropout, n=len(couplings))
+        parameters = []
+        for coupling in couplings:
             parameters += [*coupling.net.stacked_parameters(), coupling.gain]
         differentiable = torch.is_grad_enabled()
         return _Couplings.apply(x, self.split, kept, scales, dtype, differentiable, *parameters)

@@ -232,24 +232,29 @@ class StackedMLP(nn.Module):
             dropout: Stream of the dropout masks; None switches dropout off (evaluation).
         """
         dtype = product_dtype(x)
-        kept, scales = self.masks(x.shape[1:-1], dtype, dropout)
+        (kept,), scales = self.masks(x.shape[1:-1], dtype, dropout)
         return _Perceptron.apply(x, kept, scales, dtype, *self.stacked_parameters())
 
     def masks(
-        self, points: Sequence[int], dtype: torch.dtype, dropout: Stream | None
-    ) -> tuple[list[Tensor | None], list[float]]:
-        """Draw what `perceptron` takes as `kept` and `scales` for a batch of points of a shape."""
-        kept: list[Tensor | None] = []
+        self,
+        points: Sequence[int],
+        dtype: torch.dtype,
+        dropout: Stream | None,
+        n: int = 1,
+    ) -> tuple[list[tuple[Tensor | None, ...]], list[float]]:
+        """Draw what n perceptrons like this take as `kept`, and the `scales` of all of them."""
+        of_layers: list[Sequence[Tensor | None]] = []
         scales = []
         layer: Any  # to a type checker all that hangs below a module may be a tensor or a module
         for layer, p in zip(self.layers, (*self.dropout, 0.0), strict=True):
-            mask, scale = None, 1.0
             if dropout is not None and p > 0:
                 shape = (*points, layer.weight.shape[-1])
-                mask, scale = dropout.kept(shape, p, MASKS[dtype]), 1 / (1 - p)
-            kept.append(mask)
-            scales.append(scale)
-        return kept, scales
+                of_layers.append(dropout.kept_each(n, shape, p, MASKS[dtype]))
+                scales.append(1 / (1 - p))
+            else:
+                of_layers.append([None] * n)
+                scales.append(1.0)
+        return list(zip(*of_layers, strict=True)), scales
 
     def stacked_parameters(self) -> list[Tensor]:
         """Weight and bias of each layer in turn."""

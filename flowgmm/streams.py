@@ -76,6 +76,12 @@ class Stream:
         rows = [torch.randperm(n, generator=g) for g in self._generators]
         return torch.stack(rows)
 
+    def kept_each(
+        self, n: int, shape: Sequence[int], p: float, dtype: torch.dtype
+    ) -> Sequence[Tensor]:
+        """`kept` n times."""
+        return [self.kept(shape, p, dtype) for _ in range(n)]
+
     def kept(self, shape: Sequence[int], p: float, dtype: torch.dtype = torch.int16) -> Tensor:
         """0 with probability p (to the nearest 2**-16), else -1; integers, shape (S, *shape).
 
@@ -126,11 +132,11 @@ def _mixed(words: Tensor) -> Tensor:
 
 
 class CounterStream(Stream):
-    """A stream whose numbers are a hash of (seed, step, draw, place), made by tensor operations.
+    """A stream whose numbers are a hash of (seed, step, draw and place), made by tensor operations.
 
     A CUDA graph replays operations, not Python: no generator could be seeded anew within one. Here
-    the step lies in the device's memory, and all seeds draw at once. On a CPU generators are
-    faster.
+    a key of seed and step lies in the device's memory, and all seeds draw at once. On a CPU
+    generators are faster.
 
     Arguments:
         seeds: S integers, one per slice of the stack.
@@ -140,26 +146,26 @@ class CounterStream(Stream):
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu"):
         self.seeds = tuple(int(seed) for seed in seeds)
         self.device = torch.device(device)
-        keys = [_signed(_mix(seed, 0)) for seed in self.seeds]
-        self._keys = torch.tensor(keys, dtype=torch.int64, device=self.device).unsqueeze(1)
+        self._keys = torch.zeros(len(self.seeds), 1, dtype=torch.int64, device=self.device)
         # A tensor: a compiler would take such a number for an index of 32 bits.
         self._golden = torch.tensor(_signed(_GOLDEN), device=self.device)
-        self._step = torch.zeros((), dtype=torch.int64, device=self.device)
         self._n_draws = 0
+        self.at(0)
 
     def at(self, step: int) -> "CounterStream":
         """Go to the start of the numbers of `step`; returns itself. Not part of a graph."""
-        self._step.fill_(step)
+        keys = torch.tensor([[_signed(_mix(seed, step))] for seed in self.seeds])
+        self._keys.copy_(keys, non_blocking=True)
         self._n_draws = 0
         return self
 
     def _words(self, n: int, per_word: int) -> Tensor:
         """Random 64-bit words with room for n numbers, `per_word` in each, shape (S, n_words)."""
-        key = _mixed(self._keys + self._step * _signed(_FIRST))
-        key = _mixed(key + self._n_draws)
+        # Draws are as far from each other as no two of their places are.
+        first = self._n_draws * 2**40
         self._n_draws += 1
-        places = torch.arange(-(-n // per_word), device=self.device)
-        return _mixed(key + places * self._golden)
+        places = torch.arange(first, first - (-n // per_word), device=self.device)
+        return _mixed(self._keys + places * self._golden)
 
     def uniform(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Uniform numbers in [0, 1), shape (S, *shape)."""
@@ -183,6 +189,12 @@ class CounterStream(Stream):
     def permutation(self, n: int) -> Tensor:
         """One permutation of 0..n-1 per seed, shape (S, n)."""
         return self._words(n, 1).argsort(dim=1)
+
+    def kept_each(
+        self, n: int, shape: Sequence[int], p: float, dtype: torch.dtype
+    ) -> Sequence[Tensor]:
+        """`kept` n times, in one draw."""
+        return self.kept((n, *shape), p, dtype).unbind(1)
 
 
 def make_stream(seeds: Sequence[int], device: torch.device) -> Stream:

@@ -125,6 +125,9 @@ def _clip_(parameters: list[nn.Parameter], clip_norm: float, look: bool) -> None
     factor = (clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1)
     if look and bool((factor == 1).all()):  # NaN is no 1
         return
+    if len(factor) == 1:
+        torch._foreach_mul_(gradients, factor[0])
+        return
     for gradient in gradients:
         gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)))
 
