@@ -144,7 +144,7 @@ def literal_step(
 
 
 def measure(
-    shape: Shape, precision: str, repeats: int, device: str = "cpu"
+    shape: Shape, precision: str, repeats: int, device: str = "cpu", compiled: bool = False
 ) -> dict[str, np.ndarray]:
     """Seconds of a step of both models, a mean for each block, and of a product, all in turn."""
     X, y = make_data(shape)
@@ -184,6 +184,7 @@ def measure(
             clip_norm=shape.clip_norm,
             precision=precision,
             device=device,
+            compile=compiled,
             random_state=s,
         )
         for s in range(shape.n_seeds)
@@ -236,6 +237,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--eager", action="store_true", help="on a GPU: no CUDA graphs")
+    parser.add_argument("--compile", action="store_true", help="the flow by torch.compile")
     parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     if not 1 <= args.repeats <= N_LOOKS - WARM_UP:
@@ -249,6 +251,7 @@ def main() -> None:
     results: dict[str, Any] = {
         "machine": machine(args.threads, args.device),
         "cuda_graphs": args.device != "cpu" and not args.eager,
+        "compiled": args.compile,
         "precision": args.precision,
         "repeats": args.repeats,
         "shapes": {},
@@ -257,7 +260,7 @@ def main() -> None:
         shape = SHAPES[name]
         summary = summarise(
             shape,
-            measure(shape, args.precision, args.repeats, args.device),
+            measure(shape, args.precision, args.repeats, args.device, args.compile),
             PRODUCT_SIDE[args.device != "cpu"],
         )
         results["shapes"][name] = asdict(shape) | summary
