@@ -299,8 +299,9 @@ class FlowGMMClassifier(LatentModel):
             means = fixed_means(self.means, n_classes, n_features, self.mean_scale, stream)
         model = FlowGMM(flow, self._make_mixture(means.to(x.device, dtype)))
         if self.compile:
-            # In place: the parameters keep their names.
-            model.flow.compile()
+            # In place: the parameters keep their names. Each size of a batch on its own: there are
+            # one or two, and sizes left open are slower and, of shifted bits, do not compile.
+            model.flow.compile(dynamic=False)
         return model
 
     @torch.no_grad()
