@@ -24,6 +24,8 @@ UPDATE_POINTS = 16
 IMAGE_NETWORK = ("architecture", "n_filters", "n_blocks", "pool")
 # Small operations per layer and step: forward, backward, update.
 CALLS_PER_LAYER = 350
+# Kernels per layer of a step that a GPU replays: 515 of a flow of 21 layers.
+KERNELS_PER_LAYER = 25
 # float64 and functions such as exp, against float32 products.
 SLOW = 4.0
 # Operations of an encoder per text of 64 word pieces or per image, features that it gives, and the
@@ -97,9 +99,10 @@ class Machine:
         return self.start_s + work.products / rate + work.calls * (gpu or self).call_s
 
 
-# One GPU of the A100's class, in float32 with small batches.
+# One GPU of the A100's class, in float32 with small batches; kernels follow each other as on an H200
+# (benchmarks/README.md).
 ASSUMED_GPU = Machine(
-    1e13, 6e-6, 0.0, ("no GPU here to measure: 10 Tflop/s and 6 us a call are assumed",)
+    1e13, 2e-7, 0.0, ("no GPU here to measure: 10 Tflop/s and 0.2 us a call are assumed",)
 )
 
 
@@ -132,6 +135,12 @@ def measure(device: str = "cpu", seconds: float = 0.5) -> Machine:
 
     rate = 2 * 512**3 / per_call(lambda: a @ a)
     call_s = per_call(lambda: x.add_(1))
+    if device != "cpu":  # steps are recorded (flowgmm/cuda_graph.py)
+        graph, n_kernels = torch.cuda.CUDAGraph(), 500
+        with torch.cuda.graph(graph):
+            for _ in range(n_kernels):
+                x.add_(1)
+        call_s = per_call(graph.replay) / n_kernels * KERNELS_PER_LAYER / CALLS_PER_LAYER
     torch.set_num_threads(threads)
     where = "one thread" if device == "cpu" else torch.cuda.get_device_name()
     note = f"measured: {rate / 1e9:.0f} Gflop/s and {1e6 * call_s:.1f} us a call on {where}"
