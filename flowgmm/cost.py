@@ -99,8 +99,8 @@ class Machine:
         return self.start_s + work.products / rate + work.calls * (gpu or self).call_s
 
 
-# One GPU of the A100's class, in float32 with small batches; kernels follow each other as on an H200
-# (benchmarks/README.md).
+# One GPU of the A100's class, in float32 with small batches; kernels follow each other as on an
+# H200 (benchmarks/README.md).
 ASSUMED_GPU = Machine(
     1e13, 2e-7, 0.0, ("no GPU here to measure: 10 Tflop/s and 0.2 us a call are assumed",)
 )
