@@ -147,7 +147,7 @@ class CouplingFlow(nn.Module):
         zero_init: Start the last layer of each conditioner from zero: f is then the identity.
 
     Raises:
-        ValueError: If there is no second half to condition on (D < 2).
+        ValueError: If there is no second half to condition on (D < 2), or no coupling.
 
     Source: Izmailov et al. (2020), sections 4 and 5.1; spec 1.2.
     """
@@ -168,6 +168,8 @@ class CouplingFlow(nn.Module):
                 "a coupling flow needs at least 2 features that vary, "
                 f"got {n_features} feature(s); add a column or use another method"
             )
+        if n_couplings < 1:
+            raise ValueError(f"n_couplings must be 1 or more, got {n_couplings}")
         self.split = n_features // 2
         halves = (self.split, n_features - self.split)
         self.couplings = nn.ModuleList(

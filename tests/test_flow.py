@@ -155,6 +155,11 @@ def test_a_flow_needs_two_features():
         CouplingFlow(1, 4, 16, Stream(SEEDS))
 
 
+def test_a_flow_needs_a_coupling():
+    with pytest.raises(ValueError, match="n_couplings must be 1 or more, got 0"):
+        CouplingFlow(4, 0, 16, Stream(SEEDS))
+
+
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, [0.5], [0.5, 0.5, 0.5]])
 def test_impossible_dropout(dropout):
     with pytest.raises(ValueError, match="dropout must be one probability in"):
