@@ -161,7 +161,7 @@ class CounterStream(Stream):
 
     def _words(self, n: int, per_word: int) -> Tensor:
         """Random 64-bit words with room for n numbers, `per_word` in each, shape (S, n_words)."""
-        # Draws are as far from each other as no two of their places are.
+        # Draws are further from each other than any two places of one.
         first = self._n_draws * 2**40
         self._n_draws += 1
         places = torch.arange(first, first - (-n // per_word), device=self.device)
