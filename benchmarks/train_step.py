@@ -24,7 +24,7 @@ import torch
 from flowgmm import train
 from flowgmm.files import write_json
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
-from flowgmm.reference import ReferenceFlowGMM
+from flowgmm.reference import PLAIN_OBJECTIVE, ReferenceFlowGMM
 from flowgmm.script import keep_freed_memory
 from flowgmm.train import N_LOOKS
 
@@ -79,18 +79,8 @@ class Shape:
         return int(3 * 2 * n_points * self.n_couplings * per_coupling)
 
 
-# The paper's plain objective, which the literal model has.
-LIKELIHOOD: dict[str, Any] = {
-    "preprocess": "none",
-    "zero_init": False,
-    "means": "random",
-    "learn_means": False,
-    "unlabelled_weight": 1.0,
-    "label_weight": 0.0,
-    "consistency_weight": 0.0,
-    "balance_weight": 0.0,
-    "input_noise": 0.0,
-}
+# As the literal model.
+LIKELIHOOD: dict[str, Any] = {"preprocess": "none", "zero_init": False, **PLAIN_OBJECTIVE}
 PLAIN: dict[str, Any] = {"block": 20, "dropout": 0.0, "clip_norm": None, "optimizer": "adam"}
 SHAPES = {
     "2d": Shape("2-D data", 2, 2, 5, 512, 10, 10, **PLAIN),

@@ -79,10 +79,10 @@ class _Couplings(torch.autograd.Function):
         gradients = [of_z[..., : ctx.split].contiguous(), of_z[..., ctx.split :].contiguous()]
         of_log_det = of_log_det.unsqueeze(-1)
         of_x, of_parameters = ctx.needs_input_grad[0], any(ctx.needs_input_grad[6:])
-        n = 2 * len(ctx.scales) + 4
+        n, saved = 2 * len(ctx.scales) + 4, ctx.saved_tensors  # asked for once: it unpacks them all
         answers: list[Tensor | None] = []
         for i in reversed(range(ctx.n_couplings)):
-            *of_perceptron, bounded, scale, y, gain = ctx.saved_tensors[n * i : n * (i + 1)]
+            *of_perceptron, bounded, scale, y, gain = saved[n * i : n * (i + 1)]
             condition, change = i % 2, 1 - i % 2
             gradients[change], of_raw, of_gain = _affine_backward(
                 gradients[change], of_log_det, (bounded, scale, y), gain, ctx.dtype

@@ -13,7 +13,19 @@ from torch.distributions import MultivariateNormal
 from flowgmm.flow import CouplingFlow
 from flowgmm.mixture import LatentMixture
 
-__all__ = ["ReferenceFlowGMM"]
+__all__ = ["PLAIN_OBJECTIVE", "ReferenceFlowGMM"]
+
+# Parameters of `FlowGMMClassifier` that leave the objective of this model: its defaults are those
+# of the recommended recipe.
+PLAIN_OBJECTIVE: dict[str, Any] = {
+    "means": "random",
+    "learn_means": False,
+    "unlabelled_weight": 1.0,
+    "label_weight": 0.0,
+    "consistency_weight": 0.0,
+    "balance_weight": 0.0,
+    "input_noise": 0.0,
+}
 
 
 class ReferenceCoupling(nn.Module):

@@ -13,18 +13,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("suite", derandomize=True, deadline=None)
 settings.load_profile("suite")
 
-# The paper's plain objective: FlowGMMClassifier's defaults are the recommended recipe's.
-LIKELIHOOD_ONLY = {
-    "dropout": 0.0,
-    "means": "random",
-    "learn_means": False,
-    "unlabelled_weight": 1.0,
-    "label_weight": 0.0,
-    "consistency_weight": 0.0,
-    "balance_weight": 0.0,
-    "input_noise": 0.0,
-}
-
 WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "far", "away", *".,!'()?"]
 
 

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import LIKELIHOOD_ONLY
 from safetensors.numpy import save_file
 from sklearn.base import clone
 from sklearn.datasets import make_blobs, make_moons
@@ -27,9 +26,11 @@ from flowgmm.methods.neural import Batches, Standardised
 from flowgmm.methods.pi_model import PiModelClassifier
 from flowgmm.mixture import DATA_MEANS, FIXED_MEANS
 from flowgmm.preprocess import Preprocess
+from flowgmm.reference import PLAIN_OBJECTIVE
 from flowgmm.streams import Stream
 
 SMALL = {"n_couplings": 2, "hidden_size": 16, "n_steps": 40, "lr": 1e-2}
+LIKELIHOOD_ONLY = PLAIN_OBJECTIVE | {"dropout": 0.0}
 flow = partial(FlowGMMClassifier, **LIKELIHOOD_ONLY, **SMALL)
 ESTIMATORS = [
     FlowGMMClassifier(**SMALL),
