@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,23 @@ LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "safeten
 
 @functools.cache
 def code_hash(script: Path, *modules: str) -> str:
-    """Hexadecimal SHA-256 of a script and of all modules of this package that it uses.
+    """Hash the behaviour of a script and of all modules of this package that it uses.
 
-    Comments and layout do not count; docstrings do. A rule passes the hash as a param, since
-    Snakemake sees neither the script that a rule's `shell:` calls nor what the script imports.
+    Comments, layout, docstrings, and the module that a definition stands in do not count: neither
+    wording nor a move makes a result stale. A rule passes the hash as a param, since Snakemake sees
+    neither the script that a rule's `shell:` calls nor what the script imports.
 
     Arguments:
-        script: File that a rule runs; its name counts, not its folder.
-        modules: Names, such as ``"flowgmm.runs"``, of modules that it finds by name.
+        script: File that a rule runs.
+        modules: Names, such as ``"flowgmm.runs"``, of modules that it imports by name.
 
-    Files are read once in a process, as thousands of jobs share them.
+    Returns:
+        Hexadecimal SHA-256. Each file is read once in a process, as thousands of jobs share them.
     """
-    tree, imported = _parse(script)
-    digest = hashlib.sha256(f"{script.name}\n{tree}\n".encode())
-    for name in modules_used(*imported, *modules):
-        digest.update(f"{name}\n{_parsed(name)[0]}\n".encode())
-    return digest.hexdigest()
+    source = _parse(script)
+    parts = [source, *(_parsed(name) for name in modules_used(*source.modules, *modules))]
+    pieces = [piece for part in parts for piece in (*part.statements, *_bindings(part))]
+    return hashlib.sha256("\n".join(sorted(pieces)).encode()).hexdigest()
 
 
 def modules_used(*modules: str) -> list[str]:
@@ -47,11 +49,80 @@ def modules_used(*modules: str) -> list[str]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += _parsed(name)[1]
+            waiting += _parsed(name).modules
     return sorted(found)
 
 
-def _parsed(module: str) -> tuple[str, tuple[str, ...]]:
+@dataclass(frozen=True)
+class _Source:
+    """Behaviour of a file.
+
+    Attributes:
+        statements: Syntax trees of its top-level statements as text, without docstrings and without
+            imports from this package.
+        definitions: The statement that defines each top-level name.
+        imports: Module and name of each name that is imported from this package.
+    """
+
+    statements: tuple[str, ...]
+    definitions: dict[str, str]
+    imports: tuple[tuple[str, str], ...]
+
+    @property
+    def modules(self) -> list[str]:
+        """Modules of this package that the file imports."""
+        names = ((f"{module}.{name}", module) for module, name in self.imports)
+        return [inner if _path(inner) else module for inner, module in names]
+
+
+class _Behaviour(ast.NodeTransformer):
+    """Reduce a syntax tree to what it does, and collect its imports from this package."""
+
+    def __init__(self) -> None:
+        self.imports: list[tuple[str, str]] = []
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = node.body[ast.get_docstring(node, clean=False) is not None :]
+        return super().generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        parts = [alias.name.rpartition(".") for alias in node.names]
+        self.imports += [(m, name) for m, _, name in parts if m.split(".")[0] == PACKAGE.name]
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        if (node.module or "").split(".")[0] != PACKAGE.name:
+            return node
+        self.imports += [(str(node.module), alias.name) for alias in node.names]
+        # The name that it gets is behaviour; the module it comes from is not.
+        names = [ast.alias(alias.name, alias.asname) for alias in node.names]
+        return ast.ImportFrom(PACKAGE.name, names, 0)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        # A package's `__init__` of lazy names imports for the type checker only.
+        if ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            return [self.visit(statement) for statement in node.orelse]
+        return self.generic_visit(node)
+
+
+def _bindings(source: _Source) -> list[str]:
+    """A line for each imported name, with the statement that defines it."""
+    return [f"{name} = {_definition(module, name)}" for module, name in source.imports]
+
+
+def _definition(module: str, name: str) -> str:
+    """Statement that defines a module's name, wherever the module has it from; empty: a module."""
+    if _path(f"{module}.{name}"):
+        return ""
+    source = _parsed(module)
+    if name in source.definitions:
+        return source.definitions[name]
+    origin = dict((imported, where) for where, imported in source.imports)
+    return _definition(origin[name], name) if name in origin else ""
+
+
+def _parsed(module: str) -> _Source:
     path = _path(module)
     if path is None:
         raise ValueError(f"{module} is not a module of {PACKAGE.name}")
@@ -59,29 +130,31 @@ def _parsed(module: str) -> tuple[str, tuple[str, ...]]:
 
 
 @functools.cache
-def _parse(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Syntax tree of a file as text, and the modules of this package that it imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    # A package's `__init__` of lazy names imports for the type checker only; skip those blocks.
-    guarded = {
-        node
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test).endswith("TYPE_CHECKING")
-        for statement in block.body
-        for node in ast.walk(statement)
-    }
-    imported: set[str] = set()
-    for node in ast.walk(tree):
-        if node in guarded:
+def _parse(path: Path) -> _Source:
+    behaviour = _Behaviour()
+    tree = behaviour.visit(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+    statements, definitions = [], {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == PACKAGE.name:
             continue
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    mine = (name for name in imported if name.split(".")[0] == PACKAGE.name and _path(name))
-    return ast.dump(tree), tuple(sorted(mine))
+        names = _defined(node)
+        if names == ["__all__"]:
+            continue
+        text = ast.dump(node)
+        statements.append(text)
+        definitions |= dict.fromkeys(names, text)
+    return _Source(tuple(statements), definitions, tuple(behaviour.imports))
 
 
+def _defined(node: ast.stmt) -> list[str]:
+    """Names that a top-level statement defines."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [n.id for t in targets if t is not None for n in ast.walk(t) if isinstance(n, ast.Name)]
+
+
+@functools.cache
 def _path(module: str) -> Path | None:
     """Source file of a module of this package; None if there is none."""
     base = PACKAGE.parent.joinpath(*module.split("."))
