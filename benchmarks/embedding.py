@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from train_step import machine
 
 from flowgmm.embed.image import _Encoder, _Options, _weights
-from flowgmm.files import write_json
+from flowgmm.utils.io import write_json
 
 # Rounds before the first that counts.
 WARM_UP = 2

@@ -27,13 +27,13 @@ from embedding import quartiles
 from torch.utils.flop_counter import FlopCounterMode
 from train_step import machine
 
-from flowgmm.datasets.cifar import load_cifar10
-from flowgmm.datasets.text import load_text, normalise
+from flowgmm.datasets.loaders.cifar import load_cifar10
+from flowgmm.datasets.loaders.text import load_text, normalise
 from flowgmm.embed import embed_images, embed_texts
 from flowgmm.embed import image as image_module
 from flowgmm.embed import text as text_module
 from flowgmm.embed.cache import best_precision
-from flowgmm.files import write_json
+from flowgmm.utils.io import write_json
 
 Vectors = Callable[[list[int]], np.ndarray]
 BATCH = 32

@@ -24,9 +24,10 @@ from embedding import make_convolution, quartiles
 from torch.utils.flop_counter import FlopCounterMode
 from train_step import machine
 
-from flowgmm import FlowGMMClassifier, explore
-from flowgmm.files import write_json
-from flowgmm.script import keep_freed_memory
+from flowgmm import FlowGMMClassifier
+from flowgmm.apps.explore import server as explore
+from flowgmm.experiments.job_script import keep_freed_memory
+from flowgmm.utils.io import write_json
 
 # Shape of an image and parameters of the model: of the paper's size, and of the recipe `small`.
 MODELS: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {

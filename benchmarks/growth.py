@@ -25,11 +25,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 from train_step import LIKELIHOOD, machine
 
-from flowgmm.files import atomic_path, read_json, write_json
 from flowgmm.methods.classic import self_training
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.label_spreading import KNNLabelSpreading, RBFLabelSpreading
-from flowgmm.style import COLOURS, STYLE
+from flowgmm.reporting.plot_style import COLOURS, STYLE
+from flowgmm.utils.io import atomic_path, read_json, write_json
 
 N_LABELLED, N_PREDICTED = 256, 1000
 PLANNING = Path(__file__).parent / "planning.json"

@@ -25,10 +25,10 @@ from memory import resident
 from torch.utils.flop_counter import FlopCounterMode
 from train_step import machine
 
-from flowgmm.files import write_json
+from flowgmm.experiments.job_script import keep_freed_memory
+from flowgmm.flows.reference.multiscale import ReferenceImageFlow, ReferenceImageFlowGMM, dequantise
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
-from flowgmm.reference_image import ReferenceImageFlow, ReferenceImageFlowGMM, dequantise
-from flowgmm.script import keep_freed_memory
+from flowgmm.utils.io import write_json
 
 # Steps before the first that counts: memory is allocated and pages are touched; on a GPU a step is
 # recorded, the fourth.

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from memory import resident
 
-from flowgmm.datasets.idx import read_idx
-from flowgmm.files import read_json, write_json
+from flowgmm.datasets.loaders.idx import read_idx
+from flowgmm.utils.io import read_json, write_json
 
 SIDES = ("ours", "sklearn")
 # Of the kernel exp(-GAMMA (1 - cos)) and its spreading; of the neighbours' graph and its.

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.config import Config, Run, load
 from flowgmm.datasets import Arrays, finish
+from flowgmm.datasets.splits import draw_split
 from flowgmm.embed.cache import embedded
-from flowgmm.files import read_json, sha256, write_json, write_tensors
-from flowgmm.runs import run
-from flowgmm.splits import draw_split
+from flowgmm.experiments.project import Config, Run, load
+from flowgmm.experiments.train_job import run
+from flowgmm.utils.io import read_json, sha256, write_json, write_tensors
 
 N_TRAIN, N_TEST, WIDTH, N_CLASSES, N_LABELS = 50_000, 10_000, 1792, 10, 250
 STEPS = 20

@@ -23,7 +23,7 @@ import numpy as np
 from embedding import quartiles
 from train_step import machine
 
-from flowgmm.files import write_json
+from flowgmm.utils.io import write_json
 
 ROOT = Path(__file__).parents[1]
 PYTHON = [sys.executable]

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from train_step import PRECISIONS, machine
 
-from flowgmm.config import Job, Run, load, read_yaml
-from flowgmm.files import write_json
+from flowgmm.experiments.project import Job, Run, load, read_yaml
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
+from flowgmm.utils.io import write_json
 
 ROOT = Path(__file__).parents[1]
 RUN = Run("ag_news", "200", "flowgmm")

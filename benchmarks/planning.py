@@ -25,12 +25,19 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.config import Run, dump_yaml, load, read_yaml, settings_with
 from flowgmm.datasets import prepare
-from flowgmm.files import content_hash, read_json, read_tensors, sha256, write_json, write_tensors
-from flowgmm.runs import run
-from flowgmm.splits import draw_split
-from flowgmm.tables import make_table, table_spec, write
+from flowgmm.datasets.splits import draw_split
+from flowgmm.experiments.project import Run, dump_yaml, load, read_yaml, settings_with
+from flowgmm.experiments.train_job import run
+from flowgmm.reporting.tables import make_table, table_spec, write
+from flowgmm.utils.io import (
+    content_hash,
+    read_json,
+    read_tensors,
+    sha256,
+    write_json,
+    write_tensors,
+)
 
 ROOT = Path(__file__).parents[1]
 N_SEEDS = 20

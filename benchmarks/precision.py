@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from flowgmm.config import Config, Job, Run, load, read_yaml
 from flowgmm.datasets import prepare
-from flowgmm.datasets.fetch import fetch
+from flowgmm.datasets.download import fetch
+from flowgmm.datasets.splits import draw_split
 from flowgmm.embed import embed_dataset
-from flowgmm.files import read_json, read_tensors, sha256, write_json, write_tensors
+from flowgmm.experiments.project import Config, Job, Run, load, read_yaml
+from flowgmm.experiments.train_job import run
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
-from flowgmm.runs import run
-from flowgmm.splits import draw_split
+from flowgmm.utils.io import read_json, read_tensors, sha256, write_json, write_tensors
 
 ROOT = Path(__file__).parents[1]
 # Test points of each seed that are looked at one by one.

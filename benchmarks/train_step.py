@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowgmm import train
-from flowgmm.files import write_json
+from flowgmm.experiments.job_script import keep_freed_memory
+from flowgmm.flows.reference.realnvp import PLAIN_OBJECTIVE, ReferenceFlowGMM
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
-from flowgmm.reference import PLAIN_OBJECTIVE, ReferenceFlowGMM
-from flowgmm.script import keep_freed_memory
-from flowgmm.train import N_LOOKS
+from flowgmm.training import loop as train
+from flowgmm.training.loop import N_LOOKS
+from flowgmm.utils.io import write_json
 
 # Blocks of steps before the first that counts: memory is allocated and pages are touched.
 WARM_UP = 5

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowgmm.errors import UserError
+from flowgmm.utils.errors import UserError
 
 __all__ = ["app", "main"]
 
@@ -65,7 +65,7 @@ def add_dataset(
 
     Example: flowgmm add-dataset wine wine.csv --label quality --n-labels 30
     """
-    from flowgmm.add_dataset import add_dataset
+    from flowgmm.apps.add_dataset import add_dataset
 
     added = add_dataset(
         Path(),
@@ -113,7 +113,7 @@ def estimate(
 
     Example: flowgmm estimate table_1 --config recipe=small --config mirror=../data
     """
-    from flowgmm.estimate import estimate, show
+    from flowgmm.apps.estimate.predict import estimate, show
 
     show(estimate(Path(), targets or ["all_tables"], config or (), profile, cores))
 
@@ -131,7 +131,7 @@ def why(
 
     Example: flowgmm why table_1 ag_news flowgmm --recipe small
     """
-    from flowgmm.why import explain, show
+    from flowgmm.apps.explain import explain, show
 
     show(explain(Path(), table, dataset, method, recipe))
 
@@ -167,9 +167,9 @@ def fit(
 
     Example: flowgmm fit customers.csv --label churned
     """
-    from flowgmm.own_data import fit_table
-    from flowgmm.report import show
-    from flowgmm.script import keep_freed_memory
+    from flowgmm.apps.fit.report import show
+    from flowgmm.apps.fit.table_model import fit_table
+    from flowgmm.experiments.job_script import keep_freed_memory
 
     keep_freed_memory()
     folder = output or Path(f"{file.name.split('.')[0]}-flowgmm")
@@ -203,8 +203,8 @@ def predict(
 
     Example: flowgmm predict customers-flowgmm new.csv --output predicted.csv
     """
-    from flowgmm.own_data import TableModel
-    from flowgmm.tabular import read_table
+    from flowgmm.apps.fit.columns import read_table
+    from flowgmm.apps.fit.table_model import TableModel
 
     fitted = TableModel.load(model)
     with _progress() as progress:
@@ -231,7 +231,7 @@ def sample(
 
     Example: flowgmm sample customers-flowgmm -n 100 --class yes --output drawn.csv
     """
-    from flowgmm.own_data import TableModel
+    from flowgmm.apps.fit.table_model import TableModel
 
     _write(TableModel.load(model).sample(n, class_, temperature, seed), output)
 
@@ -258,8 +258,8 @@ def explore(
     """
     import webbrowser
 
-    from flowgmm.explore import Explorer, Server
-    from flowgmm.script import keep_freed_memory
+    from flowgmm.apps.explore.server import Explorer, Server
+    from flowgmm.experiments.job_script import keep_freed_memory
 
     keep_freed_memory()
     explorer = Explorer.load(model, features, seed)
@@ -272,7 +272,7 @@ def explore(
 
 
 def _write(frame: Any, output: Path | None) -> None:
-    from flowgmm.files import write_text
+    from flowgmm.utils.io import write_text
 
     text = frame.to_csv(index=False, float_format="%.6g")
     if output is None:

@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from flowgmm.findings import analyse
-from flowgmm.script import run_script
+from flowgmm.experiments.analysis_job import analyse
+from flowgmm.experiments.job_script import run_script
 
 
 def main(options: argparse.Namespace) -> None:

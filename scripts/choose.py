@@ -3,9 +3,9 @@
 import argparse
 import json
 
-from flowgmm.files import read_json, write_json
-from flowgmm.methods.tuning import choose
-from flowgmm.script import run_script
+from flowgmm.experiments.job_script import run_script
+from flowgmm.experiments.tuning import choose
+from flowgmm.utils.io import read_json, write_json
 
 
 def main(options: argparse.Namespace) -> None:

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from flowgmm.embed import embed_dataset
-from flowgmm.files import write_tensors
-from flowgmm.script import Progress, run_script
+from flowgmm.experiments.job_script import Progress, run_script
+from flowgmm.utils.io import write_tensors
 
 
 def main(options: argparse.Namespace) -> None:

@@ -8,9 +8,9 @@ import json
 import re
 from pathlib import Path
 
-from flowgmm.errors import UserError
-from flowgmm.files import write_text
-from flowgmm.script import run_script
+from flowgmm.experiments.job_script import run_script
+from flowgmm.utils.errors import UserError
+from flowgmm.utils.io import write_text
 
 HEAD = """# Faults
 

@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from flowgmm.datasets.fetch import fetch
-from flowgmm.script import Progress, run_script
+from flowgmm.datasets.download import fetch
+from flowgmm.experiments.job_script import Progress, run_script
 
 
 def main(options: argparse.Namespace) -> None:

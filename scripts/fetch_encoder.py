@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from flowgmm.embed.fetch import fetch_encoder
-from flowgmm.script import Progress, run_script
+from flowgmm.experiments.job_script import Progress, run_script
 
 
 def main(options: argparse.Namespace) -> None:

@@ -4,10 +4,10 @@ import argparse
 import json
 from typing import Any
 
-from flowgmm.figures import load_panel, make_figure, save
-from flowgmm.findings import read_found
-from flowgmm.script import run_script
-from flowgmm.tables import read_table
+from flowgmm.experiments.analysis_job import read_found
+from flowgmm.experiments.job_script import run_script
+from flowgmm.reporting.figures import load_panel, make_figure, save
+from flowgmm.reporting.tables import read_table
 
 
 def main(options: argparse.Namespace) -> None:

@@ -3,8 +3,8 @@
 import argparse
 import json
 
-from flowgmm.findings import read_found, write_overview
-from flowgmm.script import run_script
+from flowgmm.experiments.analysis_job import read_found, write_overview
+from flowgmm.experiments.job_script import run_script
 
 
 def main(options: argparse.Namespace) -> None:

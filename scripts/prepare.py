@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from flowgmm.datasets import prepare
-from flowgmm.files import write_tensors
-from flowgmm.script import run_script
+from flowgmm.experiments.job_script import run_script
+from flowgmm.utils.io import write_tensors
 
 
 def main(options: argparse.Namespace) -> None:

@@ -2,8 +2,8 @@
 
 import argparse
 
-from flowgmm.published import publish
-from flowgmm.script import run_script
+from flowgmm.experiments.job_script import run_script
+from flowgmm.reporting.publish import publish
 
 
 def main(options: argparse.Namespace) -> None:

@@ -7,8 +7,8 @@ import argparse
 import re
 from pathlib import Path
 
-from flowgmm.files import write_text
-from flowgmm.script import run_script
+from flowgmm.experiments.job_script import run_script
+from flowgmm.utils.io import write_text
 
 BLOCK = re.compile(r"(<!-- (\w+)/(\w+) -->\n).*?(<!-- / -->)", re.DOTALL)
 README = Path("README.md")

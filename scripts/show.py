@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from flowgmm.config import load
-from flowgmm.script import run_script
-from flowgmm.tables import print_tables
+from flowgmm.experiments.job_script import run_script
+from flowgmm.experiments.project import load
+from flowgmm.reporting.tables import print_tables
 
 TARGETS = {"demo": (("table_7", "demo"), ("figure_1",))}
 

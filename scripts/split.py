@@ -4,10 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
-from flowgmm.errors import UserError
-from flowgmm.files import read_tensors, sha256, write_tensors
-from flowgmm.script import run_script
-from flowgmm.splits import draw_split
+from flowgmm.datasets.splits import draw_split
+from flowgmm.experiments.job_script import run_script
+from flowgmm.utils.errors import UserError
+from flowgmm.utils.io import read_tensors, sha256, write_tensors
 
 
 def main(options: argparse.Namespace) -> None:

@@ -3,8 +3,8 @@
 import argparse
 import json
 
-from flowgmm.script import run_script
-from flowgmm.tables import make_table, write
+from flowgmm.experiments.job_script import run_script
+from flowgmm.reporting.tables import make_table, write
 
 
 def main(options: argparse.Namespace) -> None:

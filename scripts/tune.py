@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from flowgmm.runs import tune
-from flowgmm.script import Progress, keep_freed_memory, run_script
+from flowgmm.experiments.job_script import Progress, keep_freed_memory, run_script
+from flowgmm.experiments.train_job import tune
 
 
 def main(options: argparse.Namespace) -> None:

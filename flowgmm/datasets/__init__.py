@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.errors import UserError
-from flowgmm.files import sha256
+from flowgmm.utils.errors import UserError
+from flowgmm.utils.io import sha256
 
 __all__ = [
     "LOADERS",
@@ -33,22 +33,22 @@ __all__ = [
 ]
 
 LOADERS = {
-    "moons": "flowgmm.datasets.toy:load_moons",
-    "circles": "flowgmm.datasets.toy:load_circles",
-    "eight_gaussians": "flowgmm.datasets.toy:load_eight_gaussians",
-    "pinwheel": "flowgmm.datasets.toy:load_pinwheel",
-    "packaged": "flowgmm.datasets.packaged:load_packaged",
-    "text": "flowgmm.datasets.text:load_text",
-    "hepmass": "flowgmm.datasets.uci:load_hepmass",
-    "miniboone": "flowgmm.datasets.uci:load_miniboone",
-    "table": "flowgmm.datasets.table:load_table",
-    "arrays": "flowgmm.datasets.arrays:load_arrays",
-    "idx": "flowgmm.datasets.idx:load_idx",
-    "notmnist": "flowgmm.datasets.notmnist:load_notmnist",
-    "svhn": "flowgmm.datasets.svhn:load_svhn",
-    "cifar10": "flowgmm.datasets.cifar:load_cifar10",
-    "surrogate": "flowgmm.datasets.surrogate:load_surrogate",
-    "surrogate_images": "flowgmm.datasets.surrogate:load_surrogate_images",
+    "moons": "flowgmm.datasets.loaders.toy:load_moons",
+    "circles": "flowgmm.datasets.loaders.toy:load_circles",
+    "eight_gaussians": "flowgmm.datasets.loaders.toy:load_eight_gaussians",
+    "pinwheel": "flowgmm.datasets.loaders.toy:load_pinwheel",
+    "packaged": "flowgmm.datasets.loaders.packaged:load_packaged",
+    "text": "flowgmm.datasets.loaders.text:load_text",
+    "hepmass": "flowgmm.datasets.loaders.uci:load_hepmass",
+    "miniboone": "flowgmm.datasets.loaders.uci:load_miniboone",
+    "table": "flowgmm.datasets.loaders.table:load_table",
+    "arrays": "flowgmm.datasets.loaders.arrays:load_arrays",
+    "idx": "flowgmm.datasets.loaders.idx:load_idx",
+    "notmnist": "flowgmm.datasets.loaders.notmnist:load_notmnist",
+    "svhn": "flowgmm.datasets.loaders.svhn:load_svhn",
+    "cifar10": "flowgmm.datasets.loaders.cifar:load_cifar10",
+    "surrogate": "flowgmm.datasets.loaders.surrogate:load_surrogate",
+    "surrogate_images": "flowgmm.datasets.loaders.surrogate:load_surrogate_images",
 }
 
 
@@ -126,7 +126,7 @@ def dataset_spec(
     Raises:
         UserError: If the entry has no surrogate, or the mirror is not there.
     """
-    from flowgmm.datasets.fetch import resolve
+    from flowgmm.datasets.download import resolve
 
     keys = ("kind", "loader", "options", "rows", "columns", "drop_constant", "embedding")
     spec: dict[str, Any] = {"dataset": name, **{k: entry[k] for k in keys if k in entry}}

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flowgmm.errors import UserError
-from flowgmm.files import atomic_path, content_hash
+from flowgmm.utils.errors import UserError
+from flowgmm.utils.io import atomic_path, content_hash
 
 __all__ = ["Encoder", "Progress", "best_device", "best_precision", "embedded", "make_folder"]
 

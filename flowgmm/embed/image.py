@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from flowgmm.embed.cache import Progress, best_device, best_precision, embedded, make_folder
-from flowgmm.errors import UserError
-from flowgmm.files import sha256
+from flowgmm.utils.errors import UserError
+from flowgmm.utils.io import sha256
 
 __all__ = [
     "B4_SHA256",

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flowgmm.datasets.text import normalise
+from flowgmm.datasets.loaders.text import normalise
 from flowgmm.embed.cache import Progress, best_device, best_precision, embedded, make_folder
-from flowgmm.errors import UserError
-from flowgmm.files import sha256
+from flowgmm.utils.errors import UserError
+from flowgmm.utils.io import sha256
 
 __all__ = ["MODEL_FILES", "PACKAGED", "PAPER_TEXT_ENCODER", "embed_texts", "encoder_folder"]
 
@@ -45,7 +45,7 @@ class _Options:
         pooling: ``pooler``: the model's own tanh layer over the first token; ``cls``: the first
             token; ``mean``: mean over the tokens.
         max_length: Word pieces kept of a text.
-        normaliser: Whether texts go through `flowgmm.datasets.text.normalise` first.
+        normaliser: Whether texts go through `flowgmm.datasets.loaders.text.normalise` first.
         precision: ``auto``: bf16 where the device computes with it, else fp32.
         batch_tokens: Word pieces per batch, padding included.
         device: ``cpu`` or ``cuda``.

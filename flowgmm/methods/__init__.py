@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flowgmm.errors import UserError
+from flowgmm.utils.errors import UserError
 
 __all__ = ["PREPROCESS", "build"]
 

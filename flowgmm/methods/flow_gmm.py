@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowgmm.flow import CouplingFlow
-from flowgmm.image_flow import ImageFlow
-from flowgmm.images import Pixels, crop_and_flip, dequantise
+from flowgmm.flows.mixture import DATA_MEANS, LatentMixture, fixed_means
+from flowgmm.flows.multiscale import ImageFlow
+from flowgmm.flows.pixels import Pixels, crop_and_flip, dequantise
+from flowgmm.flows.preprocessing import Preprocess
+from flowgmm.flows.realnvp import CouplingFlow
+from flowgmm.flows.rng import Stream
 from flowgmm.methods.latent import FlowGMM, LatentModel
 from flowgmm.methods.neural import CHUNK, IMAGE_CHUNK, ON_DEVICE, Batches, as_inputs
-from flowgmm.mixture import DATA_MEANS, LatentMixture, fixed_means
-from flowgmm.preprocess import Preprocess
-from flowgmm.streams import Stream
-from flowgmm.train import Inputs, ramp
+from flowgmm.training.loop import Inputs, ramp
 
 __all__ = ["FlowGMM", "FlowGMMClassifier"]
 
@@ -45,7 +45,7 @@ class FlowGMMClassifier(LatentModel):
         dropout: In the conditioners, after the first hidden layer (D4).
         zero_init: The couplings start as the identity (official: no).
         architecture: `vector` (RealNVP with perceptrons), `multi_scale` or `mnist_small` (RealNVP
-            for images; see `flowgmm.image_flow`), or `auto`: by the shape of X.
+            for images; see `flowgmm.flows.multiscale`), or `auto`: by the shape of X.
         n_filters, n_blocks: Of an image flow: channels m and residual blocks B of a conditioner.
         pool: Of images: average over blocks of pool x pixels first, for scaled-down runs. Images
             that come out of the model are of the smaller size.
@@ -54,8 +54,8 @@ class FlowGMMClassifier(LatentModel):
         preprocess: `none`, `standardise` or `pca`; of vectors. Affine, its log-det is counted;
             constant columns and trailing components get a Gaussian that all classes share.
         pca_components: With `pca`, how many components go through the flow; None: all that vary.
-        means: Placement of the component means; see `flowgmm.mixture.fixed_means`, and those that
-            look at data: `from_latent` (mean initial code of each class's labelled points),
+        means: Placement of the component means; see `flowgmm.flows.mixture.fixed_means`, and those
+            that look at data: `from_latent` (mean initial code of each class's labelled points),
             `from_z` (code of their mean), `from_data` (their mean), `random_data` (codes of random
             points; each class's mean is then the code of one of its labelled points).
         mean_scale: Factor on the placement.
@@ -93,8 +93,8 @@ class FlowGMMClassifier(LatentModel):
         labelled_batch: Labelled points per step; None: all.
         unlabelled_batch: Unlabelled points per step.
         sampling: `shuffle`, `shuffle_full`, `fixed` or `replacement`.
-        optimizer, lr, weight_decay, schedule, clip_norm: See `flowgmm.train.Training`. In an image
-            flow only gains decay.
+        optimizer, lr, weight_decay, schedule, clip_norm: See `flowgmm.training.loop.Training`.
+            In an image flow only gains decay.
         compile: Compile the flow (`torch.compile`). Pays for itself in long trainings.
         keep: `last`: the parameters after the last step; `best_val`: those with the highest
             accuracy on validation points (D41; through `fit_stack`).

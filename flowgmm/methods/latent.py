@@ -9,12 +9,12 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import Tensor, nn
 
-from flowgmm.calibration import best_temperature, tempered
-from flowgmm.flow import CouplingFlow
-from flowgmm.image_flow import ImageFlow
-from flowgmm.images import Pixels
+from flowgmm.evaluation.calibration import best_temperature, tempered
+from flowgmm.flows.mixture import LatentMixture
+from flowgmm.flows.multiscale import ImageFlow
+from flowgmm.flows.pixels import Pixels
+from flowgmm.flows.realnvp import CouplingFlow
 from flowgmm.methods.neural import CHUNK, IMAGE_CHUNK, Batches, NeuralClassifier, as_inputs
-from flowgmm.mixture import LatentMixture
 
 __all__ = ["FlowGMM", "LatentModel"]
 

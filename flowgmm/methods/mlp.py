@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowgmm.images import Pixels
-from flowgmm.layers import StackedMLP
+from flowgmm.flows.layers import StackedMLP
+from flowgmm.flows.pixels import Pixels
+from flowgmm.flows.preprocessing import Preprocess
+from flowgmm.flows.rng import Stream
 from flowgmm.methods.neural import Batches, NeuralClassifier
-from flowgmm.preprocess import Preprocess
-from flowgmm.streams import Stream
-from flowgmm.train import Inputs
+from flowgmm.training.loop import Inputs
 
 __all__ = ["DropoutMLPClassifier", "cross_entropy"]
 
@@ -28,11 +28,12 @@ class DropoutMLPClassifier(NeuralClassifier):
         hidden_size: Width of the hidden layers.
         n_hidden: Number of hidden layers (official: 2; the paper says 3; D20).
         dropout: After every hidden layer.
-        preprocess: `none`, `standardise` or `pca`; see `flowgmm.preprocess`.
+        preprocess: `none`, `standardise` or `pca`; see `flowgmm.flows.preprocessing`.
         pca_components: Principal components kept with `pca`.
         n_steps: Optimizer steps.
         labelled_batch: Labelled points per step; None: all.
-        sampling, optimizer, lr, weight_decay, schedule, clip_norm: See `flowgmm.train.Training`.
+        sampling, optimizer, lr, weight_decay, schedule, clip_norm: See
+            `flowgmm.training.loop.Training`.
         keep: `last`: the parameters after the last step; `best_val`: those with the highest
             accuracy on validation points (D41; through `fit_stack`).
         precision: `fp32`, `bf16` (matrix products only) or `fp64`.

@@ -15,14 +15,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 from torch import Tensor, nn
 
-from flowgmm.errors import DivergedError, UserError
-from flowgmm.files import atomic_path, check_seal, header, read_header, seal
-from flowgmm.images import Pixels, dequantise
+from flowgmm.flows.pixels import Pixels, dequantise
+from flowgmm.flows.preprocessing import Preprocess
+from flowgmm.flows.rng import Stream, make_stream
 from flowgmm.methods.labels import encode_labels
-from flowgmm.preprocess import Preprocess
-from flowgmm.seeds import derive
-from flowgmm.streams import Stream, make_stream
-from flowgmm.train import History, Inputs, Progress, Training, train
+from flowgmm.training.loop import History, Inputs, Progress, Training, train
+from flowgmm.utils.errors import DivergedError, UserError
+from flowgmm.utils.io import atomic_path, check_seal, header, read_header, seal
+from flowgmm.utils.seeds import derive
 
 __all__ = ["STREAMS", "Batches", "NeuralClassifier", "as_inputs"]
 
@@ -179,7 +179,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         streams: dict[str, Stream],
         inputs: Inputs,
     ) -> dict[str, Tensor]:
-        """Losses per seed at a step; see `flowgmm.train.train`.
+        """Losses per seed at a step; see `flowgmm.training.loop.train`.
 
         What depends on the step comes from `_inputs` and from the streams.
         """

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowgmm.flows.rng import Stream
 from flowgmm.methods.mlp import DropoutMLPClassifier, cross_entropy
 from flowgmm.methods.neural import Batches
-from flowgmm.streams import Stream
-from flowgmm.train import Inputs, ramp
+from flowgmm.training.loop import Inputs, ramp
 
 __all__ = ["PiModelClassifier"]
 

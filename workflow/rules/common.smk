@@ -6,10 +6,10 @@ import re
 import sys
 from pathlib import Path
 
-from flowgmm.claims import forget_finished
-from flowgmm.config import Job, Run, load
-from flowgmm.errors import UserError
-from flowgmm.resources import memory_like, time_like
+from flowgmm.experiments.job_cache import forget_finished
+from flowgmm.experiments.project import Job, Run, load
+from flowgmm.utils.errors import UserError
+from flowgmm.experiments.resources import memory_like, time_like
 
 # A plan makes millions of objects and hardly any garbage: looking for it took a sixth of the time.
 # `onstart` in the Snakefile looks again.
@@ -70,7 +70,7 @@ def job_of(wildcards):
 
 
 def measured(ask, benchmark, default):
-    """A resource from the benchmarks of finished jobs, by one of flowgmm.resources' functions."""
+    """A resource from the benchmarks of finished jobs, by one of flowgmm.experiments.resources' functions."""
     # Side by side in the folder of a method lie other seeds and candidates, elsewhere other jobs.
     neighbours = "{method}" in benchmark
     return lambda w, attempt: ask(

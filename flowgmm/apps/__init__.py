@@ -1,0 +1,1 @@
+"""Commands of `flowgmm`, each a file or folder."""

@@ -1,0 +1,1 @@
+"""`flowgmm estimate`: the cost of a run before it starts."""

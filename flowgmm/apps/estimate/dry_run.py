@@ -1,0 +1,156 @@
+"""What Snakemake would run: its own dry run, told as data."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowgmm.utils.errors import UserError
+
+__all__ = ["Plan", "PlannedJob", "make_plan"]
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job that is to run.
+
+    Attributes:
+        rule: Name of its rule.
+        name: The rule and what it makes, for people.
+        inputs, outputs: Paths.
+        benchmark: Where Snakemake writes how long it took; None: nowhere.
+        spec: The spec that the job is given, empty if none.
+        threads: Cores that it takes.
+        priority: Of jobs that are ready, those with a higher one come first.
+        resources: As the rule and the profile ask for.
+    """
+
+    rule: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    benchmark: str | None
+    spec: dict[str, Any]
+    threads: int
+    priority: float
+    resources: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The missing part of the DAG.
+
+    Attributes:
+        jobs: In the order in which Snakemake tells them.
+        cores: Cores that jobs share; None: each has its own machine, as on a cluster.
+        at_once: Most jobs at the same time; None: any number.
+    """
+
+    jobs: tuple[PlannedJob, ...]
+    cores: int | None
+    at_once: int | None
+
+    def needs(self) -> list[list[int]]:
+        """For each job the numbers of the jobs that make its inputs."""
+        maker = {path: i for i, job in enumerate(self.jobs) for path in job.outputs}
+        return [sorted({maker[path] for path in job.inputs if path in maker}) for job in self.jobs]
+
+
+def make_plan(arguments: Sequence[str]) -> Plan:
+    """Ask Snakemake what it would run. Nothing runs and nothing is written.
+
+    Arguments:
+        arguments: Of the command line of Snakemake: profile, config, targets.
+
+    Raises:
+        UserError: With Snakemake's reason, if it cannot make a plan.
+    """
+    command = [sys.executable, "-m", "flowgmm.apps.estimate.dry_run", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"Snakemake cannot plan this: {_reason(done.stdout + done.stderr)}")
+    head, *jobs = (json.loads(line) for line in done.stdout.splitlines() if line[:1] == "{")
+    return Plan(tuple(_planned(job) for job in jobs), head["cores"], head["at_once"])
+
+
+def _reason(said: str) -> str:
+    """What went wrong, out of all that Snakemake said, as one line."""
+    usual = ("Using profile", "Config file", "MissingRuleException:")
+    planning = said.partition("Building DAG of jobs...")[2] or said
+    lines = [line.strip() for line in planning.splitlines() if not line.startswith(usual)]
+    reason = " ".join(line for line in lines if line)
+    return reason.partition(" (if you use input functions")[0]
+
+
+def _planned(job: dict[str, Any]) -> PlannedJob:
+    what = "/".join(job["wildcards"].values())
+    return PlannedJob(
+        rule=job["rule"],
+        name=f"{job['rule']} {what}".strip(),
+        inputs=tuple(job["input"]),
+        outputs=tuple(job["output"]),
+        benchmark=job["benchmark"],
+        spec=_spec(job["shellcmd"] or ""),
+        threads=job["threads"],
+        priority=float("inf") if job["priority"] == "highest" else job["priority"],
+        resources=job["resources"],
+    )
+
+
+def _spec(command: str) -> dict[str, Any]:
+    """The JSON behind `--spec` in a job's command; empty if it has none."""
+    words = iter(shlex.split(command))
+    found = next((next(words, "") for word in words if word == "--spec"), "{}")
+    spec: dict[str, Any] = json.loads(found)
+    return spec
+
+
+def _dry_run(arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Run Snakemake dry and yield, first, what is shared, then what it logs of each job.
+
+    The events of Snakemake's log are its interface for plugins; its text is not one.
+    """
+    from snakemake.cli import args_to_api, parse_args
+    from snakemake.logging import logger
+    from snakemake_interface_logger_plugins.common import LogEvent
+
+    jobs: list[dict[str, Any]] = []
+
+    def keep(record: Any) -> bool:
+        if getattr(record, "event", None) == LogEvent.JOB_INFO:
+            jobs.append(
+                {
+                    "rule": record.rule_name,
+                    "wildcards": {k: str(v) for k, v in dict(record.wildcards or {}).items()},
+                    "input": [str(path) for path in record.input or []],
+                    "output": [str(path) for path in record.output or []],
+                    "benchmark": record.benchmark and str(record.benchmark),
+                    "shellcmd": record.shellcmd,
+                    "threads": record.threads,
+                    "priority": record.priority,
+                    "resources": {k: str(v) for k, v in record.resources.items()},
+                }
+            )
+        return True
+
+    logger.addFilter(keep)
+    parser, options = parse_args(["--dry-run", *arguments])
+    remote = options.executor not in (None, "local")
+    if remote and options.cores is None:
+        # As in a real run: else a dry run gives every job one thread.
+        options.cores = sys.maxsize
+    if not args_to_api(options, parser):
+        sys.exit(1)
+    yield {
+        "cores": None if remote else options.cores,
+        "at_once": options.jobs if remote else None,
+    }
+    yield from jobs
+
+
+if __name__ == "__main__":
+    for line in _dry_run(sys.argv[1:]):
+        print(json.dumps(line))

@@ -1,0 +1,238 @@
+"""From a cell of a table back to its runs, and to the command that makes them again."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowgmm.experiments.project import Config, Job, Run, dump_yaml, load, nearest, settings_with
+from flowgmm.reporting.tables import Cell, Table, read_table, value_text
+from flowgmm.utils.errors import UserError
+from flowgmm.utils.io import read_json, sha256
+
+__all__ = ["Explanation", "Origin", "explain", "show"]
+
+# Of a run's named seeds; a neural method's others derive from its random_state.
+NAMED_SEEDS = ("split seed", "labels seed", "random_state")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A block of seeds behind a cell, trained in one job.
+
+    Attributes:
+        record: Path of its record.
+        content: What the record said when the table was made: spec, hashes, environment, git
+            commit, timing, data.
+        logs: Logs of the job that are there.
+        changed: What has changed since the table was made; empty: nothing.
+    """
+
+    record: str
+    content: dict[str, Any]
+    logs: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of a cell.
+
+    Attributes:
+        table: The table that was made.
+        cells: The method's cells in the columns of the dataset, at least one.
+        origins: The jobs behind them; none if nothing was run.
+        command: Runs these jobs anew and makes the table from them.
+    """
+
+    table: Table
+    cells: tuple[Cell, ...]
+    origins: tuple[Origin, ...]
+    command: str
+
+
+def explain(
+    root: Path, table: str, dataset: str, method: str, recipe: str | None = None
+) -> Explanation:
+    """Look a cell up.
+
+    Arguments:
+        root: The repository, which is also the working directory.
+        table: Name of the table.
+        dataset: Name of the dataset; ``dataset/labels`` where several label sets are in the table.
+        method: Name of the method.
+        recipe: Whose results; None: of the recipe in `config/config.yaml`.
+
+    Raises:
+        UserError: If there is no such recipe, table, column or row, or the table is not made yet.
+    """
+    changes = [] if recipe is None else [f"recipe={recipe}"]
+    config = load(root, settings_with(root, changes))
+    config.table(table)
+    path = f"{config.results}/tables/{table}.json"
+    if not (root / path).is_file():
+        raise UserError(f"{path} is not there; make it: {_command(changes, path)}")
+    made = read_table(root / path)
+    changes = read_json(root / path).get("changes", changes)
+    cells = _cells(made, dataset, method)
+    records = sorted({run["record"] for cell in cells for run in cell.runs})
+    now = load(root, settings_with(root, changes))
+    origins = tuple(_origin(now, record, made.records[record]) for record in records)
+    return Explanation(made, cells, origins, _command(changes, path, records))
+
+
+def _cells(table: Table, dataset: str, method: str) -> tuple[Cell, ...]:
+    where = table.spec["name"]
+    row = [cell for cells in table.cells for cell in cells if cell.method == method]
+    if not row:
+        known = dict.fromkeys(cell.method for cells in table.cells for cell in cells)
+        raise nearest(method, known, "method", where)
+    found = tuple(c for c in row if dataset in (c.dataset, f"{c.dataset}/{c.labels}"))
+    if not found:
+        places = {c.dataset for c in row} | {f"{c.dataset}/{c.labels}" for c in row}
+        raise nearest(dataset, sorted(places), "dataset", where)
+    return found
+
+
+def _origin(config: Config, record: str, content: dict[str, Any]) -> Origin:
+    spec, folder = content["spec"], Path(record).parent
+    job = folder.relative_to(f"{config.results}/runs")
+    logs = sorted((config.root / config.results / "logs").glob(f"*/{job}.log"))
+    changed = []
+    path = config.root / record
+    if not path.is_file():
+        changed.append("the record is gone")
+    elif sha256(path) != content["sha256"]:
+        changed.append("the record is another one now; make the table again")
+    else:
+        run = Run(spec["dataset"], spec["labels"], spec["method"])
+        wanted = config.train_spec(Job(run, spec["seeds"][0], spec["seeds"][-1]))
+        differ = [key for key in wanted if wanted[key] != spec.get(key)]
+        if differ:
+            changed.append(f"a run would redo it: its {', '.join(differ)} would be others now")
+    return Origin(
+        record,
+        content,
+        tuple(log.relative_to(config.root).as_posix() for log in logs),
+        tuple(changed),
+    )
+
+
+def _command(changes: Sequence[str], target: str, records: Sequence[str] = ()) -> str:
+    """What to type; options that take several values come before `--`."""
+    words = ["snakemake", "--profile", "local"]
+    words += ["--config", *changes] if changes else []
+    words += ["--forcerun", *records] if records else []
+    return shlex.join([*words, "--", target])
+
+
+# Showing
+
+
+def show(explanation: Explanation) -> None:
+    """Print an explanation."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = Console(highlight=False, soft_wrap=True)
+    spec = explanation.table.spec
+
+    def say(label: str, text: Any) -> None:
+        console.print(f"  {label:<9} {text}", markup=False)
+
+    for labels in dict.fromkeys(cell.labels for cell in explanation.cells):
+        cells = [cell for cell in explanation.cells if cell.labels == labels]
+        first = cells[0]
+        title = f"{spec['name']}, recipe {spec['recipe']}: {first.dataset}/{labels} {first.method}"
+        console.print(title, markup=False, style="bold")
+        for cell in cells:
+            if len(cells) > 1:
+                console.print(f" {_what(cell)}", markup=False)
+            for label, text in _about(cell, spec).items():
+                say(label, text)
+        if first.runs:
+            table = RichTable()
+            for name in ["seed", *map(_what, cells), "steps", "tuned", "split", *NAMED_SEEDS]:
+                table.add_column(name, overflow="fold")
+            for runs in zip(*(cell.runs for cell in cells), strict=True):
+                table.add_row(*_row(runs))
+            console.print(table, soft_wrap=False)
+        for run in first.runs:
+            if run["status"] != "ok":
+                say(f"seed {run['seed']}", f"{run['status']}: {run['reason']}")
+    shown: dict[str, str] = {}
+    for origin in explanation.origins:
+        console.print(origin.record, markup=False, style="bold")
+        told = _told(origin)
+        for label, text in told.items():
+            same = label in ("config", "ran on") and shown.get(label) == text
+            say(label, "as above" if same else text)
+        shown = told
+    if explanation.origins:
+        console.print("To run these seeds anew and make the table from them:")
+    else:
+        console.print("Once there is nothing in the way, this makes it:")
+    console.print(f"  {explanation.command}", markup=False)
+
+
+def _what(cell: Cell) -> str:
+    return f"{cell.metric}, {cell.evaluate}"
+
+
+def _row(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One seed: its value in each cell, and how it came about."""
+    run = runs[0]
+    seeds = run["seeds"] or {}
+    tuned = run["tuned"] and ", ".join(f"{k} = {v}" for k, v in run["tuned"].items())
+    values = [r["value"] if r["value"] is None else f"{r['value']:.5g}" for r in runs]
+    cells = [run["seed"], *values, run["n_iter"], tuned, run["split"]]
+    cells += [seeds.get(name.removesuffix(" seed")) for name in NAMED_SEEDS]
+    return ["-" if cell is None else str(cell) for cell in cells]
+
+
+def _about(cell: Cell, spec: Mapping[str, Any]) -> dict[str, str]:
+    """Value, printed number and verdict of a cell."""
+    said = {}
+    if cell.runs:
+        kind = "" if cell.metric == "tuned" else f", {spec['aggregate']} ± {spec['spread']}"
+        said["value"] = value_text(cell) + kind
+    if cell.interval:
+        box = cell.interval
+        said["interval"] = f"{box['low']:.4g} to {box['high']:.4g} ({box['kind']})"
+    if cell.printed:
+        printed = cell.printed
+        source = f", from {printed['source']}" if printed.get("source") else ""
+        said["paper"] = f"{printed['text']} ({printed['reported_by']}{source})"
+    if cell.verdict or cell.why:
+        said["verdict"] = ": ".join(part for part in (cell.verdict, cell.why) if part)
+    return said
+
+
+def _told(origin: Origin) -> dict[str, str]:
+    """What a record says, in lines."""
+    content = origin.content
+    spec, hashes, data = content["spec"], content["hashes"], content["data"]
+    environment, git = content["environment"], content["git"]
+    versions = ", ".join(f"{name} {v}" for name, v in environment["versions"].items())
+    splits = ", ".join(f"{number} {value[:12]}" for number, value in hashes["splits"].items())
+    commit = "none" if git is None else git["commit"] + (" with changes" if git["dirty"] else "")
+    config = {
+        key: spec[key] for key in ("preprocess", "params", "tune", "tune_with") if key in spec
+    }
+    timing = content["timing"]
+    told = {
+        "config": dump_yaml(config).strip().replace("\n", "\n            "),
+        "code": f"{hashes['code'][:12]}, commit {commit}",
+        "features": hashes["features"][:12],
+        "splits": splits,
+        "sources": ", ".join(f"{k} {v[:12]}" for k, v in data["sources"].items())
+        or "none: generated or packaged",
+        "data": "; ".join([*data["not_comparable"], *data["notes"]]),
+        "ran on": f"{environment['device']}, {environment['threads']} threads, "
+        f"{environment['platform']}, Python {environment['python']}, {versions}",
+        "took": f"{timing['wall_s']:.1f} s, {timing['fit_s']:.1f} s of them to fit",
+        "log": ", ".join(origin.logs) or "gone",
+        "changed": "; ".join(origin.changed) or "nothing since",
+    }
+    return {label: text for label, text in told.items() if text}

@@ -1,0 +1,1 @@
+"""`flowgmm explore`: features of an image flow in a browser."""

@@ -1,0 +1,1 @@
+"""`flowgmm fit`, `predict` and `sample`: a classifier for a table."""

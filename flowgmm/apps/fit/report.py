@@ -1,0 +1,297 @@
+"""What `flowgmm fit` shows: one screen of text, and a page with pictures."""
+
+import base64
+import html
+import io
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowgmm.reporting.plot_style import COLOURS, STYLE
+from flowgmm.utils.io import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from flowgmm.apps.fit.table_model import TableModel
+
+__all__ = ["draw", "sentences", "show", "write_page"]
+
+# Points in the latent picture.
+MOST_POINTS = 3000
+HEADER = ("method", "accuracy", "95 % interval", "FlowGMM is", "p")
+
+
+def sentences(report: Mapping[str, Any]) -> list[str]:
+    """What was done and how sure it is, one sentence a line.
+
+    Arguments:
+        report: From `flowgmm.apps.fit.table_model.fit_table`.
+    """
+    kinds = Counter(report["columns"].values())
+    columns = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+    n_unlabelled = report["rows"] - report["labelled"]
+    classes = [f"{entry['labelled']:,} {entry['name']}" for entry in report["classes"]]
+    more = ", ..." if len(classes) > 10 else ""
+    lines = [
+        f"{report['file']}: {report['rows']:,} rows, {report['labelled']:,} of them labelled "
+        f"({', '.join(classes[:10])}{more}).",
+        f"Columns in use: {columns}; as {report['features']} features.",
+        *(f"Column {note}." for note in report["notes"]),
+    ]
+    if not n_unlabelled:
+        lines.append("Every row is labelled, so there was no unlabelled row to learn from.")
+    return lines
+
+
+def verdict(report: Mapping[str, Any], part: str) -> str:
+    """FlowGMM against the others on the same rows, in one honest sentence."""
+    rivals = report[part]["methods"][1:]
+    by: dict[str, list[str]] = {}
+    for entry in rivals:
+        by.setdefault(entry["flowgmm_is"], []).append(entry["method"])
+    said = [
+        f"{text} {', '.join(by[is_])}"
+        for is_, text in (
+            ("better", "is better than"),
+            ("worse", "is worse than"),
+            ("no difference shown", "shows no difference to"),
+        )
+        if is_ in by
+    ]
+    return f"On these {report[part]['rows']:,} rows FlowGMM {'; it '.join(said)}."
+
+
+def sureness(report: Mapping[str, Any]) -> list[str]:
+    """How sure the predictions are, and whether that can be believed."""
+    sure, held_out = report["sure"], report["held_out"]
+    which = "unlabelled" if report["rows"] > report["labelled"] else "labelled"
+    lines = [
+        f"Of {sure['rows']:,} {which} rows, {sure['at_least_90']:,} are predicted with 90 % "
+        f"probability or more, {sure['below_60']:,} with less than 60 %; "
+        f"the mean is {100 * sure['mean_probability']:.0f} %."
+    ]
+    error = held_out["methods"][0]["ece"]
+    softened = (
+        f"softened by the temperature {held_out['temperature']:.2g}, which suits the held-out rows"
+        if held_out["temperature"] > 1
+        else "as the model gives them"
+    )
+    rough = ", a rough figure from so few rows" if held_out["rows"] < 200 else ""
+    lines.append(
+        f"Probabilities are {softened}; on held-out rows they are off by {100 * error:.0f} points "
+        f"(calibration error{rough})."
+    )
+    return lines
+
+
+def parts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Key and caption of each set of rows that methods were scored on."""
+    held_out = report["held_out"]
+    how = (
+        f"{held_out['folds']}-fold cross-validation over the {held_out['rows']:,} labelled rows"
+        if held_out["folds"] > 1
+        else f"{held_out['rows']:,} of the {report['labelled']:,} labelled rows held out"
+    )
+    found = [("held_out", f"Held-out accuracy: {how}")]
+    if report["test"] is not None:
+        tested = report["test"]
+        found.append(("test", f"Accuracy on {tested['file']}, {tested['rows']:,} rows"))
+    return found
+
+
+def show(report: Mapping[str, Any], output: Path) -> None:
+    """Print one screen."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    for line in sentences(report):
+        console.print(line)
+    for part, caption in parts(report):
+        table = Table(title=caption, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for name in HEADER:
+            table.add_column(name)
+        for entry in report[part]["methods"]:
+            table.add_row(*_cells(entry))
+        console.print()
+        console.print(table)
+        console.print(verdict(report, part))
+    console.print()
+    for line in sureness(report):
+        console.print(line)
+    console.print(
+        f"In {report['seconds']:.0f} s. Results: {output}/ (report.html, predictions.csv)"
+    )
+
+
+def _cells(entry: Mapping[str, Any]) -> list[str]:
+    return [
+        entry["method"],
+        f"{100 * entry['accuracy']:.1f} %",
+        f"{100 * entry['low']:.1f} to {100 * entry['high']:.1f}",
+        entry.get("flowgmm_is", ""),
+        f"{entry['p_value']:.2g}" if "p_value" in entry else "",
+    ]
+
+
+def draw(model: "TableModel", X: np.ndarray, codes: np.ndarray, report: Mapping[str, Any]) -> bytes:
+    """Latent picture and reliability diagram as PNG.
+
+    Arguments:
+        model: The fitted model.
+        X: Features, shape (N, D).
+        codes: Classes in 0..K-1, -1 where unlabelled, shape (N,).
+        report: From `flowgmm.apps.fit.table_model.fit_table`.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 5), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _draw_latent(left, model, X, codes)
+        _draw_reliability(right, report["held_out"]["reliability"])
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _draw_latent(ax: "Axes", model: "TableModel", X: np.ndarray, codes: np.ndarray) -> None:
+    """Latent codes in the plane of the means; with 2 classes, their axis and the widest other."""
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(len(X))[:MOST_POINTS]
+    labelled = rng.permutation(np.flatnonzero(codes >= 0))[:MOST_POINTS]
+    means = model.estimator.means_.astype(np.float64)
+    centre = means.mean(axis=0)
+    n_lead = means.shape[1]
+    z = model.estimator.transform(X[rows])[:, :n_lead] - centre
+    axes = np.linalg.svd(means - centre, full_matrices=False)[2][: min(2, len(means) - 1)]
+    if len(axes) < 2 <= n_lead:
+        rest = z - z @ axes.T @ axes
+        axes = np.vstack([axes, np.linalg.svd(rest, full_matrices=False)[2][:1]])
+    axes = np.vstack([axes, np.zeros((2 - len(axes), n_lead))])
+    colours = np.array([COLOURS[k % len(COLOURS)] for k in range(len(means))])
+    predicted = model.estimator.predict(X[rows])
+    x, y = (z @ axes.T).T
+    ax.scatter(x, y, s=5, c=colours[predicted], linewidths=0, alpha=0.5)
+    x, y = axes @ (model.estimator.transform(X[labelled])[:, :n_lead] - centre).T
+    ax.scatter(x, y, s=42, c=colours[codes[labelled]], edgecolors="black", linewidths=1)
+    stars = (means - centre) @ axes.T
+    ax.scatter(stars[:, 0], stars[:, 1], s=160, c="white", marker="*", edgecolors="black", zorder=4)
+    for star, name in zip(stars[:30], model.classes, strict=False):
+        # As text: a name with dollar signs is no formula.
+        ax.annotate(
+            name, star, (6, 6), textcoords="offset points", parse_math=False, fontweight="bold"
+        )
+    ax.set(title="latent space", xticks=[], yticks=[])
+
+
+def _draw_reliability(ax: "Axes", bins: list[dict[str, float]]) -> None:
+    """Accuracy against confidence on held-out rows; the size of a dot is its number of rows."""
+    total = sum(b["n"] for b in bins)
+    confidence, accuracy = ([b[key] for b in bins] for key in ("confidence", "accuracy"))
+    ax.plot([0, 1], [0, 1], color="grey", linestyle="dashed", linewidth=1)
+    ax.plot(confidence, accuracy, color=COLOURS[0], linewidth=1)
+    ax.scatter(confidence, accuracy, s=[20 + 400 * b["n"] / total for b in bins], c=COLOURS[0])
+    ax.set(
+        title="reliability on held-out rows",
+        xlabel="probability of the predicted class",
+        ylabel="share that is right",
+        xlim=(0, 1.03),
+        ylim=(-0.03, 1.03),
+    )
+
+
+PAGE = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>FlowGMM: $file</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+div { overflow-x: auto; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid #ccc; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+caption { text-align: left; font-weight: bold; }
+img { max-width: 100%; }
+</style></head><body>
+<h1>FlowGMM on $file</h1>
+$body
+</body></html>
+""")
+
+
+def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
+    """Write the page; it needs no other file.
+
+    Arguments:
+        path: The page.
+        report: From `flowgmm.apps.fit.table_model.fit_table`.
+        picture: PNG from `draw`.
+    """
+    held_out = report["held_out"]
+    body = ["<h2>What was done</h2>", _list(sentences(report)), "<h2>How good it is</h2>"]
+    for part, caption in parts(report):
+        rows = [
+            [*_cells(entry), f"{entry['class_nll']:.2f}", f"{100 * entry['ece']:.1f}"]
+            for entry in report[part]["methods"]
+        ]
+        header = [*HEADER, "NLL, nats", "calibration error, points"]
+        body += [_table(header, rows, caption), f"<p>{html.escape(verdict(report, part))}</p>"]
+    body.append(
+        "<p>All methods learn from the same labelled rows and features; the rivals are "
+        "scikit-learn's, as they come (5 neighbours, C = 1). The intervals are Wilson's and take "
+        "the rows as independent. FlowGMM's probabilities are calibrated on other rows than those "
+        "scored; the final model learns from all labels. p is of McNemar's exact test of the rows "
+        "where one of two methods alone is right; at 0.05 or more no difference is shown.</p>"
+    )
+    body += ["<h2>How sure it is</h2>", _list(sureness(report))]
+    data = base64.b64encode(picture).decode()
+    body.append(
+        f'<p><img src="data:image/png;base64,{data}" alt="Left: latent codes in the plane of the '
+        "classes' means; colours are predictions, dots with a black edge labelled rows, stars the "
+        'means. Right: share of right predictions against their probability."></p>'
+        "<p>Left: rows in the latent space, in the plane of the classes' means (stars); colours "
+        "are predictions, a black edge marks labelled rows. Right: on the diagonal, predictions "
+        "are right as often as their probability says; larger dots stand for more rows.</p>"
+    )
+    rows = [
+        [
+            entry["name"],
+            f"{entry['labelled']:,}",
+            f"{entry['held_out_right']:,} of {entry['held_out']:,}",
+            f"{entry['predicted_unlabelled']:,}",
+        ]
+        for entry in report["classes"]
+    ]
+    header = ["class", "labelled rows", "right when held out", "predicted, unlabelled rows"]
+    body += ["<h2>Classes</h2>", _table(header, rows)]
+    columns = [[name, kind] for name, kind in report["columns"].items()]
+    body += ["<h2>Columns in use</h2>", _table(["column", "taken as"], columns)]
+    settings = ", ".join(f"{name} {value}" for name, value in report["settings"].items())
+    body += [
+        "<h2>Settings</h2>",
+        f"<p>Seed {report['seed']}; {html.escape(settings)}; temperature "
+        f"{held_out['temperature']:.3g} (without it the calibration error is "
+        f"{100 * held_out['ece_uncalibrated']:.1f} points). {report['seconds']:.0f} s.</p>",
+    ]
+    page = PAGE.substitute(file=html.escape(report["file"]), body="\n".join(body))
+    write_text(path, page)
+
+
+def _list(lines: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def _table(header: list[str], rows: list[list[str]], caption: str = "") -> str:
+    def row(cells: list[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+
+    body = "".join(row(cells, "td") for cells in rows)
+    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    table = f"<table>{title}<thead>{row(header, 'th')}</thead><tbody>{body}</tbody></table>"
+    return f"<div>{table}</div>"

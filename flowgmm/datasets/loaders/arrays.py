@@ -1,0 +1,54 @@
+"""Arrays that are ready for use, with a test part of their own."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from flowgmm.datasets import Arrays
+from flowgmm.utils.errors import UserError
+
+__all__ = ["load_arrays"]
+
+NAMES = ("X_train", "y_train", "X_test", "y_test")
+
+
+def load_arrays(raw: Path, *, file: str, classes: list[str] | None = None) -> Arrays:
+    """Read an ``.npz`` file.
+
+    Arguments:
+        raw: Folder with the file.
+        file: Its name. It holds ``X_train`` (N, D), ``X_test`` (N_test, D), and ``y_train`` (N,)
+            and ``y_test`` (N_test,): classes 0..K-1, -1 in the training part where unknown.
+        classes: Names of the classes; None: their numbers.
+
+    Raises:
+        UserError: If the file is absent, is no such file, or an array is missing or of the wrong
+            shape or type.
+    """
+    path = raw / file
+    if not path.is_file():
+        raise UserError(f"{path} is not there; run the rule that makes it")
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is no .npz file; make it with numpy.savez")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if missing := [name for name in NAMES if name not in stored]:
+                there = ", ".join(stored) or "nothing"
+                raise UserError(f"{file} lacks {', '.join(missing)}; it has {there}")
+            arrays = {name: stored[name] for name in NAMES}
+    except UserError:
+        raise
+    # Objects, which are pickles; of a damaged file zipfile and NumPy may raise anything.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read ({reason}); make it again") from error
+    for name, array in arrays.items():
+        kinds, dims = ("fiub", 2) if name.startswith("X") else ("iu", 1)
+        if array.dtype.kind not in kinds or array.ndim != dims:
+            what = "a matrix of numbers" if dims == 2 else "whole numbers, one a row"
+            raise UserError(
+                f"{file}: {name} is {array.dtype} of shape {array.shape}; it must be {what}"
+            )
+    known = classes or [str(k) for k in range(int(arrays["y_train"].max(initial=-1)) + 1)]
+    return Arrays(**arrays, classes=list(known))

@@ -1,0 +1,1 @@
+"""From the config to jobs, and what a job does."""

@@ -1,0 +1,76 @@
+"""What the rules' scripts share: options, errors of one line, lines of progress."""
+
+import argparse
+import ctypes
+import platform
+import sys
+import time
+from collections.abc import Callable
+
+from flowgmm.utils import signals as interrupt
+from flowgmm.utils.errors import UserError
+
+__all__ = ["Progress", "keep_freed_memory", "run_script"]
+
+INTERVAL_S = 3.0
+# Parameters of glibc's mallopt: when to give memory back, from which size to map it on its own.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+
+
+class Progress:
+    """Write a line to standard error every few seconds, and the last one always.
+
+    Arguments:
+        name: What is worked on; the lines of jobs side by side are told apart by it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._written = time.monotonic() - INTERVAL_S
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        """Report that `done` of `total` units of work are done."""
+        now = time.monotonic()
+        if done >= total > 0 or now - self._written >= INTERVAL_S:
+            self._written = now
+            share = f"{done}/{total} " if total else ""
+            print(f"{self._name}: {share}{text}", file=sys.stderr, flush=True)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees for its next allocations, where glibc allows it.
+
+    A training step frees and asks for the same large blocks over and over; new pages each time cost
+    as much as a third of its arithmetic. The numbers stay the same.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(MMAP_THRESHOLD, 2**30)
+        mallopt(TRIM_THRESHOLD, -1)
+
+
+def run_script(main: Callable[[argparse.Namespace], None], *options: str) -> None:
+    """Parse options, call `main`; a user's mistake ends as one line and exit status 2.
+
+    SIGTERM and Ctrl-C end it as one line, too, with the exit status that shells give to them: 128
+    and the signal's number.
+
+    Arguments:
+        main: Called with the options' values.
+        options: Names of required options; one that ends in ``*`` takes any number of values.
+    """
+    parser = argparse.ArgumentParser(description=sys.modules[main.__module__].__doc__)
+    for option in options:
+        if option.endswith("*"):
+            parser.add_argument(f"--{option[:-1]}", nargs="*", required=True)
+        else:
+            parser.add_argument(f"--{option}", required=True)
+    interrupt.watch()
+    try:
+        main(parser.parse_args())
+    except interrupt.Interrupted as end:
+        print(end, file=sys.stderr)
+        sys.exit(128 + end.received)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""Normalizing flows and the latent mixture."""

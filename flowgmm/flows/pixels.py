@@ -1,0 +1,166 @@
+"""Pixels in and out of an image flow: whole numbers, augmented, dequantised, and back."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowgmm.flows.rng import Stream
+
+__all__ = ["N_LEVELS", "Pixels", "crop_and_flip", "dequantise"]
+
+N_LEVELS = 256
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Preprocessing of an image flow, as `flowgmm.flows.preprocessing.Preprocess` is of vectors.
+
+    Arguments:
+        shape: Channels, height and width of the images.
+        pool: Side of the blocks of pixels that are averaged, for scaled-down runs.
+    """
+
+    shape: tuple[int, int, int]
+    pool: int = 1
+
+    @classmethod
+    def fit(cls, X: np.ndarray, pool: int) -> "Pixels":
+        """Take the shape of the images, shape (N, C, H, W).
+
+        Raises:
+            ValueError: If `pool` does not divide their sides.
+        """
+        shape = (int(X.shape[1]), int(X.shape[2]), int(X.shape[3]))
+        if pool < 1 or any(side % pool for side in shape[1:]):
+            raise ValueError(
+                f"pool={pool} does not divide images of {shape[1]} x {shape[2]} pixels; "
+                "use a divisor of both sides"
+            )
+        return cls(shape, pool)
+
+    @property
+    def pooled(self) -> tuple[int, int, int]:
+        """Shape of an image as the flow sees it."""
+        c, h, w = self.shape
+        return c, h // self.pool, w // self.pool
+
+    @property
+    def n_lead(self) -> int:
+        """Numbers that go to the network: all."""
+        return math.prod(self.pooled)
+
+    @property
+    def n_out(self) -> int:
+        """Numbers of a latent code."""
+        return self.n_lead
+
+    @property
+    def log_det(self) -> float:
+        """What the density of dequantised numbers lacks to the probability of an image, in nats."""
+        return -self.n_lead * math.log(N_LEVELS)
+
+    def lead(self, X: np.ndarray, dtype: Any = np.uint8) -> np.ndarray:
+        """Averaged over blocks and rounded, uint8, shape (N, *pooled).
+
+        Arguments:
+            X: Images, shape (N, *shape), or (N, *pooled) as they come out of the model: uint8 in
+                0..255, or floats in [0, 1].
+            dtype: Unused; pixels stay whole numbers.
+
+        Raises:
+            ValueError: If the shape is another, or a float lies outside [0, 1].
+        """
+        if X.shape[1:] not in (self.shape, self.pooled):
+            raise ValueError(
+                f"X has images of shape {X.shape[1:]}, but the model was fitted to {self.shape}"
+            )
+        if X.dtype != np.uint8:
+            low, high = (float(X.min()), float(X.max())) if X.size else (0.0, 0.0)
+            if not 0 <= low <= high <= 1:  # also true for NaN
+                raise ValueError(
+                    f"images are uint8 in 0..255 or floats in [0, 1], got {X.dtype} in "
+                    f"[{low:g}, {high:g}]; divide by 255 or convert to uint8"
+                )
+        elif X.shape[1:] == self.pooled:
+            return X
+        c, h, w = self.pooled
+        pool = X.shape[2] // h
+        scale = 1 if X.dtype == np.uint8 else N_LEVELS - 1
+        blocks = X.reshape(len(X), c, h, pool, w, pool)
+        mean: np.ndarray = np.rint(scale * blocks.mean(axis=(3, 5), dtype=np.float32))
+        return mean.astype(np.uint8)
+
+    def split(self, X: np.ndarray, dtype: Any = np.uint8) -> tuple[np.ndarray, np.ndarray]:
+        """`lead`, and what does not go to the network: nothing, shape (N, 0)."""
+        return self.lead(X), np.zeros((len(X), 0))
+
+    def join(self, lead: np.ndarray, rest: np.ndarray) -> np.ndarray:
+        """The network's images, within [0, 1], shape (N, *pooled)."""
+        return np.clip(lead, 0, 1)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Arrays to save: none."""
+        return {}
+
+    def header(self) -> dict[str, Any]:
+        """Numbers to save."""
+        return asdict(self)
+
+    @classmethod
+    def from_saved(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "Pixels":
+        """What `header` and `arrays` gave."""
+        c, h, w = header["shape"]
+        return cls((c, h, w), header["pool"])
+
+
+def dequantise(x: Tensor, noise: Tensor | float) -> Tensor:
+    """Pixels in 0..255 and noise in [0, 1) to numbers in [0, 1): (x + noise) / 256.
+
+    The density of an image of D pixels is then that of these numbers times 256^-D.
+
+    Source: spec 1.4.
+    """
+    return (x + noise) / N_LEVELS
+
+
+def crop_and_flip(x: Tensor, padding: int, flip: bool, augmentation: Stream) -> Tensor:
+    """Shift each image by up to `padding` pixels each way, zeros coming in; mirror half of them.
+
+    Arguments:
+        x: Images, shape (S, B, C, H, W), of any type.
+        padding: Largest shift; 0: none.
+        flip: Whether to mirror.
+        augmentation: Stream of shifts and mirrors.
+
+    Returns:
+        The images, same shape and type.
+
+    Source: Izmailov et al. (2020), section 6; spec 2.4. The black borders that zeros make are
+        learnt as data (spec, trap 10).
+    """
+    n_seeds, n, _, height, width = x.shape
+    if padding:
+        x = torch.nn.functional.pad(x, (padding,) * 4)
+        rows = augmentation.integers(2 * padding + 1, n)
+        columns = augmentation.integers(2 * padding + 1, n)
+    else:
+        rows = columns = torch.zeros(n_seeds, n, dtype=torch.int64, device=x.device)
+    i = rows[..., None] + torch.arange(height, device=x.device)
+    j = columns[..., None] + torch.arange(width, device=x.device)
+    if flip:
+        mirrored = augmentation.integers(2, n)[..., None] == 1
+        j = torch.where(mirrored, j.flip(-1), j)
+    x = torch.take_along_dim(x, _along(i, x, 3), dim=3)
+    return torch.take_along_dim(x, _along(j, x, 4), dim=4)
+
+
+def _along(index: Tensor, x: Tensor, dim: int) -> Tensor:
+    """Index of shape (S, B, n), shaped to pick from dimension `dim` of x, (S, B, C, H, W)."""
+    shape: Sequence[int] = [*index.shape[:2], 1, 1, 1]
+    shape = [*shape[:dim], index.shape[-1], *shape[dim + 1 :]]
+    return index.view(*shape)

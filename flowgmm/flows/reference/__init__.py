@@ -1,0 +1,1 @@
+"""Literal models, which the fast ones are held to."""

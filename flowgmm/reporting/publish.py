@@ -1,0 +1,63 @@
+"""Small results that stand in git: copies in docs/results, their numbers for `dvc metrics`."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from flowgmm.utils.errors import UserError
+from flowgmm.utils.io import atomic_path, write_text
+
+__all__ = ["publish"]
+
+
+def publish(results: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
+    """Copy a recipe's tables (md, csv) and figures (png) and write metrics.json, accuracies.csv.
+
+    They stand in git beside what DVC keeps, and not in results/: there Snakemake would take them
+    for finished work in a clone that has nothing else. What another machine made and this one
+    lacks stays.
+
+    Arguments:
+        results: `results/{recipe}`.
+        folder: Gets `tables/`, `figures/`, `metrics.json` and `accuracies.csv`.
+
+    Raises:
+        UserError: If there is no table.
+    """
+    results, folder = Path(results), Path(folder)
+    if not list(results.glob("tables/*.csv")):
+        raise UserError(f"{results}/tables has no table to publish; make one, or correct `recipe`")
+    for pattern in ("tables/*.md", "tables/*.csv", "figures/*.png"):
+        for path in sorted(results.glob(pattern)):
+            target = folder / path.relative_to(results)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(target) as part:
+                shutil.copyfile(path, part)
+
+    metrics: dict[str, Any] = {}
+    accuracies = ["cell,accuracy"]
+    for path in sorted(folder.glob("tables/*.csv")):
+        with path.open(encoding="utf-8", newline="") as handle:
+            for row in csv.DictReader(handle):
+                if not row["value"]:
+                    continue
+                keys = _keys(row)
+                place = metrics.setdefault(path.stem, {})
+                for key in keys[:-1]:
+                    place = place.setdefault(key, {})
+                place[keys[-1]] = float(row["value"])
+                if row.get("metric") == "accuracy" and row["evaluate"] == "test":
+                    accuracies.append(f"{path.stem} {keys[0]} {keys[1]},{row['value']}")
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    write_text(folder / "accuracies.csv", "\n".join(accuracies) + "\n")
+
+
+def _keys(row: dict[str, str]) -> list[str]:
+    """Where a number stands in metrics.json, below its table."""
+    if "analysis" in row:
+        return [row["analysis"], row["number"]]
+    cell = f"{row['dataset']}/{row['labels']}"
+    return [cell, row["method"], f"{row['evaluate']}_{row['metric']}"]

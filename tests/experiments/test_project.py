@@ -1,0 +1,366 @@
+"""Config: recipes resolve as documented, and a mistake is one line that names its remedy."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flowgmm import methods
+from flowgmm.experiments.project import Config, Job, Run, load, merge, parameters_of, read_yaml
+from flowgmm.utils.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path.stem for path in (ROOT / "config" / "recipes").glob("*.yaml"))
+
+
+def settings(**changes: object) -> dict:
+    return read_yaml(ROOT / "config" / "config.yaml") | changes
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The config files and schemas, to be spoilt."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    shutil.copytree(ROOT / "workflow" / "schemas", tmp_path / "workflow" / "schemas")
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    return tmp_path
+
+
+def edit(root: Path, file: str, keys: list[str], value: object) -> None:
+    """Set one value of a config file; null removes the key."""
+    path = root / "config" / file
+    content = yaml.safe_load(path.read_text())
+    place = content
+    for key in keys[:-1]:
+        place = place.setdefault(key, {})
+    place[keys[-1]] = value
+    path.write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_job_of_every_recipe_resolves(recipe: str) -> None:
+    config = load(ROOT, settings(recipe=recipe))
+    for table in config.tables:
+        for run in config.table_runs(table):
+            for job in config.jobs(run):
+                spec = config.train_spec(job)
+                known = parameters_of(spec["estimator"])
+                assert known is not None
+                assert set(spec["params"]) <= set(known)
+                if spec["neural"]:
+                    # As built: what the recipe leaves out has the estimator's own default.
+                    built = methods.build(spec["estimator"], spec["params"]).get_params()
+                    steps = [built[key] for key in ("n_steps", "n_epochs") if key in built]
+                    assert sum(value is not None for value in steps) == 1, (run, steps)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_figure_has_means_for_its_classes(recipe: str, tmp_path: Path) -> None:
+    from flowgmm.datasets import load as load_data
+    from flowgmm.flows.mixture import fixed_means
+    from flowgmm.flows.rng import Stream
+
+    config = load(ROOT, settings(recipe=recipe))
+    jobs = [
+        job
+        for name, entry in config.figures.items()
+        if "panels" in entry
+        for job in config.figure_jobs(name)
+    ]
+    assert len(jobs) > 4
+    for job in jobs:
+        params = config.train_spec(job)["params"]
+        data = load_data(config.features_spec(job.run.dataset), tmp_path)
+        fixed_means(params["means"], len(data.classes), 2, params["mean_scale"], Stream([0]))
+
+
+def test_built_estimators_accept_their_parameters() -> None:
+    """The signatures read from sources are those that Python sees."""
+    config = load(ROOT, settings())
+    for name, entry in config.methods.items():
+        spec = config.train_spec(Job(Run("digits", "50", name), 0, 0))
+        params = {key: value for key, value in spec["params"].items() if value != "n_labels"}
+        assert methods.build(entry["estimator"], params) is not None
+
+
+def test_official_numbers() -> None:
+    config = load(ROOT, settings())
+    ag_news = config.method_settings(Run("ag_news", "200", "flowgmm"))["params"]
+    assert (ag_news["n_epochs"], ag_news["unlabelled_weight"]) == (100, 0.6)
+    assert (ag_news["std"], ag_news["mean_scale"]) == (1.3133, 0.56)
+    hepmass = config.method_settings(Run("hepmass", "20", "flowgmm"))["params"]
+    assert (hepmass["n_couplings"], hepmass["n_epochs"]) == (10, 15)
+    assert (hepmass["unlabelled_weight"], hepmass["n_steps"]) == (10.0, None)
+    moons = config.method_settings(Run("moons", "10", "flowgmm"))["params"]
+    assert (moons["n_steps"], moons["lr"], moons["weight_decay"]) == (2001, 1e-4, 1e-2)
+
+
+def test_official_numbers_of_images() -> None:
+    """Spec 6: steps; spec 1.6c, 1.7 and 2.4: the rest."""
+    config, paper = load(ROOT, settings()), load(ROOT, settings(recipe="paper"))
+    steps = {
+        ("mnist", "100", "flowgmm_cons"): 90_003,
+        ("mnist", "600", "flowgmm_cons"): 54_000,
+        ("mnist", "1000", "flowgmm"): 93_000,
+        ("mnist", "1000", "flowgmm_em"): 93_000,
+        ("mnist", "3000", "flowgmm_cons"): 279_000,
+        ("mnist", "1000", "flowgmm_sup_nl"): 15_600,
+        ("mnist", "all", "flowgmm_sup_all"): 93_800,
+        ("svhn", "1000", "flowgmm_cons"): 31_000,
+        ("svhn", "all", "flowgmm_sup_all"): 114_500,
+        ("cifar10", "4000", "flowgmm_sup_nl"): 62_000,
+        ("cifar10_calibration", "all", "flowgmm_sup_all"): 78_200,
+    }
+    for recipe in (config, paper):
+        for place, n_steps in steps.items():
+            params = recipe.method_settings(Run(*place))["params"]
+            assert (params["n_steps"], params["n_epochs"]) == (n_steps, None), place
+            assert (params["weight_decay"], params["clip_norm"]) == (5e-5, 100.0), place
+            assert (params["optimizer"], params["schedule"]) == ("adam", "constant")
+            assert params["balance_weight"] == params["input_noise"] == 0
+            assert params["means"] == "random" and not params["learn_means"]
+    cifar10 = Run("cifar10", "4000", "flowgmm")
+    found = [c.method_settings(cifar10)["params"] for c in (config, paper)]
+    assert [params["n_steps"] for params in found] == [1501 * 125, 1000 * 125]
+    assert [params["lr"] for params in found] == [1e-4, 1e-3]
+    cons = config.method_settings(Run("mnist", "1000", "flowgmm_cons"))["params"]
+    assert cons["n_steps"] * cons["ramp_up"] == pytest.approx(31 * 100, abs=1)
+    assert (cons["label_weight"], cons["labelled_nll"]) == (3.0, "mixture")
+    sup = config.method_settings(Run("mnist", "1000", "flowgmm_sup_nl"))["params"]
+    assert sup["unlabelled_weight"] == sup["label_weight"] == sup["consistency_weight"] == 0
+
+
+def test_seeds_of_the_authors_splits() -> None:
+    config = load(ROOT, settings())
+    run = Run("mnist", "1000", "flowgmm")
+    jobs = config.jobs(run)
+    assert [(job.first, job.last) for job in jobs] == [(0, 0), (1, 1), (2, 2)]
+    specs = [config.split_spec("mnist", "1000", k) for k in range(3)]
+    assert [spec["seeds"]["labels"] for spec in specs] == [10, 11, 12]
+    assert len({spec["seeds"]["split"] for spec in specs}) == 3
+    assert config.split_spec("ag_news", "200", 0)["seeds"]["labels"] > 100
+
+
+def test_methods_without_a_way_to_take_images(copy: Path) -> None:
+    edit(copy, "tables.yaml", ["table_4", "rows"], ["flowgmm_cons", "knn"])
+    with pytest.raises(UserError, match=r"^knn takes no images, but mnist is of kind image; name"):
+        load(copy)
+
+
+def test_a_recipe_beats_the_one_it_extends_at_every_level() -> None:
+    config = load(ROOT, settings(recipe="small"))
+    params = config.method_settings(Run("ag_news", "200", "flowgmm"))["params"]
+    assert (params["n_steps"], params["n_epochs"]) == (400, None)  # kind over the parent's dataset
+    assert params["unlabelled_weight"] == 100.0  # the parent's kind over the grandparent's dataset
+    assert params["n_inner"] == 1  # untouched: the grandparent's
+    assert config.label_set("ag_news", "200")["n_unlabelled"] == 20000
+
+
+def test_base_method_applies_first() -> None:
+    config = load(ROOT, settings())
+    run = Run("circles", "figure", "flowgmm_labelled")
+    with_base = config.method_settings(run)["params"]
+    assert with_base["unlabelled_weight"] == 0.0
+    assert with_base["n_couplings"] == 5
+
+
+def test_what_varies_over_the_runs() -> None:
+    config = load(ROOT, settings())
+    table_1 = config.train_spec(config.jobs(Run("ag_news", "200", "mlp_dropout"))[0])
+    assert table_1["splits"] == [0, 0, 0, 0]  # D18: one split
+    assert len(set(table_1["random_states"])) == 4
+    assert config.n_seeds(Run("ag_news", "200", "knn")) == 1  # the split alone decides
+    specs = [config.split_spec("moons", "10", k)["seeds"] for k in range(5)]
+    assert len({spec["labels"] for spec in specs}) == 5
+    assert len({spec["split"] for spec in specs}) == 1
+
+
+def test_a_deterministic_method_draws_by_the_split() -> None:
+    """Its graph's points follow the split's number, even where initialisations do not vary."""
+    config = load(ROOT, settings())
+    config.resolve("digits", "50")["vary"]["initialisation"] = False
+    run = Run("digits", "50", "rbf_label_spreading")
+    spec = config.train_spec(config.jobs(run)[0])
+    assert spec["splits"] == [0, 1, 2, 3]
+    assert len(set(spec["random_states"])) == 4
+    assert (
+        len(set(config.train_spec(config.jobs(Run("digits", "50", "flowgmm"))[0])["random_states"]))
+        == 1
+    )
+
+
+def test_figures_say_what_is_not_the_papers() -> None:
+    assert load(ROOT, settings()).figure_spec("figure_4")["marks"] == []
+    smoke = load(ROOT, settings(recipe="smoke")).figure_spec("figure_4")
+    assert smoke["marks"] == ["scaled down: width 64, 300 steps"]
+
+
+def test_seeds_in_blocks() -> None:
+    config = load(ROOT, settings(seeds_per_job=3))
+    blocks = [(job.first, job.last) for job in config.jobs(Run("moons", "10", "flowgmm"))]
+    assert blocks == [(0, 2), (3, 4)]
+
+
+def test_absent_data_give_a_reason_and_the_rest_is_planned(tmp_path: Path) -> None:
+    config = load(ROOT, settings(mirror=str(tmp_path)))
+    reasons = set(config.table_runs("table_1").values())
+    assert "data absent: the mirror lacks uci_miniboone/MiniBooNE_PID.txt" in reasons
+    assert config.table_records("table_1") == []
+    assert len(config.table_records("demo")) == 14
+
+
+def test_skip() -> None:
+    config = load(ROOT, settings(skip=["yahoo", "ag_news/knn"]))
+    assert "skip" in str(config.not_run("yahoo", "flowgmm"))
+    assert "skip" in str(config.not_run("ag_news", "knn"))
+    assert config.not_run("ag_news", "flowgmm") is None
+
+
+MISTAKES = {
+    "config.yaml": (["seeds_per_job"], 0, "seeds_per_job"),
+    "recipes/official.yaml": (["all", "metods"], {}, "did you mean 'methods'"),
+    "methods.yaml": (["knn", "titel"], "x", "did you mean 'title'"),
+    "datasets.yaml": (["moons", "lodaer"], "x", "did you mean 'loader'"),
+    "tables.yaml": (["demo", "aggregat"], "x", "aggregat"),
+}
+
+
+@pytest.mark.parametrize("file", MISTAKES)
+def test_a_mistake_in_any_file_is_one_line(copy: Path, file: str) -> None:
+    keys, value, expected = MISTAKES[file]
+    edit(copy, file, keys, value)
+    with pytest.raises(UserError) as caught:
+        load(copy)
+    message = str(caught.value)
+    assert message.startswith(f"config/{file}: ")
+    assert expected in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "expected"),
+    [
+        (["all", "methods", "flowgm"], {}, "did you mean 'flowgmm'"),
+        (["all", "methods", "flowgmm", "params", "clip_nrm"], 1, "did you mean 'clip_norm'"),
+        (["all", "methods", "knn", "tune", "n_neighbours"], [1], "did you mean 'n_neighbors'"),
+        (["all", "methods", "mlp_dropout", "tune"], {"lr": ["x"]}, "'x', expected float"),
+        (["all", "methods", "mlp_dropout", "tune"], {"lr": [1, 1.0]}, "non-unique elements"),
+        (["all", "methods", "mlp_dropout", "tune"], {}, "non-empty"),
+        (["kinds", "2d", "methods", "flowgmm", "tune"], {"lr": [1]}, "no validation points"),
+        (["all", "methods", "knn", "preprocess"], "pca", "expected one of none, unit_norm"),
+        (["all", "methods", "flowgmm", "params", "lr"], "fast", "'fast', expected float"),
+        (["all", "methods", "flowgmm", "params", "n_init"], True, "True, expected int"),
+        (["all", "methods", "pi_model", "params", "lr"], None, "None, expected float"),
+        (["kinds", "image", "evaluate"], ["test", "test_tempered"], "fits a temperature to val"),
+        (["label_sets", "mnist/all", "evaluate"], ["val", "test", "test_tempered"], "give the l"),
+        (["all", "evaluate"], ["test"], "add val to `evaluate`"),
+        (["all", "split"], {"nval": 1}, "did you mean 'n_val'"),
+        (["datasets", "agnews"], {}, "did you mean 'ag_news'"),
+        (["kinds", "texts"], {}, "did you mean 'text'"),
+        (["label_sets", "moons/11"], {}, "did you mean 'moons/10'"),
+        (["surrogate"], ["ag_new"], "did you mean 'ag_news'"),
+        (["extends"], "papre", "did you mean 'paper'"),
+        (["extends"], "official", "extends itself"),
+    ],
+)
+def test_unknown_names_in_a_recipe(
+    copy: Path, keys: list[str], value: object, expected: str
+) -> None:
+    edit(copy, "recipes/official.yaml", keys, value)
+    with pytest.raises(UserError, match=r"^config/recipes/official\.yaml: ") as caught:
+        load(copy)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"recipe": "oficial"}, "did you mean 'official'"),
+        ({"recpie": "small"}, "did you mean 'recipe'"),
+        ({"skip": ["flowgm"]}, "did you mean 'flowgmm'"),
+        ({"mirror": "no/such/folder"}, "is not a folder"),
+        ({"device": "gpu"}, "device"),
+    ],
+)
+def test_mistakes_on_the_command_line(changes: dict, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(ROOT, settings(**changes))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_dataset_method_and_table() -> None:
+    config = load(ROOT, settings())
+    with pytest.raises(UserError, match="did you mean 'moons'"):
+        config.dataset("moon")
+    with pytest.raises(UserError, match="did you mean 'flowgmm'"):
+        config.method("flowgm")
+    with pytest.raises(UserError, match="did you mean 'table_1'"):
+        config.table("table1")
+
+
+def test_repeated_key(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1\nb: 2\na: 3\n")
+    with pytest.raises(UserError, match="line 3: key 'a' is there twice"):
+        read_yaml(path)
+
+
+def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("[1e-3, 1.0e-3, -2E+5, 3, 1e-3x, '1e-3', e1, 5e]")
+    assert read_yaml(path) == [1e-3, 1e-3, -2e5, 3, "1e-3x", "1e-3", "e1", "5e"]
+
+
+def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
+    base = {"a": {"b": [1, 2], "c": 1}}
+    merged = merge(base, {"a": {"b": [3]}})
+    assert merged == {"a": {"b": [3], "c": 1}}
+    assert base == {"a": {"b": [1, 2], "c": 1}}
+
+
+def test_config_needs_no_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path; from flowgmm.experiments.project import load; "
+        "load(Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True)
+
+
+def test_conda_and_pip_install_the_same() -> None:
+    pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert pip[0] == "-c constraints.txt"
+    assert "-c constraints.txt" in makefile
+    extras = set(pip[1].split("[")[1].rstrip("]").split(","))
+    assert {"workflow", "encoders"} <= extras
+    assert f"[{','.join(['workflow', 'dev', 'encoders'])}]" in makefile
+    assert isinstance(load(ROOT), Config)
+
+
+def test_a_table_that_no_command_can_name_is_refused(copy: Path) -> None:
+    column = {"dataset": "moons", "labels": "10", "title": "Moons", "metric": "accuracy"}
+    edit(copy, "tables.yaml", ["table_7", "columns"], [column] * 2000)
+    with pytest.raises(UserError, match=r"table_7 has .* records.*several tables"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("level", "same"),
+    [
+        ({"title": "other"}, True),
+        ({"datasets": {"mnist": {"n_seeds": 7}}}, True),  # not in the table
+        ({"all": {"methods": {"flowgmm": {"params": {"lr": 0.5}}}}}, False),
+        ({"all": {"split": {"n_val": 7}}}, False),
+        ({"datasets": {"moons": {"n_seeds": 7}}}, False),
+    ],
+)
+def test_the_origin_of_a_table_is_all_that_determines_it(level: dict, same: bool) -> None:
+    config = load(ROOT, settings(recipe="smoke"))
+    recipes = [*config.recipes, {"name": "changed", **level}]
+    changed = replace(config, recipes=recipes)
+    assert (changed.table_origin("table_7") == config.table_origin("table_7")) == same

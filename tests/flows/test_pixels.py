@@ -1,0 +1,90 @@
+"""Pixels in and out: pooling, augmentation, dequantisation."""
+
+import numpy as np
+import pytest
+import torch
+
+from flowgmm.flows.pixels import Pixels, crop_and_flip, dequantise
+from flowgmm.flows.rng import Stream
+
+
+def pixels(n=5, shape=(3, 4, 6)):
+    return np.random.default_rng(0).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_pooling_is_the_mean_of_blocks(pool):
+    X = pixels()
+    front = Pixels.fit(X, pool)
+    lead = front.lead(X)
+    assert lead.dtype == np.uint8
+    assert lead.shape[1:] == front.pooled == (3, 4 // pool, 6 // pool)
+    assert front.n_lead == front.n_out == lead[0].size
+    block = X[1, 2, pool : 2 * pool, :pool].astype(float)
+    assert lead[1, 2, 1, 0] == np.rint(block.mean())
+    np.testing.assert_array_equal(front.lead(X / 255), lead)
+    # Images that come out of a model go in again.
+    np.testing.assert_array_equal(front.lead(lead), lead)
+    np.testing.assert_array_equal(front.lead(lead / 255), lead)
+
+
+def test_density_of_an_image_counts_its_levels():
+    assert Pixels((1, 2, 2)).log_det == pytest.approx(-4 * np.log(256))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X: X.astype(float), "got float64 in .*divide by 255"),
+        (lambda X: X / 255 - 1.1, "images are uint8 in 0..255 or floats"),
+        (lambda X: np.full(X.shape, np.nan), "images are uint8 in 0..255 or floats"),
+        (lambda X: X[:, :1], r"images of shape \(1, 4, 6\), but the model was fitted to"),
+    ],
+)
+def test_bad_images(change, message):
+    X = pixels()
+    with pytest.raises(ValueError, match=message):
+        Pixels.fit(X, 1).lead(change(X))
+
+
+@pytest.mark.parametrize("pool", [0, 3, 5])
+def test_pool_must_divide(pool):
+    with pytest.raises(ValueError, match="does not divide images of 4 x 6 pixels"):
+        Pixels.fit(pixels(), pool)
+
+
+def test_dequantised_pixels_lie_in_their_level():
+    x = torch.arange(256)
+    for noise in (0.0, 0.5, 0.999):
+        assert torch.equal((dequantise(x, noise) * 256).floor().long(), x)
+
+
+@pytest.mark.parametrize(("padding", "flip"), [(0, False), (0, True), (2, False), (1, True)])
+def test_every_image_is_some_crop_of_its_padded_self(padding, flip):
+    """Against every crop there is, by brute force; all shifts and mirrors come up."""
+    x = torch.as_tensor(pixels(80, (2, 3, 5))).view(2, 40, 2, 3, 5)
+    out = crop_and_flip(x, padding, flip, Stream([1, 2]))
+    assert out.shape == x.shape
+    assert out.dtype == x.dtype
+    seen = set()
+    for image, found in zip(x.flatten(0, 1), out.flatten(0, 1), strict=True):
+        padded = torch.nn.functional.pad(image, (padding,) * 4)
+        views = {
+            (i, j, mirrored): view.flip(-1) if mirrored else view
+            for i in range(2 * padding + 1)
+            for j in range(2 * padding + 1)
+            for mirrored in ((False, True) if flip else (False,))
+            for view in [padded[:, i : i + 3, j : j + 5]]
+        }
+        matches = [key for key, view in views.items() if torch.equal(view, found)]
+        assert matches
+        seen.update(matches)
+    assert {key[0] for key in seen} == set(range(2 * padding + 1))
+    assert {key[2] for key in seen} == ({False, True} if flip else {False})
+
+
+def test_augmentation_belongs_to_its_seed():
+    x = torch.as_tensor(pixels(6, (1, 4, 4))).view(1, 6, 1, 4, 4)
+    both = crop_and_flip(x.expand(2, -1, -1, -1, -1), 2, True, Stream([1, 2]))
+    assert torch.equal(both[1:], crop_and_flip(x, 2, True, Stream([2])))
+    assert not torch.equal(both[0], both[1])

@@ -1,0 +1,323 @@
+"""The slurm profile against a real Slurm, and what becomes of a training when Slurm ends it."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import faults
+import pytest
+from workspace import ROOT, snakemake, start
+
+from flowgmm.utils.io import read_json, read_tensors
+
+SLURM = ROOT.parent / "shared" / "slurm"
+# What differs between a site's profile and this cluster: no accounting, short jobs, few cores.
+SITE = (
+    *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"),
+    *("--set-threads", "train_stack=1"),
+)
+PROFILE = ("--profile", "slurm", *SITE)
+# A training of some seconds, which one can catch in the middle.
+SLOW = """title: Slower than smoke
+extends: smoke
+datasets:
+  moons:
+    scaled_down: [few steps]
+    methods: {flowgmm: {params: {n_steps: %d}}}
+"""
+JOB = Path("moons", "10", "flowgmm", "seeds-0-1")
+RUN = Path("results", "slow", "runs") / JOB
+LOG = Path("results", "slow", "logs", "train_stack") / f"{JOB}.log"
+FORMATS = ("csv", "md", "tex", "json")
+TABLE = [Path("results", "slow", "tables", f"table_7.{suffix}") for suffix in FORMATS]
+# How the profile asks for a GPU; options on the command line replace its whole block.
+GPU = ("train_stack:slurm_partition=gpu", "train_stack:gres='gpu:1'")
+STARTED: list[subprocess.Popen[str]] = []
+faulty = pytest.mark.skipif(not faults.ALL, reason="takes minutes; set FLOWGMM_FAULTS=all")
+
+
+class Queued(NamedTuple):
+    """A job of Slurm, waiting, running or finished, as squeue tells it."""
+
+    number: str
+    state: str
+    partition: str
+    gpus: str
+    time_limit: str
+    what: str
+
+
+def queued(folder: Path, what: str = "") -> list[Queued]:
+    """The jobs that were submitted from a folder and whose comment has `what` in it, in order."""
+    command = ["squeue", "--states=all", "--noheader", "--format=%Z|%i|%T|%P|%b|%l|%k"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.split("|") for line in said.splitlines()]
+    jobs = [Queued(*row[1:]) for row in rows if row[0] == str(folder) and what in row[-1]]
+    return sorted(jobs, key=lambda job: int(job.number))
+
+
+def wait(done: Callable[[], bool], seconds: float, process: subprocess.Popen[str]) -> None:
+    """Wait until something is so, while Snakemake goes on."""
+    until = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < until, f"not within {seconds} s"
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        time.sleep(0.2)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to Snakemake, if it still runs; its jobs go on."""
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A one-node Slurm; left running if it ran before."""
+    if not (SLURM / "up.sh").is_file():
+        pytest.skip(f"{SLURM / 'up.sh'}, which starts a Slurm, is not there")
+    if os.geteuid():
+        pytest.skip("starting a Slurm takes root")
+    ran = shutil.which("scontrol") is not None and not subprocess.call(
+        ["scontrol", "ping"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    # What jobs ask for is more than they need: memory is declared, so that it holds back none.
+    up = subprocess.run(
+        ["bash", SLURM / "up.sh"],
+        env=os.environ | {"SLURM_DEV_MEM": "64000"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if up.returncode:
+        pytest.skip(f"Slurm does not start: {up.stderr.strip().splitlines()[-1:]}")
+    yield
+    for process in STARTED:
+        end(process)
+    if not ran:
+        subprocess.run(["bash", SLURM / "down.sh"], check=True)
+
+
+def fresh_clone(folder: Path) -> Path:
+    """What `git clone` gives, with what is not committed yet laid over it."""
+    subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+    changes = subprocess.run(["git", "diff", "HEAD", "--binary"], cwd=ROOT, capture_output=True)
+    if changes.stdout:
+        subprocess.run(["git", "apply"], cwd=folder, input=changes.stdout, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def literal(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """The command from a fresh clone; it goes on while other tests wait for Slurm."""
+    clone = fresh_clone(tmp_path_factory.mktemp("literal") / "clone")
+    process = submit(clone, recipe="smoke")
+    return clone, process
+
+
+@pytest.fixture(scope="module")
+def undisturbed(literal: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which the slow training ran on this machine without Slurm."""
+    clone = fresh_clone(tmp_path_factory.mktemp("undisturbed") / "clone")
+    n_steps = 1000
+    for _ in range(1 + faults.ALL):
+        (clone / "config" / "recipes" / "slow.yaml").write_text(SLOW % n_steps)
+        snakemake(clone, "--profile", "local", "--config", "recipe=slow", "--", "table_7")
+        # Longer than the time limits of the tests, on whatever machine, even when it is idle later.
+        seconds = read_json(clone / RUN / "record.json")["timing"]["fit_s"]
+        n_steps = int(n_steps * 300 / seconds)
+    return clone
+
+
+def untrained(undisturbed: Path, folder: Path) -> Path:
+    """The same without the slow training and the table."""
+    clone = shutil.copytree(undisturbed, folder / "clone", symlinks=True)
+    for path in (RUN, LOG, Path("results", "slow", "checkpoints"), *TABLE):
+        shutil.rmtree(clone / path) if (clone / path).is_dir() else (clone / path).unlink()
+    return clone
+
+
+@pytest.fixture
+def clone(undisturbed: Path, tmp_path: Path) -> Path:
+    return untrained(undisturbed, tmp_path)
+
+
+def submit(clone: Path, *options: str, recipe: str = "slow") -> subprocess.Popen[str]:
+    STARTED.append(
+        start(clone, *PROFILE, *options, "--config", f"recipe={recipe}", "--", "table_7")
+    )
+    return STARTED[-1]
+
+
+def train(clone: Path, *options: str) -> subprocess.Popen[str]:
+    """Submit the slow training and wait until it is in the middle."""
+    process = submit(clone, *options)
+    wait(lambda: bool(steps(clone)), 120, process)
+    return process
+
+
+@pytest.fixture(scope="module")
+def ended(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple]:
+    """Two clones and their Snakemakes: one's training is cancelled, the other is killed itself."""
+    names = ("scancel", "kill")
+    clones = {name: untrained(undisturbed, tmp_path_factory.mktemp(name)) for name in names}
+    processes = {name: submit(clones[name]) for name in names}
+    for name in names:
+        wait(lambda name=name: bool(steps(clones[name])), 120, processes[name])
+        if name == "kill":
+            end(processes[name])
+        else:
+            (job,) = queued(clones[name], "train_stack")
+            subprocess.run(["scancel", job.number], check=True)
+    return {name: (clones[name], processes[name]) for name in names}
+
+
+def steps(clone: Path) -> list[int]:
+    """The steps that the training, or its last part, reported."""
+    text = (clone / LOG).read_text() if (clone / LOG).is_file() else ""
+    return [int(step) for step in re.findall(r" (\d+)/\d+ loss", text)]
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    return said
+
+
+def slurm_logs(clone: Path) -> str:
+    """What failed trainings said, the first one first; Snakemake deletes the logs of the others."""
+    folder = clone / ".snakemake" / "slurm_logs" / "rule_train_stack"
+    logs = sorted(folder.rglob("*.log"), key=lambda path: int(path.stem))
+    return "\n".join(path.read_text() for path in logs)
+
+
+def saved(clone: Path) -> int:
+    """The step at which the last training that was ended saved itself."""
+    return int(re.findall(r"interrupted.*? step (\d+) of", slurm_logs(clone))[-1])
+
+
+def assert_same_bits(clone: Path, undisturbed: Path) -> None:
+    for name in ("model", "predictions"):
+        here, there = (
+            read_tensors(root / RUN / f"{name}.safetensors")[0] for root in (clone, undisturbed)
+        )
+        assert here.keys() == there.keys()
+        assert all((here[key] == there[key]).all() for key in here)
+
+
+def test_a_group_waits_for_one_dataset_alone(tmp_path: Path) -> None:
+    clone = fresh_clone(tmp_path / "clone")
+    said = snakemake(clone, "--profile", "slurm", "--dry-run", "--", "table_1")
+    groups = re.findall(r"Group job (\w+) .*:\n\n((?: {4}.*\n)+)", said)
+    assert len(groups) == 8  # splits and classic methods of four datasets
+    for name, jobs in groups:
+        assert {name.partition("_")[2]} == set(re.findall(r"wildcards: dataset=(\w+)", jobs))
+
+
+def test_a_cancelled_training_is_submitted_again_and_goes_on(
+    ended: dict[str, tuple], undisturbed: Path
+) -> None:
+    clone, process = ended["scancel"]
+    finish(process)
+    at = saved(clone)
+    assert steps(clone)[0] > at
+    asked = [(job.state, job.time_limit) for job in queued(clone, "train_stack")]
+    assert asked == [("CANCELLED", "10:00"), ("COMPLETED", "20:00")]  # as measured; twice as much
+    assert_same_bits(clone, undisturbed)
+    said = f"interrupted by SIGTERM: step {at} done"
+    faults.record("scancel of a training", 1, 1, "no step", said)
+
+
+def test_a_training_that_ends_while_no_snakemake_looks_is_taken_over(
+    ended: dict[str, tuple], undisturbed: Path
+) -> None:
+    clone, _ = ended["kill"]
+    until = time.monotonic() + 120
+    while queued(clone, "train_stack")[0].state != "COMPLETED":
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    trained = read_json(clone / RUN / "record.json")
+    assert not (clone / TABLE[0]).exists()
+    snakemake(clone, *PROFILE, "--config", "recipe=slow", "--unlock")
+    finish(submit(clone))
+    assert read_json(clone / RUN / "record.json") == trained  # its times, too
+    assert (clone / TABLE[0]).is_file()
+    assert_same_bits(clone, undisturbed)
+    faults.record(
+        "kill -9 of Snakemake while a training runs in Slurm",
+        *(1, 1, "nothing: the training ended by itself and was taken over"),
+        "Directory cannot be locked: --unlock, then the same command",
+    )
+
+
+def test_the_literal_command_from_a_fresh_clone(literal: tuple) -> None:
+    clone, process = literal
+    finish(process)
+    for suffix in FORMATS:
+        assert (clone / "results" / "smoke" / "tables" / f"table_7.{suffix}").stat().st_size > 0
+    jobs = queued(clone)
+    assert {job.state for job in jobs} == {"COMPLETED"}
+    on_gpus = [job for job in jobs if "train_stack" in job.what]
+    assert len(on_gpus) == 2
+    assert {(job.partition, job.gpus) for job in on_gpus} == {("gpu", "gres:gpu:1")}
+    others = [job for job in jobs if job not in on_gpus]
+    assert {(job.partition, job.gpus) for job in others} == {("cpu", "N/A")}
+    assert len([job for job in jobs if "draw_split" in job.what]) == 2  # four splits of two sets
+    again = snakemake(clone, *PROFILE, "--config", "recipe=smoke", "--", "table_7")
+    assert "Nothing to be done" in again
+    assert queued(clone) == jobs
+
+
+@faulty
+def test_a_preempted_training_is_requeued_and_goes_on(clone: Path, undisturbed: Path) -> None:
+    process = train(clone, "--set-resources", "train_stack:slurm_partition=preempt", GPU[1])
+    before = steps(clone)[-1]
+    command = ["sbatch", "-p", "gpu", "--gres=gpu:2", "--mem=100", "--output=/dev/null"]
+    subprocess.run([*command, "--wrap=sleep 5"], check=True, capture_output=True)
+    wait(lambda: queued(clone, "train_stack")[0].state == "PENDING", 60, process)
+    finish(process)
+    (job,) = queued(clone, "train_stack")
+    assert (job.state, job.partition) == ("COMPLETED", "preempt")
+    assert steps(clone)[0] > before
+    assert_same_bits(clone, undisturbed)
+    faults.record("pre-emption of a training", 1, 1, "no step", "nothing: Slurm requeues it")
+
+
+@faulty
+@pytest.mark.parametrize(
+    ("minutes", "extra", "state"),
+    # Slurm looks every 30 s: the warning comes 20 to 50 s after the start.
+    [(1, "''", "TIMEOUT"), (2, "'--signal=TERM@70'", "FAILED")],
+    ids=["at the limit", "warned"],
+)
+def test_a_training_goes_on_after_its_time_limit(
+    clone: Path, undisturbed: Path, minutes: int, extra: str, state: str
+) -> None:
+    limit = (f"train_stack:runtime={minutes}", f"train_stack:slurm_extra={extra}")
+    finish(submit(clone, "--retries", "9", "--set-resources", *GPU, *limit))
+    assert steps(clone)[0] > saved(clone)
+    *ended, last = [job.state for job in queued(clone, "train_stack")]
+    assert (set(ended), last) == ({state}, "COMPLETED")
+    assert_same_bits(clone, undisturbed)
+    case = f"time limit of a training, {'warned' if state == 'FAILED' else 'without a warning'}"
+    said = f"interrupted by SIGTERM: step {saved(clone)} done"
+    faults.record(case, len(ended), len(ended), "no step", said)
+
+
+@faulty
+def test_a_training_without_enough_memory_asks_for_more(clone: Path, undisturbed: Path) -> None:
+    finish(submit(clone, "--set-resources", *GPU, "train_stack:mem_mb=400 * attempt"))
+    states = [job.state for job in queued(clone, "train_stack")]
+    assert states[0] in ("FAILED", "OUT_OF_MEMORY")
+    assert states[-1] == "COMPLETED"
+    assert_same_bits(clone, undisturbed)
+    faults.record(
+        *("out of memory in a training", len(states) - 1, len(states) - 1),
+        *("what came after the last checkpoint, which is a minute old at most", ", ".join(states)),
+    )
