@@ -30,7 +30,7 @@ What the interval covers is the variation over runs on the given test points. Wi
 method that gives the same number for every seed) there is no such variation to see; the interval
 is then the binomial one of the test points, and the verdict is about that run.
 
-Error rates (tests/evaluation/test_verdicts.py finds them by simulation). A truth at the margin is called
+Error rates (by simulation, tests/evaluation/test_verdicts.py). A truth at the margin is called
 `reproduced` in at most 6 % (4 runs) or 8 % (5, 10 runs) of the cases, one beyond it less often. A
 truth equal to the printed number is called `higher` or `lower` in under 1 % while the runs
 scatter by no more than the margin, and in at most 13 % however wildly they scatter. With one run

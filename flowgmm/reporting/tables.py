@@ -675,7 +675,7 @@ def _legend(table: Table) -> str:
     if _units(table) == {"none"}:
         return (
             "Chosen by accuracy on validation points: classic methods choose for each run, neural "
-            "ones once for all runs. Verdicts: the rule in flowgmm/evaluation/verdicts.py."
+            f"ones once for all runs. Verdicts: the rule in {RULE}."
         )
     spread = {"mad": "median absolute deviation (no scale factor)", "std": "std (ddof 0)"}
     units = {
@@ -686,7 +686,7 @@ def _legend(table: Table) -> str:
     used = "; ".join(text for unit, text in units.items() if unit in _units(table))
     legend = f"{spec['aggregate'].capitalize()} ± {spread[spec['spread']]} over n runs; {used}."
     if any(cell.printed for row in table.cells for cell in row):
-        legend += " Verdicts: the rule in flowgmm/evaluation/verdicts.py; higher and lower mean the number."
+        legend += f" Verdicts: the rule in {RULE}; higher and lower mean the number."
     if spec["footnote"]:
         legend += f" The paper's footnote: {spec['footnote']}"
     return legend
