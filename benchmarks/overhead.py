@@ -35,7 +35,7 @@ FLOORS = {
 }
 TARGETS = ["table_7", "results/smoke/tuning/ag_news/200/mlp_dropout/choice.json"]
 # What these make is generated or drawn: that is no overhead.
-COMPUTE = {"prepare", "figure"}
+COMPUTE = {"prepare_data", "make_figure"}
 SMOKE = ["--cores", "1", "--config", "recipe=smoke", "mirror=config"]
 
 
@@ -97,7 +97,10 @@ def main() -> None:
         said = snakemake(folder, "--dry-run", "--printshellcmds", "--", *TARGETS)
         commands = first_commands(said)
         snakemake(folder, "--quiet", "all", "--", *TARGETS)
-        for script in ("train", "tune"):  # once more, as the finished jobs were forgotten
+        for script in (
+            "train_stack",
+            "tune_candidate",
+        ):  # once more, as the finished jobs were forgotten
             subprocess.run(commands[script], cwd=folder, env=environment(), check=True)
         (folder / "commands.json").write_text(json.dumps(commands), encoding="utf-8")
     if args.prepare:

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from flowgmm.datasets import prepare
-from flowgmm.datasets.download import fetch
+from flowgmm.datasets import prepare_data
+from flowgmm.datasets.download import download_file
 from flowgmm.datasets.splits import draw_split
-from flowgmm.embed import embed_dataset
+from flowgmm.embed import embed_data
 from flowgmm.experiments.project import Config, Job, Run, load, read_yaml
-from flowgmm.experiments.train_job import run
+from flowgmm.experiments.train_job import train_stack
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_json, write_tensors
 
@@ -71,13 +71,13 @@ def make_inputs(config: Config, job: Job, folder: Path) -> tuple[Path, dict[int,
     name, labels = job.run.dataset, job.run.labels
     features, spec = folder / "features.safetensors", config.features_spec(name)
     for file, source in spec["files"].items():
-        fetch(source, folder / file, config.mirror)
+        download_file(source, folder / file, config.mirror)
     if config.is_embedded(name):
         spec["options"] |= {"train_rows": N_TEXTS["train"], "test_rows": N_TEXTS["test"]}
         spec["rows"] = N_TEXTS
-        write_tensors(features, *embed_dataset(spec, folder, ROOT / "results/cache/embed"))
+        write_tensors(features, *embed_data(spec, folder, ROOT / "results/cache/embed"))
     else:
-        write_tensors(features, *prepare(spec, folder))
+        write_tensors(features, *prepare_data(spec, folder))
     y_train = read_tensors(features, ["y_train"])[0]["y_train"]
     of_features = {"dataset": name, "labels": labels, "features_sha256": sha256(features)}
     splits = {}
@@ -103,7 +103,9 @@ def trained(
     """Accuracy (percent), mean log p(x) in nats and CPU seconds of a job, in one precision."""
     spec = spec | {"params": {**spec["params"], "precision": precision}}
     start = time.process_time()
-    record = run(spec, features, splits, folder / precision, folder / "state", "cpu", threads)
+    record = train_stack(
+        spec, features, splits, folder / precision, folder / "state", "cpu", threads
+    )
     test = [entry["metrics"]["test"] for entry in record["runs"]]
     return {
         "accuracy": [100 * scores["accuracy"] for scores in test],

@@ -66,9 +66,9 @@ def model_hub(models: Mapping[str, Path], files: Path | None = None) -> type:
     return Handler
 
 
-def fetch_encoder(hub: str, name: str, manifest: Path) -> subprocess.CompletedProcess[str]:
+def download_encoder(hub: str, name: str, manifest: Path) -> subprocess.CompletedProcess[str]:
     """The rule's script; the hub's address is read when its client is imported."""
-    command = [sys.executable, SCRIPTS / "fetch_encoder.py"]
+    command = [sys.executable, SCRIPTS / "download_encoder.py"]
     options = ["--encoder", name, "--output", manifest]
     environment = os.environ | {"HF_ENDPOINT": hub}
     return subprocess.run(

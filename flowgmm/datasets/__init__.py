@@ -28,7 +28,7 @@ __all__ = [
     "drop_constant_columns",
     "finish",
     "load",
-    "prepare",
+    "prepare_data",
     "split_by_class",
 ]
 
@@ -214,7 +214,9 @@ def split_by_class(
     return train, test
 
 
-def prepare(spec: Mapping[str, Any], raw: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def prepare_data(
+    spec: Mapping[str, Any], raw: Path
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Load, check and describe a dataset that needs no encoder.
 
     Arguments:
@@ -230,7 +232,8 @@ def prepare(spec: Mapping[str, Any], raw: Path) -> tuple[dict[str, np.ndarray], 
     data = load(spec, raw)
     if isinstance(data, Texts) or (isinstance(data, Images) and spec["kind"] != "image"):
         raise UserError(
-            f"dataset {spec['dataset']!r} needs an encoder; make its features with the rule embed"
+            f"dataset {spec['dataset']!r} needs an encoder; make its features with the rule "
+            "embed_data"
         )
     if isinstance(data, Arrays) and spec["kind"] == "image":
         raise UserError(

@@ -11,7 +11,7 @@ from typing import Any
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, sha256
 
-__all__ = ["absent", "fetch", "resolve"]
+__all__ = ["absent", "download_file", "resolve"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -33,7 +33,7 @@ def resolve(
         mirror: Folder that replaces the network; None: download.
 
     Returns:
-        The files, as `fetch` takes them; notes of the alternatives taken; their reasons why
+        The files, as `download_file` takes them; notes of the alternatives taken; their reasons why
         results are not comparable with the paper's.
 
     Raises:
@@ -77,7 +77,7 @@ def absent(entry: Mapping[str, Any], mirror: Path | None) -> str | None:
     return None
 
 
-def fetch(
+def download_file(
     file: Mapping[str, Any],
     destination: Path,
     mirror: Path | None,

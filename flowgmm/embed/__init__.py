@@ -13,10 +13,10 @@ from flowgmm.embed.image import deviation, embed_images, native_resolution
 from flowgmm.embed.text import PACKAGED, PAPER_TEXT_ENCODER, embed_texts
 from flowgmm.utils.errors import UserError
 
-__all__ = ["embed_dataset", "embed_images", "embed_texts"]
+__all__ = ["embed_data", "embed_images", "embed_texts"]
 
 
-def embed_dataset(
+def embed_data(
     spec: Mapping[str, Any],
     raw: Path,
     cache: Path,
@@ -31,8 +31,8 @@ def embed_dataset(
         raw: Folder with the dataset's fetched files.
         cache: Folder of vectors and unpacked encoders.
         progress: Called with (texts or images done, all, line of text).
-        fetched: What `flowgmm.embed.fetch.fetch_encoder` wrote; None: the encoder is a package, or
-            is on this machine.
+        fetched: Manifest that `flowgmm.embed.fetch.download_encoder` wrote; None: the encoder is a
+            package, or is on this machine.
 
     Returns:
         Arrays and header of a features file, as docs/architecture.md describes it.

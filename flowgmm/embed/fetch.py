@@ -6,17 +6,17 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from flowgmm.datasets.download import fetch
+from flowgmm.datasets.download import download_file
 from flowgmm.embed.cache import Progress, make_folder
 from flowgmm.embed.image import B4_SHA256, PAPER_IMAGE_ENCODER
 from flowgmm.embed.text import MODEL_FILES
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, sha256, write_json
 
-__all__ = ["fetch_encoder", "fetched_encoder"]
+__all__ = ["download_encoder", "fetched_encoder"]
 
 
-def fetch_encoder(encoder: str, manifest: Path, progress: Progress | None = None) -> None:
+def download_encoder(encoder: str, manifest: Path, progress: Progress | None = None) -> None:
     """Bring the files of an encoder that is neither packaged nor on this machine.
 
     Arguments:
@@ -48,7 +48,7 @@ def fetch_encoder(encoder: str, manifest: Path, progress: Progress | None = None
 
 
 def fetched_encoder(manifest: Path) -> list[Path]:
-    """The files that `fetch_encoder` brought, verified.
+    """The files that `download_encoder` brought, verified.
 
     Raises:
         UserError: If a file is absent or is not the one that was fetched.
@@ -68,7 +68,7 @@ def _official_b4(folder: Path, progress: Progress | None) -> None:
 
     url = EfficientNet_B4_Weights.IMAGENET1K_V1.url
     try:
-        got = fetch({"url": [url]}, folder / url.rpartition("/")[2], None, progress)
+        got = download_file({"url": [url]}, folder / url.rpartition("/")[2], None, progress)
     except UserError as error:
         raise UserError(
             f"encoder {PAPER_IMAGE_ENCODER!r}: {error}; or set `image_encoder` to a file of the "
@@ -114,7 +114,7 @@ def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
         file: dict[str, Any] = {"url": [f"{ENDPOINT}/{encoder}/resolve/{revision}/{name}"]}
         large = listed[name].get("lfs")
         try:
-            fetch(
+            download_file(
                 file | ({"sha256": large["sha256"]} if large else {}), folder / name, None, progress
             )
         except UserError as error:

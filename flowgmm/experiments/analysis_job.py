@@ -23,7 +23,7 @@ from flowgmm.utils.io import (
     write_text,
 )
 
-__all__ = ["Found", "analyse", "overview", "printed_numbers", "read_found", "write_overview"]
+__all__ = ["Found", "make_overview", "overview", "printed_numbers", "read_found", "run_analysis"]
 
 DECIMALS = {"percent": 2, "count": 1, "ratio": 2, "share": 4, "nats": 2, "bits/dim": 4}
 UNITS = {"percent": " %", "count": "", "ratio": "", "share": "", "nats": " nats"}
@@ -72,7 +72,7 @@ def printed_numbers(
     return found
 
 
-def analyse(
+def run_analysis(
     spec: Mapping[str, Any],
     records: Sequence[Path],
     splits: Sequence[Path],
@@ -337,7 +337,7 @@ def _claim(number: Mapping[str, Any]) -> str:
     return " and ".join(bounds)
 
 
-def write_overview(
+def make_overview(
     spec: Mapping[str, Any], found: Mapping[str, Found], prefix: str | os.PathLike[str]
 ) -> None:
     """Write the overview as `prefix`.md, .csv and .json."""

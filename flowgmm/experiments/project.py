@@ -487,7 +487,7 @@ class Config:
         spec = dataset_spec(dataset, self.dataset(dataset), self.mirror, surrogate)
         if self.is_embedded(dataset):
             spec["encoder"] = self.encoder(dataset)
-        script = "embed" if self.is_embedded(dataset) else "prepare"
+        script = "embed_data" if self.is_embedded(dataset) else "prepare_data"
         return spec | {"code": self._code(script, LOADERS[spec["loader"]].split(":")[0])}
 
     def absent(self, dataset: str) -> str | None:
@@ -499,7 +499,7 @@ class Config:
         return absent(self.dataset(dataset), self.mirror)
 
     def raw_files(self, dataset: str) -> dict[str, dict[str, Any]]:
-        """The dataset's files as `flowgmm.datasets.download.fetch` takes them, by path."""
+        """The dataset's files as `flowgmm.datasets.download.download_file` takes them, by path."""
         from flowgmm.datasets import dataset_spec
 
         files = dataset_spec(dataset, self.dataset(dataset), self.mirror)["files"]
@@ -578,7 +578,7 @@ class Config:
             "split": split,
             "seeds": seeds,
             "label_set": label_set,
-            "code": self._code("split"),
+            "code": self._code("draw_split"),
         }
 
     # Runs
@@ -627,7 +627,9 @@ class Config:
     @_once
     def train_spec(self, job: Job) -> dict[str, Any]:
         """What determines a training job, beside features, splits and what was chosen."""
-        return self._spec(job, f"{job.run.dataset}/{job.run.labels}/{job.run.method}", "train")
+        return self._spec(
+            job, f"{job.run.dataset}/{job.run.labels}/{job.run.method}", "train_stack"
+        )
 
     def _spec(self, job: Job, experiment: str, script: str) -> dict[str, Any]:
         """The same for a script, its seeds derived for an experiment of this name."""
@@ -709,7 +711,7 @@ class Config:
             where = f"{run.dataset}/{run.labels}, {run.method}"
             raise nearest(point, points, "candidate", where)
         experiment = f"tune/{run.dataset}/{run.labels}/{run.method}"
-        spec = self._spec(self.tuning_job(run), experiment, "tune")
+        spec = self._spec(self.tuning_job(run), experiment, "tune_candidate")
         # The grid itself, and what only matters to tables, do not determine a candidate's result.
         rest = {"evaluate": ["val"], "collapsed_below": 0.0, "candidate": points[point]}
         params = {**spec["params"], **spec.pop("tune_with"), **points[point]}
@@ -721,7 +723,7 @@ class Config:
         """What determines a choice, beside the candidates' files: also their order, in ties."""
         return {
             "points": list(self.tuning_points(run)),
-            "code": self._code("choose"),
+            "code": self._code("choose_candidate"),
         }
 
     def _tuning_file(self, run: Run, name: str) -> str:
@@ -862,7 +864,7 @@ class Config:
                 for r in runs
             },
         )
-        return spec | {"code": self._code("table")}
+        return spec | {"code": self._code("make_table")}
 
     def figure_jobs(self, name: str) -> list[Job]:
         """The job behind each panel of a figure, the one with seed 0."""
@@ -972,7 +974,7 @@ class Config:
                 entry.get("printed", {}), self.paper_results, f"config/analyses.yaml: {name}"
             ),
             "not_comparable": list(dict.fromkeys(reasons)),
-            "code": self._code("analyse"),
+            "code": self._code("run_analysis"),
         }
 
     def _run_title(self, run: Mapping[str, str]) -> str:
@@ -980,7 +982,7 @@ class Config:
 
     def overview_spec(self) -> dict[str, Any]:
         """What determines the overview of all analyses, beside what they found."""
-        return self._found_spec(list(self.analyses)) | {"code": self._code("overview")}
+        return self._found_spec(list(self.analyses)) | {"code": self._code("make_overview")}
 
     def _found_spec(self, names: list[str]) -> dict[str, Any]:
         """Which analyses something is made of, and why some of them are not run."""
@@ -1050,7 +1052,7 @@ class Config:
             "name": name,
             "figure": self.figures[name],
             "marks": list(dict.fromkeys(marks)),
-            "code": self._code("figure"),
+            "code": self._code("make_figure"),
         }
 
 

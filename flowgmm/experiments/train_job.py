@@ -31,7 +31,7 @@ from flowgmm.utils.io import (
 )
 from flowgmm.utils.seeds import derive
 
-__all__ = ["Progress", "run", "tune"]
+__all__ = ["Progress", "train_stack", "tune_candidate"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -61,7 +61,7 @@ class _Task:
     y_val: np.ndarray
 
 
-def run(
+def train_stack(
     spec: Mapping[str, Any],
     features: Path,
     splits: Mapping[int, Path],
@@ -90,7 +90,7 @@ def run(
         threads: Threads on a CPU.
         progress: Called with (step, n_steps, text).
         choice: What was chosen from the grid of a neural method, as
-            `flowgmm.experiments.tuning.choose` made it; lies over the spec's params.
+            `flowgmm.experiments.tuning.choose_candidate` made it; lies over the spec's params.
 
     Returns:
         The record.
@@ -109,7 +109,7 @@ def run(
         if choice is None:
             raise UserError(
                 f"{spec['dataset']}/{spec['labels']}, {spec['method']} has a grid, but nothing was "
-                "chosen from it; give the file that the rule `choose` makes"
+                "chosen from it; give the file that the rule `choose_candidate` makes"
             )
         found = read_json(choice)
         chosen = {"tuned": found["params"], "tuning": found["curve"], "budget": found["budget"]}
@@ -206,7 +206,7 @@ def _gpus() -> list[str]:
     return [line for line in lines if line.startswith("Model:")]
 
 
-def tune(
+def tune_candidate(
     spec: Mapping[str, Any],
     features: Path,
     splits: Mapping[int, Path],
@@ -225,7 +225,7 @@ def tune(
         spec: From `flowgmm.experiments.project.Config.tune_spec`.
         features: Features file, of which the training part is read.
         splits: Split file by its number.
-        output: The file, which `flowgmm.experiments.tuning.choose` reads.
+        output: The file, which `flowgmm.experiments.tuning.choose_candidate` reads.
         checkpoints: As for `run`.
         device: Where the candidate trains.
         threads: Threads on a CPU.

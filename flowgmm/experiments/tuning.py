@@ -21,7 +21,7 @@ __all__ = [
     "Choice",
     "candidates",
     "check_validation",
-    "choose",
+    "choose_candidate",
     "choose_on_validation",
     "point_name",
 ]
@@ -116,11 +116,11 @@ def choose_on_validation(
     return Choice(best["params"], curve, _budget(len(curve), seconds, None, len(y_val)))
 
 
-def choose(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def choose_candidate(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Choose among candidates that were trained by jobs of their own.
 
     Arguments:
-        points: What `flowgmm.experiments.train_job.tune` wrote for each, in grid order.
+        points: What `flowgmm.experiments.train_job.tune_candidate` wrote for each, in grid order.
 
     Returns:
         ``params`` (the chosen ones), ``tied`` (others as accurate, which come later in the grid),

@@ -373,7 +373,7 @@ def inputs(tmp_path, data, monkeypatch):
 
 
 def test_analyse_gathers_seeds_leaves_out_failed_ones_and_judges(tmp_path, inputs, data):
-    result = findings.analyse(SPEC, *inputs, tmp_path / "x.json", device="cpu")
+    result = findings.run_analysis(SPEC, *inputs, tmp_path / "x.json", device="cpu")
     assert read_json(tmp_path / "x.json") == result
     assert result["seeds"] == {"gaussian": [0, 1, 2], "student_t": [0, 2]}
     assert result["failed"] == {"gaussian": {}, "student_t": {"1": "diverged"}}
@@ -393,7 +393,7 @@ def test_analyse_without_a_seed_is_failed(tmp_path, inputs):
         for run in record["runs"]:
             run |= {"status": "failed", "reason": "diverged: loss nan"}
         write_json(path, record)
-    result = findings.analyse(SPEC, *inputs, tmp_path / "x.json")
+    result = findings.run_analysis(SPEC, *inputs, tmp_path / "x.json")
     assert result["status"] == "failed"
     assert "Student-t: diverged: loss nan" in result["reason"]
     found = findings.read_found(["em"], {}, [tmp_path / "x.json"])
@@ -402,7 +402,7 @@ def test_analyse_without_a_seed_is_failed(tmp_path, inputs):
 
 def test_what_is_printed_must_be_there(tmp_path, inputs):
     with pytest.raises(UserError, match="there is no number typo; it has gaussian"):
-        findings.analyse(SPEC | {"printed": {"typo": {}}}, *inputs, tmp_path / "x.json")
+        findings.run_analysis(SPEC | {"printed": {"typo": {}}}, *inputs, tmp_path / "x.json")
     paper = {"a": {"b": {"value": 75, "approximate": True}, "list": [0.1, 0.2], "word": "x"}}
     found = findings.printed_numbers({"n": "a/b", "w": "a/list"}, paper, "here")
     assert found["n"] == {"value": 75, "spread": 2.5, "path": "a/b"}
@@ -415,10 +415,10 @@ def test_what_is_printed_must_be_there(tmp_path, inputs):
 
 def test_overview_has_every_number_and_says_what_is_not_run(tmp_path, inputs):
     reason = {"not_comparable": ["scaled down: few steps"]}
-    result = findings.analyse(SPEC | reason, *inputs, tmp_path / "em.json")
+    result = findings.run_analysis(SPEC | reason, *inputs, tmp_path / "em.json")
     spec = {"recipe": "r", "titles": {"em": "EM", "ood": "Elsewhere"}}
     found = findings.read_found(["em", "ood"], {"ood": "data absent"}, [tmp_path / "em.json"])
-    findings.write_overview(spec, found, tmp_path / "o")
+    findings.make_overview(spec, found, tmp_path / "o")
     rows = read_json(tmp_path / "o.json")["rows"]
     assert len(rows) == len(result["numbers"]) + 1
     assert rows[-1]["verdict"] == "not run"

@@ -148,15 +148,15 @@ def test_a_mistake_is_one_line_and_leaves_everything_as_it_was(
 
 
 def test_a_file_that_has_changed_is_refused(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flowgmm.datasets.download import fetch
+    from flowgmm.datasets.download import download_file
 
     assert flowgmm(clone, monkeypatch, *ADD).exit_code == 0
     (file,) = load(clone).raw_files("mine").values()
-    fetch(file, clone / "copy.csv", None)
+    download_file(file, clone / "copy.csv", None)
     assert (clone / "copy.csv").read_bytes() == (clone / "mine.csv").read_bytes()
     make_table(clone / "data" / "mine" / "mine.csv", n=151)
     with pytest.raises(UserError, match=r"expected sha256.*put the file back, or correct"):
-        fetch(file, clone / "copy.csv", None)
+        download_file(file, clone / "copy.csv", None)
     assert not (clone / "copy.csv").exists()
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from flowgmm import embed as package
 from flowgmm.datasets import Images, dataset_spec
-from flowgmm.embed import embed_dataset, embed_images, fetch
+from flowgmm.embed import embed_data, embed_images, fetch
 from flowgmm.embed import image as module
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
@@ -206,14 +206,14 @@ def test_official_b4_is_fetched_and_checked(images, tmp_path, monkeypatch, b4):
         Path(destination).write_bytes(source.read_bytes())
         return hashlib.sha256(source.read_bytes()).hexdigest()
 
-    monkeypatch.setattr(fetch, "fetch", download)
+    monkeypatch.setattr(fetch, "download_file", download)
     manifest = tmp_path / "encoders" / "efficientnet_b4.json"
     with pytest.raises(UserError, match="which should start with 23ab8bcd"):
-        fetch.fetch_encoder("efficientnet_b4", manifest)
+        fetch.download_encoder("efficientnet_b4", manifest)
     assert not list(manifest.parent.iterdir())
     start = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
     monkeypatch.setattr(fetch, "B4_SHA256", start)
-    fetch.fetch_encoder("efficientnet_b4", manifest)
+    fetch.download_encoder("efficientnet_b4", manifest)
     (weights,) = fetch.fetched_encoder(manifest)
     assert weights.name == "efficientnet_b4_rwightman-23ab8bcd.pth"
     assert asked == [[f"https://download.pytorch.org/models/{weights.name}"]] * 2
@@ -222,13 +222,13 @@ def test_official_b4_is_fetched_and_checked(images, tmp_path, monkeypatch, b4):
     monkeypatch.setattr(package, "load", lambda spec, raw: data)
     entry = {"title": "T", "kind": "transfer", "loader": "cifar10", "embedding": {"resolution": 32}}
     spec = dataset_spec("t", entry, None) | {"encoder": "efficientnet_b4"}
-    arrays, meta = embed_dataset(spec, tmp_path, tmp_path / "cache", fetched=manifest)
+    arrays, meta = embed_data(spec, tmp_path, tmp_path / "cache", fetched=manifest)
     assert arrays["X_train"].shape == (50, 1792) and not meta["not_comparable"]
     with pytest.raises(UserError, match="unknown image encoder 'efficientnet_b4'"):
-        embed_dataset(spec, tmp_path, tmp_path / "cache")
+        embed_data(spec, tmp_path, tmp_path / "cache")
     weights.write_bytes(b"other")
     with pytest.raises(UserError, match=r"23ab8bcd.pth is damaged; delete .*b4.json and run"):
-        embed_dataset(spec, tmp_path, tmp_path / "cache", fetched=manifest)
+        embed_data(spec, tmp_path, tmp_path / "cache", fetched=manifest)
 
     monkeypatch.setattr(module, "B4_SHA256", sha256(source)[:8])
     assert module.deviation(str(source)) is None
@@ -238,9 +238,9 @@ def test_official_b4_is_fetched_and_checked(images, tmp_path, monkeypatch, b4):
     def unreachable(*args):
         raise UserError("cannot download efficientnet_b4.pth (no network); check the network")
 
-    monkeypatch.setattr(fetch, "fetch", unreachable)
+    monkeypatch.setattr(fetch, "download_file", unreachable)
     with pytest.raises(UserError, match=r"no network.*`image_encoder` to a file of the weights"):
-        fetch.fetch_encoder("efficientnet_b4", manifest)
+        fetch.download_encoder("efficientnet_b4", manifest)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_embed_dataset_says_how(encoder, images, tmp_path, monkeypatch):
     entry = {"title": "T", "kind": "transfer", "loader": "cifar10", "columns": 16}
     entry["embedding"] = {"resolution": 30, "precision": "fp32"}
     spec = dataset_spec("t", entry, None) | {"encoder": "efficientnet_lite0"}
-    arrays, meta = embed_dataset(spec, tmp_path, tmp_path / "cache")
+    arrays, meta = embed_data(spec, tmp_path, tmp_path / "cache")
     assert arrays["X_train"].shape == (50, 16) and arrays["X_test"].shape == (9, 16)
     np.testing.assert_allclose(arrays["X_train"][:9], arrays["X_test"], atol=1e-5)
     assert meta["notes"] == [
@@ -312,5 +312,5 @@ def test_embed_dataset_says_how(encoder, images, tmp_path, monkeypatch):
     ]
     assert meta["not_comparable"] == ["encoder efficientnet_lite0 instead of efficientnet_b4"]
     spec = dataset_spec("t", {**entry, "embedding": {}}, None) | {"encoder": "efficientnet_b4"}
-    _, meta = embed_dataset(spec, tmp_path, tmp_path / "cache")
+    _, meta = embed_data(spec, tmp_path, tmp_path / "cache")
     assert "380 x 380" in meta["notes"][1] and not meta["not_comparable"]

@@ -15,7 +15,7 @@ import pytest
 from conftest import WORDS
 
 from flowgmm.datasets import dataset_spec
-from flowgmm.embed import embed_dataset
+from flowgmm.embed import embed_data
 from flowgmm.embed import embed_texts as embed
 from flowgmm.embed import text as module
 from flowgmm.utils.errors import UserError
@@ -240,7 +240,7 @@ def test_embed_dataset(encoder, texts, tmp_path):
         "columns": 32,
     }
     spec = dataset_spec("t", entry, None) | {"encoder": encoder}
-    arrays, meta = embed_dataset(spec, raw, tmp_path / "cache")
+    arrays, meta = embed_data(spec, raw, tmp_path / "cache")
     assert {k: (v.shape, v.dtype) for k, v in arrays.items()} == {
         "X_train": ((40, 32), np.float32),
         "y_train": ((40,), np.int64),
@@ -254,7 +254,7 @@ def test_embed_dataset(encoder, texts, tmp_path):
     assert set(meta["sources"]) == {"train.csv", "test.csv"}
 
     chosen = dataset_spec("t", entry | {"embedding": {"pooling": "mean"}}, None)
-    other, _ = embed_dataset(chosen | {"encoder": encoder}, raw, tmp_path / "cache")
+    other, _ = embed_data(chosen | {"encoder": encoder}, raw, tmp_path / "cache")
     assert np.abs(other["X_train"] - arrays["X_train"]).max() > 0.1
 
 

@@ -16,18 +16,18 @@ TEXT = {"fields": 1, "classes": ["x", "y"]}
 
 
 def table(**options: Any) -> dict[str, Any]:
-    """Spec of `prepare.py` for the table that the test writes."""
+    """Spec of `prepare_data.py` for the table that the test writes."""
     options = {"file": "t.csv", "label": "y"} | options
     return {"dataset": "t", "kind": "tabular", "loader": "table", "options": options}
 
 
 def text(encoder: str = "none") -> dict[str, Any]:
-    """Spec of `embed.py` for the texts that the test writes."""
+    """Spec of `embed_data.py` for the texts that the test writes."""
     return {"dataset": "t", "kind": "text", "loader": "text", "options": TEXT, "encoder": encoder}
 
 
 def training(**changes: Any) -> dict[str, Any]:
-    """Spec of `train.py`."""
+    """Spec of `train_stack.py`."""
     return {
         "dataset": "t",
         "labels": "4",
@@ -50,7 +50,7 @@ def training(**changes: Any) -> dict[str, Any]:
 
 
 def split(**label_set: Any) -> dict[str, Any]:
-    """Spec of `split.py`."""
+    """Spec of `draw_split.py`."""
     seeds = {"split": 0, "labels": 0}
     return {"dataset": "t", "labels": "4", "split": 0, "seeds": seeds, "label_set": label_set}
 
@@ -76,17 +76,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def prepare(**more: Any) -> tuple[str, dict[str, str]]:
-    return "prepare", {"spec": json.dumps(table(**more)), "raw": "raw", "output": "out/features"}
+    return "prepare_data", {
+        "spec": json.dumps(table(**more)),
+        "raw": "raw",
+        "output": "out/features",
+    }
 
 
 def embed(encoder: str = "none") -> tuple[str, dict[str, str]]:
     options = {"spec": json.dumps(text(encoder)), "raw": "raw", "encoder": ""}
-    return "embed", options | {"cache": "cache", "output": "out/features"}
+    return "embed_data", options | {"cache": "cache", "output": "out/features"}
 
 
 def fetch(mirror: str = "raw", file: str = "t.csv", **checksum: str) -> tuple[str, dict[str, str]]:
     spec = json.dumps({"mirror": file} | checksum)
-    return "fetch", {"spec": spec, "mirror": mirror, "output": "out/t.csv"}
+    return "download_file", {"spec": spec, "mirror": mirror, "output": "out/t.csv"}
 
 
 def train(**changes: Any) -> tuple[str, dict[str, str]]:
@@ -98,12 +102,12 @@ def train(**changes: Any) -> tuple[str, dict[str, str]]:
         "device": "cpu",
         "threads": "1",
     }
-    return "train", options | more
+    return "train_stack", options | more
 
 
 def draw(**label_set: Any) -> tuple[str, dict[str, str]]:
     spec = json.dumps(split(**label_set))
-    return "split", {"spec": spec, "features": "features", "output": "out/split"}
+    return "draw_split", {"spec": spec, "features": "features", "output": "out/split"}
 
 
 def blocked(case: tuple[str, dict[str, str]]) -> tuple[str, dict[str, str]]:

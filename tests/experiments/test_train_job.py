@@ -8,7 +8,7 @@ import pytest
 
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments import train_job as runs
-from flowgmm.experiments.tuning import choose
+from flowgmm.experiments.tuning import choose_candidate
 from flowgmm.methods.mlp import DropoutMLPClassifier
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_json, write_tensors
@@ -208,7 +208,7 @@ def test_what_was_chosen_is_used_and_recorded(files: dict[str, Any], tmp_path: P
         spec |= {"seeds": [0], "splits": [0], "random_states": [9]}
         only = files | {"splits": {0: files["splits"][0]}}
         points.append(tune(spec, only, tmp_path / f"point-{i}.json"))
-    write_json(tmp_path / "choice.json", choose(points))
+    write_json(tmp_path / "choice.json", choose_candidate(points))
     untuned = MLP | {"params": MLP["params"] | {"lr": 1e-12}}
     spec = untuned | {"tune": grid}
     record = run(spec, files, tmp_path / "tuned", choice=tmp_path / "choice.json")

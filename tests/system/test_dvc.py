@@ -214,7 +214,7 @@ LATER = {"make_table", "make_figure"}
             {"draw_split", "train_stack", *LATER},
         ),
         ("flowgmm/reporting/figures.py", ("\n\n\n", "\n\nEDITED = 1\n"), {"make_figure"}),
-        ("scripts/train.py", ("\n\n\n", "\n\nEDITED = 1\n"), {"train_stack", *LATER}),
+        ("scripts/train_stack.py", ("\n\n\n", "\n\nEDITED = 1\n"), {"train_stack", *LATER}),
     ],
 )
 def test_an_edit_after_the_pull_reruns_what_depends_on_it(

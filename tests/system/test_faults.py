@@ -24,10 +24,10 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 from faults import record, tries
-from hub import fetch_encoder, model_hub, serving
+from hub import download_encoder, model_hub, serving
 from workspace import ROOT, copy_repository, environment, snakemake, start
 
-from flowgmm.datasets.download import fetch
+from flowgmm.datasets.download import download_file
 from flowgmm.experiments.project import Config, Run, load, settings_with
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_tensors
@@ -95,12 +95,12 @@ def jobs_of(config: Config) -> dict[str, Arguments]:
         out = str(Path(config.run_file(job, "record.json")).parent)
         files = ["--features", FEATURES, "--splits", *config.split_paths(job), "--choice"]
         places = ["--out", out, "--checkpoints", CHECKPOINTS, "--device", "cpu", "--threads", "1"]
-        return "train", spec(config.train_spec(job)) + files + places
+        return "train_stack", spec(config.train_spec(job)) + files + places
 
     prepared = ["--raw", "results/raw/moons", "--output", FEATURES]
     splits = {
         f"split-{k}": (
-            "split",
+            "draw_split",
             [
                 *spec(config.split_spec("moons", "10", k)),
                 *("--features", FEATURES, "--output", config.split_path("moons", "10", k)),
@@ -110,11 +110,11 @@ def jobs_of(config: Config) -> dict[str, Arguments]:
     }
     records = ["--records", *config.table_records("tiny"), "--changes", "[]", "--prefix", TABLE]
     return {
-        "prepare": ("prepare", spec(config.features_spec("moons")) + prepared),
+        "prepare": ("prepare_data", spec(config.features_spec("moons")) + prepared),
         **splits,
         "fit": train(classic),
         "train": train(flow),
-        "table": ("table", spec(config.table_spec("tiny")) + records),
+        "table": ("make_table", spec(config.table_spec("tiny")) + records),
     }
 
 
@@ -123,7 +123,7 @@ OFTEN = """
 import json, runpy, sys
 for script, *arguments in json.loads(sys.argv[1]):
     sys.argv = [script, *arguments]
-    if script.endswith("train.py"):
+    if script.endswith("train_stack.py"):
         import flowgmm.training.loop
         flowgmm.training.loop.CHECKPOINT_EVERY = 0.0
     runpy.run_path(script, run_name="__main__")
@@ -280,7 +280,7 @@ def test_killed_embedding(encoder: str, tmp_path: Path) -> None:
     spec = {"dataset": "t", "kind": "text", "loader": "text", "options": options}
     spec |= {"encoder": encoder, "embedding": {"precision": "fp32", "batch_tokens": 500}}
     arguments = ["--spec", json.dumps(spec), "--raw", str(tmp_path), "--encoder"]
-    job = ("embed", [*arguments, "--cache", "cache", "--output", "features.safetensors"])
+    job = ("embed_data", [*arguments, "--cache", "cache", "--output", "features.safetensors"])
     folders = [tmp_path / name for name in ("whole", "killed")]
     begin = time.monotonic()
     for folder in folders:
@@ -648,11 +648,11 @@ def test_broken_network(
     target = tmp_path / "raw" / "file"
     always, once = f"{server}/{fault}", f"{server}/once-{fault}"
     with pytest.raises(UserError, match=r"cannot download file .*; check the network") as caught:
-        fetch({"url": [always], **GOOD}, target, None, retries=0)
+        download_file({"url": [always], **GOOD}, target, None, retries=0)
     said = str(caught.value)
     assert always in said and "\n" not in said
     assert not list(target.parent.iterdir())
-    fetch({"url": [always, once, once], **GOOD}, target, None, retries=0)
+    download_file({"url": [always, once, once], **GOOD}, target, None, retries=0)
     assert target.read_bytes() == CONTENT
     assert [path.name for path in target.parent.iterdir()] == ["file"]
     assert Unreliable.asked == {f"/{fault}": Unreliable.asked[f"/{fault}"], f"/once-{fault}": 2}
@@ -660,14 +660,19 @@ def test_broken_network(
 
 
 def test_slow_network(server: str, tmp_path: Path) -> None:
-    assert fetch({"url": [f"{server}/slow"], **GOOD}, tmp_path / "file", None) == GOOD["sha256"]
+    assert (
+        download_file({"url": [f"{server}/slow"], **GOOD}, tmp_path / "file", None)
+        == GOOD["sha256"]
+    )
     record("download from a server that is slow", 1, 1, "nothing", "goes on; a line every 3 s")
 
 
 def test_one_that_fails_once_is_asked_again(server: str, tmp_path: Path) -> None:
     Unreliable.asked.clear()
     url = f"{server}/once-hangup"
-    assert fetch({"url": [url], **GOOD}, tmp_path / "file", None, retries=1) == GOOD["sha256"]
+    assert (
+        download_file({"url": [url], **GOOD}, tmp_path / "file", None, retries=1) == GOOD["sha256"]
+    )
     assert Unreliable.asked == {"/once-hangup": 2}
 
 
@@ -675,10 +680,10 @@ def test_full_disk_while_downloading(server: str, tmp_path: Path) -> None:
     target = tmp_path / "disk" / "file"
     with small_disk(target.parent, "64k") as again:
         with pytest.raises(UserError, match=r"no space left|No space left") as caught:
-            fetch({"url": [f"{server}/none"], **GOOD}, target, None, retries=0)
+            download_file({"url": [f"{server}/none"], **GOOD}, target, None, retries=0)
         assert not list(target.parent.iterdir())
         again("size=1m")
-        assert fetch({"url": [f"{server}/none"], **GOOD}, target, None) == GOOD["sha256"]
+        assert download_file({"url": [f"{server}/none"], **GOOD}, target, None) == GOOD["sha256"]
     record("full disk, during a download", 1, 1, "that file", str(caught.value))
 
 
@@ -696,12 +701,12 @@ def test_broken_hub(fault: str, encoder: str, tmp_path: Path) -> None:
 
     manifest = tmp_path / "encoders" / "tiny.json"
     with serving(Broken) as url:
-        done = fetch_encoder(url, "tiny", manifest)
+        done = download_encoder(url, "tiny", manifest)
     assert done.returncode == 2
     said = done.stderr.strip().rpartition("\n")[2]
     assert said.startswith("error: encoder 'tiny': cannot download model.safetensors")
     assert "Traceback" not in done.stderr
     assert not list(manifest.parent.iterdir())
     with serving(hub) as url:
-        assert fetch_encoder(url, "tiny", manifest).returncode == 0
+        assert download_encoder(url, "tiny", manifest).returncode == 0
     record(f"encoder from a hub that fails ({fault})", 1, 1, "that file", said)

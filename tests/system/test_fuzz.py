@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowgmm.apps.fit.columns import read_table
-from flowgmm.datasets import prepare
-from flowgmm.embed import embed_dataset
+from flowgmm.datasets import prepare_data
+from flowgmm.embed import embed_data
 from flowgmm.experiments import project as module
 from flowgmm.experiments.project import FILES, load, read_yaml
 from flowgmm.utils.errors import UserError
@@ -360,9 +360,9 @@ def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     def read() -> None:
         if spec["kind"] == "text":
-            embed_dataset(spec | {"encoder": "none"}, tmp_path, tmp_path)
+            embed_data(spec | {"encoder": "none"}, tmp_path, tmp_path)
         else:
-            prepare(spec, tmp_path)
+            prepare_data(spec, tmp_path)
 
     for file, content in raw.items():
         (tmp_path / file).write_bytes(content)

@@ -10,10 +10,10 @@ from pathlib import Path
 import faults
 import pytest
 import yaml
-from hub import fetch_encoder, model_hub, serving
+from hub import download_encoder, model_hub, serving
 from workspace import copy_repository, snakemake
 
-from flowgmm.embed import embed_dataset, fetch
+from flowgmm.embed import embed_data, fetch
 from flowgmm.embed.text import embed_texts
 from flowgmm.experiments.project import load, settings_with
 from flowgmm.utils.errors import UserError
@@ -37,11 +37,11 @@ def test_fetched_from_the_hub_and_verified_when_used(
     (source / "pytorch_model.bin").touch()
     manifest = tmp_path / "raw" / "org--tiny.json"
     with serving(model_hub({"org/tiny": source})) as hub:
-        assert fetch_encoder(hub, "org/tiny", manifest).returncode == 0
+        assert download_encoder(hub, "org/tiny", manifest).returncode == 0
         (source / "model.safetensors").unlink()
-        done = fetch_encoder(hub, "org/tiny", tmp_path / "other" / "org--tiny.json")
+        done = download_encoder(hub, "org/tiny", tmp_path / "other" / "org--tiny.json")
         assert done.returncode == 2 and "has no weights in safetensors" in done.stderr
-        done = fetch_encoder(hub, "org/none", tmp_path / "other" / "org--none.json")
+        done = download_encoder(hub, "org/none", tmp_path / "other" / "org--none.json")
         assert done.returncode == 2 and "cannot be had from the model hub" in done.stderr
     assert not list((tmp_path / "other").iterdir())
     files = fetch.fetched_encoder(manifest)
@@ -53,7 +53,7 @@ def test_fetched_from_the_hub_and_verified_when_used(
         (tmp_path / name).write_text("\n".join(texts))
     spec = {"dataset": "t", "kind": "text", "loader": "text", "encoder": "org/tiny"}
     spec |= {"options": {"classes": ["x", "y"], "fields": 1}}
-    arrays, meta = embed_dataset(spec, tmp_path, tmp_path / "cache", fetched=manifest)
+    arrays, meta = embed_data(spec, tmp_path, tmp_path / "cache", fetched=manifest)
     plain = [line.split(",")[1].strip('"') for line in texts]
     expected = embed_texts(plain, encoder, tmp_path / "other")
     assert (arrays["X_train"] == expected).all()
@@ -65,10 +65,10 @@ def test_fetched_from_the_hub_and_verified_when_used(
     weights.write_bytes(content)
     message = "model.safetensors is damaged; delete .*org--tiny.json and run again"
     with pytest.raises(UserError, match=message):
-        embed_dataset(spec, tmp_path, tmp_path / "cache", fetched=manifest)
+        embed_data(spec, tmp_path, tmp_path / "cache", fetched=manifest)
     weights.unlink()
     with pytest.raises(UserError, match=r"model.safetensors is not there; delete"):
-        embed_dataset(spec, tmp_path, tmp_path / "cache", fetched=manifest)
+        embed_data(spec, tmp_path, tmp_path / "cache", fetched=manifest)
 
 
 @pytest.mark.parametrize(

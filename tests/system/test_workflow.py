@@ -199,13 +199,13 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(
         (
             "flowgmm/tables",
             {"make_table"},
-            {"train_stack", "tune_point", "fit_classic", "draw_split"},
+            {"train_stack", "tune_candidate", "fit_classic", "draw_split"},
         ),
         ("flowgmm/figures", {"make_figure"}, {"make_table", "train_stack"}),
-        ("flowgmm/methods/mlp", {"tune_point", "train_stack"}, {"fit_classic", "draw_split"}),
+        ("flowgmm/methods/mlp", {"tune_candidate", "train_stack"}, {"fit_classic", "draw_split"}),
         ("flowgmm/splits", {"draw_split", "train_stack", "fit_classic"}, {"prepare_data"}),
-        ("scripts/train", {"train_stack", "fit_classic"}, {"tune_point", "draw_split"}),
-        ("scripts/figure", {"make_figure"}, {"make_table", "train_stack"}),
+        ("scripts/train_stack", {"train_stack", "fit_classic"}, {"tune_candidate", "draw_split"}),
+        ("scripts/make_figure", {"make_figure"}, {"make_table", "train_stack"}),
     ],
 )
 def test_edited_file_reruns_what_depends_on_it(

@@ -1,8 +1,8 @@
 # What is measured on trained image models. An analysis may need a GPU; its figure is then cheap.
-ANALYSE_MEASURED = f"{RESULTS}/benchmarks/analyse/{{analysis}}.tsv"
+ANALYSE_MEASURED = f"{RESULTS}/benchmarks/run_analysis/{{analysis}}.tsv"
 
 
-rule analyse:
+rule run_analysis:
     input:
         records=lambda w: project.analysis_files(w.analysis, "record.json"),
         models=lambda w: project.analysis_files(w.analysis, "model.safetensors"),
@@ -12,7 +12,7 @@ rule analyse:
         found=f"{RESULTS}/analyses/{{analysis}}.json",
         arrays=f"{RESULTS}/analyses/{{analysis}}.safetensors",
     log:
-        f"{RESULTS}/logs/analyse/{{analysis}}.log",
+        f"{RESULTS}/logs/run_analysis/{{analysis}}.log",
     benchmark:
         ANALYSE_MEASURED
     conda:
@@ -25,12 +25,12 @@ rule analyse:
     params:
         spec=lambda w: as_json(project.analysis_spec(w.analysis)),
     shell:
-        "OMP_NUM_THREADS={threads} python scripts/analyse.py --spec {params.spec:q} "
+        "OMP_NUM_THREADS={threads} python scripts/run_analysis.py --spec {params.spec:q} "
         "--records {input.records:q} --splits {input.splits:q} --features {input.features:q} "
         "--output {output.found:q} --device {resources.device:q} 2> >(tee {log:q} >&2)"
 
 
-rule overview:
+rule make_overview:
     input:
         found=project.found_paths(project.analyses),
         sources=lambda w: project.sources([], project.run_analyses(project.analyses)),
@@ -43,9 +43,9 @@ rule overview:
         csv=f"{RESULTS}/tables/analyses.csv",
         json=f"{RESULTS}/tables/analyses.json",
     log:
-        f"{RESULTS}/logs/overview.log",
+        f"{RESULTS}/logs/make_overview.log",
     benchmark:
-        f"{RESULTS}/benchmarks/overview.tsv"
+        f"{RESULTS}/benchmarks/make_overview.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -57,5 +57,5 @@ rule overview:
         origin=lambda w: project.origin([], project.run_analyses(project.analyses)),
         prefix=lambda w, output: str(Path(output.json).with_suffix("")),
     shell:
-        "python scripts/overview.py --spec {params.spec:q} --found {input.found:q} "
+        "python scripts/make_overview.py --spec {params.spec:q} --found {input.found:q} "
         "--prefix {params.prefix:q} 2> >(tee {log:q} >&2)"

@@ -1,11 +1,11 @@
 # Downloads run where Snakemake runs: a cluster's nodes are often offline.
-rule fetch:
+rule download_file:
     output:
         "results/raw/{dataset}/{file}",
     log:
-        "results/logs/fetch/{dataset}/{file}.log",
+        "results/logs/download_file/{dataset}/{file}.log",
     benchmark:
-        "results/benchmarks/fetch/{dataset}/{file}.tsv"
+        "results/benchmarks/download_file/{dataset}/{file}.tsv"
     wildcard_constraints:
         # Not the files that rules of rules/datasets make.
         dataset=f"(?!encoders/|({one_of(project.made_files())})$)[A-Za-z0-9_.]+",
@@ -19,18 +19,18 @@ rule fetch:
     params:
         spec=lambda w, output: as_json(project.raw_files(w.dataset)[str(output[0])]),
     shell:
-        "python scripts/fetch.py --spec {params.spec:q} --mirror={resources.mirror:q} "
+        "python scripts/download_file.py --spec {params.spec:q} --mirror={resources.mirror:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"
 
 
 # A JSON file with the names and hashes of the encoder's files, which lie in the folder beside it.
-rule fetch_encoder:
+rule download_encoder:
     output:
         "results/raw/encoders/{encoder}.json",
     log:
-        "results/logs/fetch_encoder/{encoder}.log",
+        "results/logs/download_encoder/{encoder}.log",
     benchmark:
-        "results/benchmarks/fetch_encoder/{encoder}.tsv"
+        "results/benchmarks/download_encoder/{encoder}.tsv"
     wildcard_constraints:
         encoder=one_of(ENCODERS),
     localrule: True
@@ -42,7 +42,7 @@ rule fetch_encoder:
     params:
         encoder=lambda w: ENCODERS[w.encoder],
     shell:
-        "python scripts/fetch_encoder.py --encoder {params.encoder:q} --output {output:q} "
+        "python scripts/download_encoder.py --encoder {params.encoder:q} --output {output:q} "
         "2> >(tee {log:q} >&2)"
 
 
@@ -66,21 +66,21 @@ rule prepare_data:
         spec=lambda w: as_json(project.features_spec(dataset_of(w.features))),
         raw=lambda w: project.raw_folder(dataset_of(w.features)),
     shell:
-        "python scripts/prepare.py --spec {params.spec:q} --raw {params.raw:q} "
+        "python scripts/prepare_data.py --spec {params.spec:q} --raw {params.raw:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"
 
 
-EMBED_MEASURED = "results/benchmarks/embed/{features}.tsv"
+EMBED_MEASURED = "results/benchmarks/embed_data/{features}.tsv"
 
 
-rule embed:
+rule embed_data:
     input:
         raw=lambda w: project.raw_inputs(dataset_of(w.features)),
         encoder=lambda w: project.encoder_files(dataset_of(w.features)),
     output:
         "results/features/{features}.safetensors",
     log:
-        "results/logs/embed/{features}.log",
+        "results/logs/embed_data/{features}.log",
     benchmark:
         EMBED_MEASURED
     wildcard_constraints:
@@ -100,6 +100,6 @@ rule embed:
     # Passive: threads that wait leave the cores to other jobs; beside some, that is 5 times as fast.
     shell:
         "HF_HUB_OFFLINE=1 OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=passive "
-        "python scripts/embed.py --spec {params.spec:q} --raw {params.raw:q} "
+        "python scripts/embed_data.py --spec {params.spec:q} --raw {params.raw:q} "
         "--encoder {input.encoder:q} --cache {params.cache:q} --output {output:q} "
         "2> >(tee {log:q} >&2)"

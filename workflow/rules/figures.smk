@@ -27,7 +27,7 @@ rule make_figure:
         origin=lambda w: project.figure_origin(w.figure),
         prefix=lambda w, output: str(Path(output.png).with_suffix("")),
     shell:
-        "python scripts/figure.py --spec {params.spec:q} --features {input.features:q} "
+        "python scripts/make_figure.py --spec {params.spec:q} --features {input.features:q} "
         "--splits {input.splits:q} --models {input.models:q} --table {input.table:q} "
         "--found {input.found:q} "
         "--prefix {params.prefix:q} 2> >(tee {log:q} >&2)"

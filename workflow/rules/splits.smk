@@ -17,5 +17,5 @@ rule draw_split:
     params:
         spec=lambda w: as_json(project.split_spec(w.dataset, w.labels, int(w.split))),
     shell:
-        "python scripts/split.py --spec {params.spec:q} --features {input.features:q} "
+        "python scripts/draw_split.py --spec {params.spec:q} --features {input.features:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"

@@ -26,5 +26,5 @@ rule make_table:
         origin=lambda w: project.table_origin(w.table),
         prefix=lambda w, output: str(Path(output.json).with_suffix("")),
     shell:
-        "python scripts/table.py --spec {params.spec:q} --records {input.records:q} "
+        "python scripts/make_table.py --spec {params.spec:q} --records {input.records:q} "
         "--changes {resources.changes:q} --prefix {params.prefix:q} 2> >(tee {log:q} >&2)"

@@ -1,4 +1,4 @@
-# Neural methods: all seeds of a block in one stack. With tune_point the only trainings that use a
+# Neural methods: all seeds of a block in one stack. With tune_candidate the only trainings that use a
 # GPU; which partition that is stands in the profile.
 TRAIN_MEASURED = f"{RESULTS}/benchmarks/train_stack/{JOB}.tsv"
 
@@ -30,7 +30,7 @@ rule train_stack:
         out=lambda w, output: str(Path(output.record).parent),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
-        "OMP_NUM_THREADS={threads} python scripts/train.py --spec {params.spec:q} "
+        "OMP_NUM_THREADS={threads} python scripts/train_stack.py --spec {params.spec:q} "
         "--features {input.features:q} --splits {input.splits:q} --choice {input.choice:q} "
         "--out {params.out:q} --checkpoints {params.checkpoints:q} --device {resources.device:q} "
         "--threads {threads} 2> >(tee {log:q} >&2)"
@@ -64,7 +64,7 @@ rule fit_classic:
         out=lambda w, output: str(Path(output.record).parent),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
-        "OMP_NUM_THREADS={threads} python scripts/train.py --spec {params.spec:q} "
+        "OMP_NUM_THREADS={threads} python scripts/train_stack.py --spec {params.spec:q} "
         "--features {input.features:q} --splits {input.splits:q} --choice "
         "--out {params.out:q} --checkpoints {params.checkpoints:q} --device cpu "
         "--threads {threads} 2> >(tee {log:q} >&2)"

@@ -3,16 +3,16 @@
 TUNING = f"{RESULTS}/tuning/{{dataset}}/{{labels}}/{{method}}"
 
 
-TUNE_MEASURED = f"{RESULTS}/benchmarks/tune_point/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.tsv"
+TUNE_MEASURED = f"{RESULTS}/benchmarks/tune_candidate/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.tsv"
 
 
-rule tune_point:
+rule tune_candidate:
     input:
         unpack(lambda w: project.tuning_inputs(run_of(w))),
     output:
         f"{TUNING}/point-{{point}}.json",
     log:
-        f"{RESULTS}/logs/tune_point/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.log",
+        f"{RESULTS}/logs/tune_candidate/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.log",
     benchmark:
         TUNE_MEASURED
     wildcard_constraints:
@@ -30,24 +30,24 @@ rule tune_point:
         spec=lambda w: as_json(project.tune_spec(run_of(w), w.point)),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
-        "OMP_NUM_THREADS={threads} python scripts/tune.py --spec {params.spec:q} "
+        "OMP_NUM_THREADS={threads} python scripts/tune_candidate.py --spec {params.spec:q} "
         "--features {input.features:q} --splits {input.splits:q} --output {output:q} "
         "--checkpoints {params.checkpoints:q} --device {resources.device:q} "
         "--threads {threads} 2> >(tee {log:q} >&2)"
 
 
-rule choose:
+rule choose_candidate:
     input:
         lambda w: project.point_paths(run_of(w)),
     output:
         f"{TUNING}/choice.json",
     log:
-        f"{RESULTS}/logs/choose/{{dataset}}/{{labels}}/{{method}}.log",
+        f"{RESULTS}/logs/choose_candidate/{{dataset}}/{{labels}}/{{method}}.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
         spec=lambda w: as_json(project.choose_spec(run_of(w))),
     shell:
-        "python scripts/choose.py --spec {params.spec:q} --points {input:q} --output {output:q} "
+        "python scripts/choose_candidate.py --spec {params.spec:q} --points {input:q} --output {output:q} "
         "2> >(tee {log:q} >&2)"

@@ -109,7 +109,7 @@ def _picture(path: Path) -> np.ndarray:
                 raise ValueError(f"{picture.width} x {picture.height} pixels")
             return np.asarray(picture.convert("RGB"))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule fetch") from error
+        raise UserError(f"{path} is not there; run the rule download_file") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path} is no picture that can be decoded ({error}); delete it and fetch it again"

@@ -77,7 +77,7 @@ def _unpack(path: Path, n_axes: int) -> np.ndarray:
         with gzip.open(path) as handle:
             content = handle.read()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule fetch") from error
+        raise UserError(f"{path} is not there; run the rule download_file") from error
     except (EOFError, OSError, zlib.error) as error:
         raise UserError(
             f"{path} is cut off or damaged ({error}); delete it and fetch it again"

@@ -37,7 +37,7 @@ def archive_files(
                     if content is not None:  # never, of a file
                         yield member.name, content.read()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule fetch") from error
+        raise UserError(f"{path} is not there; run the rule download_file") from error
     except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
         raise UserError(
             f"{path} is cut off or damaged ({error}); delete it and fetch it again"

@@ -110,7 +110,7 @@ def read_parquet(path: Path) -> Any:
     try:
         return pd.read_parquet(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule fetch") from error
+        raise UserError(f"{path} is not there; run the rule download_file") from error
     # Of a damaged file anything may be raised, from Arrow, the system or pandas.
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -143,7 +143,7 @@ def read_csv(path: Path, *, encoding: str = "utf-8", **options: Any) -> Any:
     except UserError:
         raise
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule fetch") from error
+        raise UserError(f"{path} is not there; run the rule download_file") from error
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not {encoding} (byte {error.object[error.start]:#04x}); "

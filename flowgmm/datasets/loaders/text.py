@@ -110,7 +110,7 @@ def _open(raw: Path, name: str, archive: str | None, encoding: str) -> Iterator[
                 binary.seek(0)
             yield stack.enter_context(io.TextIOWrapper(binary, encoding=encoding, newline=""))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule fetch") from error
+        raise UserError(f"{path} is not there; run the rule download_file") from error
     except KeyError as error:
         raise UserError(
             f"{path} has no member {name}; correct the option `train` or `test`"

@@ -144,7 +144,7 @@ def _read_miniboone(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with path.open(encoding="utf-8", errors="replace") as handle:
             first = handle.readline().split()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule fetch") from error
+        raise UserError(f"{path} is not there; run the rule download_file") from error
     if len(first) != 2 or not all(count.isdecimal() for count in first):
         raise UserError(
             f"{path}: the first line should hold the counts of signal and background rows, "

@@ -3,14 +3,14 @@
 import argparse
 import json
 
-from flowgmm.experiments.analysis_job import read_found, write_overview
+from flowgmm.experiments.analysis_job import make_overview, read_found
 from flowgmm.experiments.job_script import run_script
 
 
 def main(options: argparse.Namespace) -> None:
     spec = json.loads(options.spec)
     found = read_found(spec["analyses"], spec["not_run"], options.found)
-    write_overview(spec, found, options.prefix)
+    make_overview(spec, found, options.prefix)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from flowgmm.experiments.job_script import Progress, keep_freed_memory, run_script
-from flowgmm.experiments.train_job import tune
+from flowgmm.experiments.train_job import tune_candidate
 
 
 def main(options: argparse.Namespace) -> None:
@@ -16,7 +16,7 @@ def main(options: argparse.Namespace) -> None:
     output = Path(options.output)
     name = f"{spec['dataset']}/{spec['labels']} {spec['method']} {output.stem}"
     print(f"{name}: {json.dumps(spec['params'])}", file=sys.stderr)
-    point = tune(
+    point = tune_candidate(
         spec,
         Path(options.features),
         splits,

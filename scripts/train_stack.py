@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from flowgmm.experiments.job_script import Progress, keep_freed_memory, run_script
-from flowgmm.experiments.train_job import run
+from flowgmm.experiments.train_job import train_stack
 
 
 def main(options: argparse.Namespace) -> None:
@@ -16,7 +16,7 @@ def main(options: argparse.Namespace) -> None:
     name = f"{spec['dataset']}/{spec['labels']} {spec['method']}"
     # Also in the record; here for whoever reads the log (D2: std is not 1 everywhere).
     print(f"{name}: {json.dumps(spec['params'])}", file=sys.stderr)
-    record = run(
+    record = train_stack(
         spec,
         Path(options.features),
         splits,

@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from flowgmm.embed.fetch import fetch_encoder
+from flowgmm.embed.fetch import download_encoder
 from flowgmm.experiments.job_script import Progress, run_script
 
 
 def main(options: argparse.Namespace) -> None:
     progress = Progress(f"fetch {options.encoder}")
-    fetch_encoder(options.encoder, Path(options.output), progress)
+    download_encoder(options.encoder, Path(options.output), progress)
 
 
 if __name__ == "__main__":

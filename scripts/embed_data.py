@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from flowgmm.embed import embed_dataset
+from flowgmm.embed import embed_data
 from flowgmm.experiments.job_script import Progress, run_script
 from flowgmm.utils.io import write_tensors
 
@@ -14,7 +14,7 @@ def main(options: argparse.Namespace) -> None:
     progress = Progress(f"embed {spec['dataset']}")
     fetched = Path(options.encoder[0]) if options.encoder else None
     raw, cache = Path(options.raw), Path(options.cache)
-    arrays, meta = embed_dataset(spec, raw, cache, progress, fetched)
+    arrays, meta = embed_data(spec, raw, cache, progress, fetched)
     write_tensors(options.output, arrays, meta)
 
 
