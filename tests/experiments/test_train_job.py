@@ -77,7 +77,7 @@ def write_features(files: dict[str, Any], arrays: dict[str, np.ndarray]) -> None
 
 
 def run(spec: dict[str, Any], files: dict[str, Any], out: Path, **more: Any) -> dict[str, Any]:
-    return runs.run(
+    return runs.train_stack(
         spec, files["features"], files["splits"], out, out.with_name(f"{out.name}-jobs"), **more
     )
 
@@ -144,7 +144,7 @@ def test_no_temperature_makes_the_impossible_likely(files: dict[str, Any], tmp_p
 def tune(spec: dict[str, Any], files: dict[str, Any], output: Path, **more: Any) -> dict[str, Any]:
     spec = spec | {"evaluate": ["val"], "candidate": {"lr": spec["params"]["lr"]}}
     place = (files["features"], files["splits"], output, output.parent / "checkpoints")
-    return runs.tune(spec, *place, **more)
+    return runs.tune_candidate(spec, *place, **more)
 
 
 def hide(files: dict[str, Any]) -> None:
