@@ -25,7 +25,9 @@ import numpy as np
 from flowgmm.datasets import Arrays, finish
 from flowgmm.datasets.splits import draw_split
 from flowgmm.embed.cache import embedded
-from flowgmm.experiments.project import Config, Run, load
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.project import Project, Run
+from flowgmm.experiments.specs.runs import jobs_of, train_spec
 from flowgmm.experiments.train_job import train_stack
 from flowgmm.utils.io import read_json, sha256, write_json, write_tensors
 
@@ -84,9 +86,9 @@ def embed(folder: Path) -> None:
 def train(folder: Path, method: str) -> None:
     """A job of `STEPS` steps, with settings of the config, and its evaluation."""
     root = Path(__file__).parents[1]
-    config: Config = load(root)
-    job = config.jobs(Run("cifar10_efficientnet", str(N_LABELS), method))[0]
-    spec = config.train_spec(job) | {"tune": None}
+    config: Project = load_checked(root)
+    job = jobs_of(config, Run("cifar10_efficientnet", str(N_LABELS), method))[0]
+    spec = train_spec(config, job) | {"tune": None}
     if spec["neural"]:
         # Standardised: twice the data. Few steps: memory is the same in each.
         spec["preprocess"] = "standardise"
@@ -99,9 +101,9 @@ def train(folder: Path, method: str) -> None:
 
 def train_beside(folder: Path, name: str, n_jobs: int, n_seeds: int, preprocess: str) -> None:
     """Train; print the memory after the imports, and after the steps, while all jobs are there."""
-    config: Config = load(Path(__file__).parents[1])
-    job = config.jobs(Run("cifar10_efficientnet", str(N_LABELS), "flowgmm"))[0]
-    spec = config.train_spec(job) | {"tune": None, "preprocess": preprocess}
+    config: Project = load_checked(Path(__file__).parents[1])
+    job = jobs_of(config, Run("cifar10_efficientnet", str(N_LABELS), "flowgmm"))[0]
+    spec = train_spec(config, job) | {"tune": None, "preprocess": preprocess}
     spec |= {"seeds": list(range(n_seeds)), "random_states": list(range(n_seeds))}
     spec |= {"splits": [0] * n_seeds}
     # Every point is read once.

@@ -16,7 +16,10 @@ import numpy as np
 import torch
 from train_step import PRECISIONS, machine
 
-from flowgmm.experiments.project import Job, Run, load, read_yaml
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.project import Job, Run
+from flowgmm.experiments.specs.runs import train_spec
+from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.utils.io import write_json
 
@@ -28,8 +31,8 @@ N, D, K, N_LABELS = 120_000, 768, 4, 200
 
 def parameters(recipe: str) -> dict[str, Any]:
     """What the workflow hands to the estimator."""
-    config = load(ROOT, read_yaml(ROOT / "config" / "config.yaml") | {"recipe": recipe})
-    spec = config.train_spec(Job(RUN, 0, 0))
+    config = load_checked(ROOT, read_yaml(ROOT / "config" / "config.yaml") | {"recipe": recipe})
+    spec = train_spec(config, Job(RUN, 0, 0))
     params = spec["params"] | {"preprocess": spec["preprocess"]}
     return {k: N_LABELS if v == "n_labels" else v for k, v in params.items()}
 

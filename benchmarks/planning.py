@@ -27,8 +27,13 @@ import numpy as np
 
 from flowgmm.datasets import prepare_data
 from flowgmm.datasets.splits import draw_split
-from flowgmm.experiments.project import Run, dump_yaml, load, read_yaml, settings_with
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.project import Run, settings_with
+from flowgmm.experiments.specs.data import features_spec
+from flowgmm.experiments.specs.runs import jobs_of, split_numbers, train_spec
+from flowgmm.experiments.specs.splits import split_spec
 from flowgmm.experiments.train_job import train_stack
+from flowgmm.experiments.yaml_io import dump_yaml, read_yaml
 from flowgmm.reporting.tables import make_table, table_spec, write
 from flowgmm.utils.io import (
     content_hash,
@@ -167,20 +172,20 @@ def with_accuracy(entry: dict[str, Any], seed: int, accuracy: float) -> dict[str
 
 def tables(folder: Path, n_datasets: int) -> dict[str, Any]:
     """Tables of 20 methods and 20 seeds out of copies of one real record, five seeds in each."""
-    config = load(ROOT, settings_with(ROOT, ["recipe=smoke"]))
-    job = config.jobs(Run("digits", "50", "knn"))[0]
+    config = load_checked(ROOT, settings_with(ROOT, ["recipe=smoke"]))
+    job = jobs_of(config, Run("digits", "50", "knn"))[0]
     features = folder / "features"
-    write_tensors(features, *prepare_data(config.features_spec("digits"), folder))
+    write_tensors(features, *prepare_data(features_spec(config, "digits"), folder))
     y_train = read_tensors(features, ["y_train"])[0]["y_train"]
     splits = {}
-    for number in config.split_numbers(job):
-        drawn = config.split_spec("digits", "50", number)
+    for number in split_numbers(config, job):
+        drawn = split_spec(config, "digits", "50", number)
         seeds = {f"{purpose}_seed": seed for purpose, seed in drawn["seeds"].items()}
         splits[number] = folder / f"split-{number}"
         meta = drawn | {"features_sha256": sha256(features)}
         write_tensors(splits[number], draw_split(y_train, **drawn["label_set"], **seeds), meta)
     record = train_stack(
-        config.train_spec(job), features, splits, folder / "out", folder / "checkpoints"
+        train_spec(config, job), features, splits, folder / "out", folder / "checkpoints"
     )
     methods = list(config.methods)
     entry: dict[str, Any] = {**SHOWN, "rows": methods}
@@ -233,9 +238,9 @@ def config(folder: Path, n_datasets: int) -> dict[str, Any]:
     """Seconds to read and check the config, as each of Snakemake's processes does."""
     make_clone(folder, n_datasets, 5)
     settings = settings_with(folder, ["recipe=scale"])
-    load(folder, settings)
+    load_checked(folder, settings)
     start = time.process_time()
-    load(folder, settings)
+    load_checked(folder, settings)
     return {"datasets": n_datasets, "cpu_s": time.process_time() - start}
 
 

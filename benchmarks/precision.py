@@ -22,8 +22,15 @@ from flowgmm.datasets import prepare_data
 from flowgmm.datasets.download import download_file
 from flowgmm.datasets.splits import draw_split
 from flowgmm.embed import embed_data
-from flowgmm.experiments.project import Config, Job, Run, load, read_yaml
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.paths import is_embedded
+from flowgmm.experiments.project import Job, Project, Run
+from flowgmm.experiments.recipes import method_settings
+from flowgmm.experiments.specs.data import features_spec
+from flowgmm.experiments.specs.runs import train_spec
+from flowgmm.experiments.specs.splits import split_index, split_spec
 from flowgmm.experiments.train_job import train_stack
+from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_json, write_tensors
 
@@ -66,13 +73,13 @@ CASES = {
 }
 
 
-def make_inputs(config: Config, job: Job, folder: Path) -> tuple[Path, dict[int, Path]]:
+def make_inputs(config: Project, job: Job, folder: Path) -> tuple[Path, dict[int, Path]]:
     """Features and splits from raw files; of texts as many as the recipe `small` learns from."""
     name, labels = job.run.dataset, job.run.labels
-    features, spec = folder / "features.safetensors", config.features_spec(name)
+    features, spec = folder / "features.safetensors", features_spec(config, name)
     for file, source in spec["files"].items():
         download_file(source, folder / file, config.mirror)
-    if config.is_embedded(name):
+    if is_embedded(config, name):
         spec["options"] |= {"train_rows": N_TEXTS["train"], "test_rows": N_TEXTS["test"]}
         spec["rows"] = N_TEXTS
         write_tensors(features, *embed_data(spec, folder, ROOT / "results/cache/embed"))
@@ -82,8 +89,8 @@ def make_inputs(config: Config, job: Job, folder: Path) -> tuple[Path, dict[int,
     of_features = {"dataset": name, "labels": labels, "features_sha256": sha256(features)}
     splits = {}
     for seed in range(job.first, job.last + 1):
-        number = config.split_index(name, labels, seed)
-        spec = config.split_spec(name, labels, number)
+        number = split_index(config, name, labels, seed)
+        spec = split_spec(config, name, labels, number)
         seeds = {f"{purpose}_seed": value for purpose, value in spec["seeds"].items()}
         splits[number] = folder / f"split-{number}.safetensors"
         split = draw_split(y_train, **spec["label_set"], **seeds)
@@ -177,13 +184,13 @@ def verdict(found: dict[str, dict[str, Any]], points: dict[str, Any], width: int
 
 def compare(case: Case, n_seeds: int, settings: dict[str, Any], threads: int) -> dict[str, Any]:
     """Train a case in both precisions and compare."""
-    config = load(ROOT, settings | {"recipe": case.recipe})
+    config = load_checked(ROOT, settings | {"recipe": case.recipe})
     runs = [
         Run(name, next(iter(config.dataset(name)["labels"])), "flowgmm")
         for name in (case.dataset, case.like or case.dataset)
     ]
     job = Job(runs[0], 0, n_seeds - 1)
-    spec = config.train_spec(job) | config.method_settings(runs[1]) | {"tune": None}
+    spec = train_spec(config, job) | method_settings(config, runs[1]) | {"tune": None}
     spec["params"] = {**spec["params"], **case.params}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -10,7 +10,11 @@ from typing import Any
 
 from flowgmm.datasets import dataset_spec, prepare_data
 from flowgmm.datasets.splits import draw_split
-from flowgmm.experiments.project import NAME, RULES, Config, Run, dump_yaml, load, read_yaml
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.project import NAME, RULES, Project, Run
+from flowgmm.experiments.recipes import label_set, method_settings
+from flowgmm.experiments.specs.tables import table_runs
+from flowgmm.experiments.yaml_io import dump_yaml, read_yaml
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, sha256, write_text
 
@@ -71,7 +75,7 @@ def add_dataset(
         UserError: If the name is taken or no name, the file is no table that meets the contract of
             `flowgmm.datasets.check`, or no split can be drawn from it.
     """
-    config = load(root)
+    config = load_checked(root)
     _check_name(config, name)
     if not file.is_file():
         raise UserError(f"{file} is not there; check the path")
@@ -128,7 +132,7 @@ def add_dataset(
     return Added(path, entry, meta["notes"])
 
 
-def _check_name(config: Config, name: str) -> None:
+def _check_name(config: Project, name: str) -> None:
     if not NAME.fullmatch(name) or name.startswith("."):
         raise UserError(
             f"name {name!r}: a data set's name consists of letters, digits, _ and ., and does not "
@@ -192,12 +196,12 @@ def _check_config(root: Path, texts: Mapping[Path, str], run: Run) -> None:
             shutil.copytree(root / part, tried / part)
         for place, text in texts.items():
             (tried / place).write_text(text, encoding="utf-8")
-        config = load(tried)
-    labelled = config.label_set(run.dataset, run.labels)["n_labels"]
-    for trial in config.table_runs(TABLE):
+        config = load_checked(tried)
+    labelled = label_set(config, run.dataset, run.labels)["n_labels"]
+    for trial in table_runs(config, TABLE):
         if trial.dataset != run.dataset or not config.method(trial.method)["labelled_only"]:
             continue
-        settings = config.method_settings(trial)
+        settings = method_settings(config, trial)
         most = max((settings["tune"] or {}).get("n_neighbors", [0]))
         if most > labelled:
             raise UserError(

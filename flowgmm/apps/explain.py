@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowgmm.experiments.project import Config, Job, Run, dump_yaml, load, nearest, settings_with
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.project import Job, Project, Run, settings_with
+from flowgmm.experiments.specs.runs import train_spec
+from flowgmm.experiments.validation import nearest
+from flowgmm.experiments.yaml_io import dump_yaml
 from flowgmm.reporting.tables import Cell, Table, read_table, value_text
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, sha256
@@ -68,7 +72,7 @@ def explain(
         UserError: If there is no such recipe, table, column or row, or the table is not made yet.
     """
     changes = [] if recipe is None else [f"recipe={recipe}"]
-    config = load(root, settings_with(root, changes))
+    config = load_checked(root, settings_with(root, changes))
     config.table(table)
     path = f"{config.results}/tables/{table}.json"
     if not (root / path).is_file():
@@ -77,7 +81,7 @@ def explain(
     changes = read_json(root / path).get("changes", changes)
     cells = _cells(made, dataset, method)
     records = sorted({run["record"] for cell in cells for run in cell.runs})
-    now = load(root, settings_with(root, changes))
+    now = load_checked(root, settings_with(root, changes))
     origins = tuple(_origin(now, record, made.records[record]) for record in records)
     return Explanation(made, cells, origins, _command(changes, path, records))
 
@@ -95,7 +99,7 @@ def _cells(table: Table, dataset: str, method: str) -> tuple[Cell, ...]:
     return found
 
 
-def _origin(config: Config, record: str, content: dict[str, Any]) -> Origin:
+def _origin(config: Project, record: str, content: dict[str, Any]) -> Origin:
     spec, folder = content["spec"], Path(record).parent
     job = folder.relative_to(f"{config.results}/runs")
     logs = sorted((config.root / config.results / "logs").glob(f"*/{job}.log"))
@@ -107,7 +111,7 @@ def _origin(config: Config, record: str, content: dict[str, Any]) -> Origin:
         changed.append("the record is another one now; make the table again")
     else:
         run = Run(spec["dataset"], spec["labels"], spec["method"])
-        wanted = config.train_spec(Job(run, spec["seeds"][0], spec["seeds"][-1]))
+        wanted = train_spec(config, Job(run, spec["seeds"][0], spec["seeds"][-1]))
         differ = [key for key in wanted if wanted[key] != spec.get(key)]
         if differ:
             changed.append(f"a run would redo it: its {', '.join(differ)} would be others now")

@@ -83,7 +83,7 @@ def run_analysis(
     """Run an analysis and write what it found: `output`, and its arrays beside it.
 
     Arguments:
-        spec: As `flowgmm.experiments.project.Config.analysis_spec` makes it.
+        spec: As `flowgmm.experiments.specs.analyses.analysis_spec` makes it.
         records: Records of its runs; each has its models beside it.
         splits: Their splits.
         features: Features of the datasets of runs and data.
@@ -294,7 +294,7 @@ def overview(spec: Mapping[str, Any], found: Mapping[str, Found]) -> list[dict[s
     """One row for each number of each analysis; one for an analysis without numbers.
 
     Arguments:
-        spec: As `flowgmm.experiments.project.Config.overview_spec` makes it.
+        spec: As `flowgmm.experiments.specs.analyses.overview_spec` makes it.
         found: The analyses.
     """
     rows = []

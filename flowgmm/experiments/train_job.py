@@ -79,7 +79,7 @@ def train_stack(
     finished before is not done again (`flowgmm.experiments.job_cache`).
 
     Arguments:
-        spec: From `flowgmm.experiments.project.Config.train_spec`.
+        spec: From `flowgmm.experiments.specs.runs.train_spec`.
         features: Features file.
         splits: Split file by its number.
         out: Folder for ``record.json``, ``predictions.safetensors`` and, of neural methods,
@@ -222,7 +222,7 @@ def tune_candidate(
     validation points: what is written is a function of these (beside the times).
 
     Arguments:
-        spec: From `flowgmm.experiments.project.Config.tune_spec`.
+        spec: From `flowgmm.experiments.specs.tuning.tune_spec`.
         features: Features file, of which the training part is read.
         splits: Split file by its number.
         output: The file, which `flowgmm.experiments.tuning.choose_candidate` reads.

@@ -11,7 +11,9 @@ from scipy.stats import multivariate_normal, ortho_group, rankdata
 from flowgmm import analyses
 from flowgmm.analyses import Data, Model, pooled
 from flowgmm.experiments import analysis_job as findings
-from flowgmm.experiments.project import load, read_yaml
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec
+from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.reporting import figures
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, write_json, write_tensors
@@ -521,11 +523,11 @@ def test_figure_5_shows_the_likelihoods(data, tmp_path):
 
 
 def test_recipes_may_replace_label_sets():
-    config = load(ROOT)
-    runs = config.analysis_runs("boundary")
+    config = load_checked(ROOT)
+    runs = analysis_runs(config, "boundary")
     assert {run.labels for run in runs.values()} == {"1000"}
     config.recipes.append({"name": "x", "analyses": {"mnist/1000": "100"}})
-    assert {run.labels for run in config.analysis_runs("boundary").values()} == {"100"}
-    reasons = config.analysis_spec("boundary")["not_comparable"]
+    assert {run.labels for run in analysis_runs(config, "boundary").values()} == {"100"}
+    reasons = analysis_spec(config, "boundary")["not_comparable"]
     assert "label set 100 in place of 1000" in reasons
-    assert config.analysis_runs("ood_mnist")["model"].labels == "all"
+    assert analysis_runs(config, "ood_mnist")["model"].labels == "all"

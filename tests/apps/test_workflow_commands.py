@@ -25,7 +25,11 @@ from flowgmm.apps.estimate.predict import (
     schedule,
 )
 from flowgmm.cli import app
-from flowgmm.experiments.project import Run, load, read_yaml
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.project import Run
+from flowgmm.experiments.specs.data import absent_reason, features_spec, raw_files
+from flowgmm.experiments.specs.runs import jobs_of, train_spec
+from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.utils.errors import UserError
 
 MACHINE = Machine(rate=1e10, call_s=1e-6, start_s=1.0, notes=("measured: as the test says",))
@@ -92,13 +96,13 @@ def test_add_dataset_adds_text_and_changes_none(
         if line not in before["tables.yaml"].splitlines()
     ]
     assert len(added) == 1
-    config = load(clone)
+    config = load_checked(clone)
     column = config.tables["extra"]["columns"][-1]
     assert column == {"dataset": "mine", "labels": "12", "title": "Mine: own, 12 labels"}
-    assert config.absent("mine") is None
-    assert config.features_spec("mine")["options"]["drop"] == ["c"]
+    assert absent_reason(config, "mine") is None
+    assert features_spec(config, "mine")["options"]["drop"] == ["c"]
     (clone / "data" / "mine" / "mine.csv").unlink()
-    assert config.absent("mine") == "data absent: data/mine/mine.csv is not there"
+    assert absent_reason(config, "mine") == "data absent: data/mine/mine.csv is not there"
 
 
 def test_classes_that_yaml_would_take_for_numbers_stay_text(
@@ -151,7 +155,7 @@ def test_a_file_that_has_changed_is_refused(clone: Path, monkeypatch: pytest.Mon
     from flowgmm.datasets.download import download_file
 
     assert flowgmm(clone, monkeypatch, *ADD).exit_code == 0
-    (file,) = load(clone).raw_files("mine").values()
+    (file,) = raw_files(load_checked(clone), "mine").values()
     download_file(file, clone / "copy.csv", None)
     assert (clone / "copy.csv").read_bytes() == (clone / "mine.csv").read_bytes()
     make_table(clone / "data" / "mine" / "mine.csv", n=151)
@@ -203,7 +207,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_options(folder: Path) -> tuple[str, ...]:
-    config = load(folder)
+    config = load_checked(folder)
     skipped = [name for name in config.datasets if name not in ("mine", "spirals")]
     skipped += [name for name in config.methods if name not in KEPT]
     skipped += ["spirals/flowgmm"] if "spirals" in config.datasets else []
@@ -233,7 +237,7 @@ def test_a_set_made_by_rules_meets_the_contract(ran: Path, tmp_path: Path) -> No
     assert not (spoilt / target).exists()
     (spoilt / "workflow/rules/datasets/spirals.smk").unlink()
     with pytest.raises(UserError, match=r"unknown file of workflow/rules/datasets 'spirals\.smk'"):
-        load(spoilt)
+        load_checked(spoilt)
 
 
 # why
@@ -376,7 +380,7 @@ def test_mistakes_of_estimate(
 
 
 def test_finished_jobs_are_known_by_what_they_made(ran: Path) -> None:
-    found = {(job.rule, job.dataset, job.kind): job for job in finished_jobs(load(ran))}
+    found = {(job.rule, job.dataset, job.kind): job for job in finished_jobs(load_checked(ran))}
     flow = found["train_stack", "mine", "flowgmm"]
     assert flow.work is not None
     assert flow.work.parameters > 1000
@@ -449,10 +453,10 @@ def test_a_job_of_all_cores_runs_alone() -> None:
 
 
 def test_operations_of_a_training_are_counted() -> None:
-    config = load(ROOT)
+    config = load_checked(ROOT)
 
     def work(size: Size, **changes: object) -> Work:
-        spec = config.train_spec(config.jobs(Run("miniboone", "20", "flowgmm"))[0])
+        spec = train_spec(config, jobs_of(config, Run("miniboone", "20", "flowgmm"))[0])
         steps = {"n_epochs": None, "n_steps": 100, "unlabelled_batch": 1000}
         counted = count(spec | {"params": spec["params"] | steps | changes}, size)
         assert counted is not None
@@ -478,8 +482,8 @@ def test_operations_of_image_flows_are_counted(
     dataset: str, labels: str, giga: float, mega: float
 ) -> None:
     """Spec 6 and 1.3: operations of a forward pass, parameters; a stack of one seed."""
-    config = load(ROOT)
-    spec = config.train_spec(config.jobs(Run(dataset, labels, "flowgmm_cons"))[0])
+    config = load_checked(ROOT)
+    spec = train_spec(config, jobs_of(config, Run(dataset, labels, "flowgmm_cons"))[0])
     size = _size(config, spec)
     assert size is not None
     work = count(spec, size)
@@ -491,12 +495,12 @@ def test_operations_of_image_flows_are_counted(
 
 
 def test_sizes_of_label_sets_that_take_all_points() -> None:
-    config = load(ROOT)
+    config = load_checked(ROOT)
     for dataset, n_labelled, shape in [
         ("cifar10_calibration", 50_000, (3, 32, 32)),
         ("fashion_mnist", 60_000, (1, 28, 28)),
     ]:
-        spec = config.train_spec(config.jobs(Run(dataset, "all", "flowgmm_sup_all"))[0])
+        spec = train_spec(config, jobs_of(config, Run(dataset, "all", "flowgmm_sup_all"))[0])
         size = _size(config, spec)
         assert size is not None
         assert (size.n_labelled, size.n_unlabelled, size.shape) == (n_labelled, 0, shape)
@@ -504,8 +508,8 @@ def test_sizes_of_label_sets_that_take_all_points() -> None:
 
 @pytest.mark.parametrize("method", sorted(read_yaml(ROOT / "config" / "methods.yaml")))
 def test_every_method_is_counted_and_more_points_are_more_work(method: str) -> None:
-    config = load(ROOT)
-    spec = config.train_spec(config.jobs(Run("ag_news", "200", method))[0])
+    config = load_checked(ROOT)
+    spec = train_spec(config, jobs_of(config, Run("ag_news", "200", method))[0])
     few, many = (count(spec, Size(64, 4, n, n, 200, n, 100)) for n in (1000, 9000))
     assert few is not None
     assert many is not None

@@ -13,7 +13,7 @@ from PIL import Image
 from flowgmm.datasets import dataset_spec, load
 from flowgmm.datasets.download import absent
 from flowgmm.datasets.loaders import cifar
-from flowgmm.experiments.project import load as load_config
+from flowgmm.experiments.checks import load_checked as load_config
 from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -29,7 +29,7 @@ from flowgmm.datasets import (
 from flowgmm.datasets.download import absent, download_file, resolve
 from flowgmm.datasets.loaders.text import normalise
 from flowgmm.datasets.splits import draw_split
-from flowgmm.experiments.project import load as load_config
+from flowgmm.experiments.checks import load_checked as load_config
 from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -18,8 +18,10 @@ from flowgmm.datasets import Images, check_images, dataset_spec, load, prepare_d
 from flowgmm.datasets.download import absent, download_file, resolve
 from flowgmm.datasets.splits import draw_split
 from flowgmm.embed import embed_data
-from flowgmm.experiments.project import load as load_config
-from flowgmm.experiments.project import read_yaml
+from flowgmm.experiments.checks import load_checked as load_config
+from flowgmm.experiments.paths import raw_folder
+from flowgmm.experiments.specs.data import absent_reason, raw_files, raw_inputs
+from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_tensors, sha256, write_tensors
 
@@ -394,16 +396,16 @@ def test_shared_raw_files(tmp_path):
     settings = read_yaml(ROOT / "config" / "config.yaml")
     config = load_config(ROOT, settings | {"mirror": str(tmp_path)})
     for name in ("cifar10_calibration", "cifar10_efficientnet"):
-        assert config.raw_files(name) == config.raw_files("cifar10") != {}
-        assert config.raw_folder(name) == "results/raw/cifar10"
-        assert config.absent(name) == config.absent("cifar10") is not None
+        assert raw_files(config, name) == raw_files(config, "cifar10") != {}
+        assert raw_folder(config, name) == "results/raw/cifar10"
+        assert absent_reason(config, name) == absent_reason(config, "cifar10") is not None
     assert all(
-        path.startswith("results/raw/mnist/") for path in config.raw_files("mnist_imbalanced")
+        path.startswith("results/raw/mnist/") for path in raw_files(config, "mnist_imbalanced")
     )
-    assert config.raw_folder("mnist") == "results/raw/mnist"
+    assert raw_folder(config, "mnist") == "results/raw/mnist"
     # One of them generated, the other not: the files can still be had.
     smoke = load_config(ROOT, settings | {"recipe": "smoke"})
-    assert smoke.raw_inputs("cifar10") == [] and smoke.raw_files("cifar10") != {}
+    assert raw_inputs(smoke, "cifar10") == [] and raw_files(smoke, "cifar10") != {}
 
 
 @pytest.mark.parametrize(

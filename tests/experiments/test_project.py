@@ -10,7 +10,16 @@ import pytest
 import yaml
 
 from flowgmm import methods
-from flowgmm.experiments.project import Config, Job, Run, load, merge, parameters_of, read_yaml
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.project import Job, Project, Run
+from flowgmm.experiments.recipes import label_set, merge, method_settings, resolve_settings
+from flowgmm.experiments.specs.data import features_spec, skip_reason
+from flowgmm.experiments.specs.figures import figure_jobs, figure_spec
+from flowgmm.experiments.specs.runs import jobs_of, n_seeds, train_spec
+from flowgmm.experiments.specs.splits import split_spec
+from flowgmm.experiments.specs.tables import table_origin, table_records, table_runs
+from flowgmm.experiments.validation import parameters_of
+from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -43,11 +52,11 @@ def edit(root: Path, file: str, keys: list[str], value: object) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_job_of_every_recipe_resolves(recipe: str) -> None:
-    config = load(ROOT, settings(recipe=recipe))
+    config = load_checked(ROOT, settings(recipe=recipe))
     for table in config.tables:
-        for run in config.table_runs(table):
-            for job in config.jobs(run):
-                spec = config.train_spec(job)
+        for run in table_runs(config, table):
+            for job in jobs_of(config, run):
+                spec = train_spec(config, job)
                 known = parameters_of(spec["estimator"])
                 assert known is not None
                 assert set(spec["params"]) <= set(known)
@@ -64,44 +73,44 @@ def test_every_figure_has_means_for_its_classes(recipe: str, tmp_path: Path) -> 
     from flowgmm.flows.mixture import fixed_means
     from flowgmm.flows.rng import Stream
 
-    config = load(ROOT, settings(recipe=recipe))
+    config = load_checked(ROOT, settings(recipe=recipe))
     jobs = [
         job
         for name, entry in config.figures.items()
         if "panels" in entry
-        for job in config.figure_jobs(name)
+        for job in figure_jobs(config, name)
     ]
     assert len(jobs) > 4
     for job in jobs:
-        params = config.train_spec(job)["params"]
-        data = load_data(config.features_spec(job.run.dataset), tmp_path)
+        params = train_spec(config, job)["params"]
+        data = load_data(features_spec(config, job.run.dataset), tmp_path)
         fixed_means(params["means"], len(data.classes), 2, params["mean_scale"], Stream([0]))
 
 
 def test_built_estimators_accept_their_parameters() -> None:
     """The signatures read from sources are those that Python sees."""
-    config = load(ROOT, settings())
+    config = load_checked(ROOT, settings())
     for name, entry in config.methods.items():
-        spec = config.train_spec(Job(Run("digits", "50", name), 0, 0))
+        spec = train_spec(config, Job(Run("digits", "50", name), 0, 0))
         params = {key: value for key, value in spec["params"].items() if value != "n_labels"}
         assert methods.build(entry["estimator"], params) is not None
 
 
 def test_official_numbers() -> None:
-    config = load(ROOT, settings())
-    ag_news = config.method_settings(Run("ag_news", "200", "flowgmm"))["params"]
+    config = load_checked(ROOT, settings())
+    ag_news = method_settings(config, Run("ag_news", "200", "flowgmm"))["params"]
     assert (ag_news["n_epochs"], ag_news["unlabelled_weight"]) == (100, 0.6)
     assert (ag_news["std"], ag_news["mean_scale"]) == (1.3133, 0.56)
-    hepmass = config.method_settings(Run("hepmass", "20", "flowgmm"))["params"]
+    hepmass = method_settings(config, Run("hepmass", "20", "flowgmm"))["params"]
     assert (hepmass["n_couplings"], hepmass["n_epochs"]) == (10, 15)
     assert (hepmass["unlabelled_weight"], hepmass["n_steps"]) == (10.0, None)
-    moons = config.method_settings(Run("moons", "10", "flowgmm"))["params"]
+    moons = method_settings(config, Run("moons", "10", "flowgmm"))["params"]
     assert (moons["n_steps"], moons["lr"], moons["weight_decay"]) == (2001, 1e-4, 1e-2)
 
 
 def test_official_numbers_of_images() -> None:
     """Spec 6: steps; spec 1.6c, 1.7 and 2.4: the rest."""
-    config, paper = load(ROOT, settings()), load(ROOT, settings(recipe="paper"))
+    config, paper = load_checked(ROOT, settings()), load_checked(ROOT, settings(recipe="paper"))
     steps = {
         ("mnist", "100", "flowgmm_cons"): 90_003,
         ("mnist", "600", "flowgmm_cons"): 54_000,
@@ -117,107 +126,113 @@ def test_official_numbers_of_images() -> None:
     }
     for recipe in (config, paper):
         for place, n_steps in steps.items():
-            params = recipe.method_settings(Run(*place))["params"]
+            params = method_settings(recipe, Run(*place))["params"]
             assert (params["n_steps"], params["n_epochs"]) == (n_steps, None), place
             assert (params["weight_decay"], params["clip_norm"]) == (5e-5, 100.0), place
             assert (params["optimizer"], params["schedule"]) == ("adam", "constant")
             assert params["balance_weight"] == params["input_noise"] == 0
             assert params["means"] == "random" and not params["learn_means"]
     cifar10 = Run("cifar10", "4000", "flowgmm")
-    found = [c.method_settings(cifar10)["params"] for c in (config, paper)]
+    found = [method_settings(c, cifar10)["params"] for c in (config, paper)]
     assert [params["n_steps"] for params in found] == [1501 * 125, 1000 * 125]
     assert [params["lr"] for params in found] == [1e-4, 1e-3]
-    cons = config.method_settings(Run("mnist", "1000", "flowgmm_cons"))["params"]
+    cons = method_settings(config, Run("mnist", "1000", "flowgmm_cons"))["params"]
     assert cons["n_steps"] * cons["ramp_up"] == pytest.approx(31 * 100, abs=1)
     assert (cons["label_weight"], cons["labelled_nll"]) == (3.0, "mixture")
-    sup = config.method_settings(Run("mnist", "1000", "flowgmm_sup_nl"))["params"]
+    sup = method_settings(config, Run("mnist", "1000", "flowgmm_sup_nl"))["params"]
     assert sup["unlabelled_weight"] == sup["label_weight"] == sup["consistency_weight"] == 0
 
 
 def test_seeds_of_the_authors_splits() -> None:
-    config = load(ROOT, settings())
+    config = load_checked(ROOT, settings())
     run = Run("mnist", "1000", "flowgmm")
-    jobs = config.jobs(run)
+    jobs = jobs_of(config, run)
     assert [(job.first, job.last) for job in jobs] == [(0, 0), (1, 1), (2, 2)]
-    specs = [config.split_spec("mnist", "1000", k) for k in range(3)]
+    specs = [split_spec(config, "mnist", "1000", k) for k in range(3)]
     assert [spec["seeds"]["labels"] for spec in specs] == [10, 11, 12]
     assert len({spec["seeds"]["split"] for spec in specs}) == 3
-    assert config.split_spec("ag_news", "200", 0)["seeds"]["labels"] > 100
+    assert split_spec(config, "ag_news", "200", 0)["seeds"]["labels"] > 100
 
 
 def test_methods_without_a_way_to_take_images(copy: Path) -> None:
     edit(copy, "tables.yaml", ["table_4", "rows"], ["flowgmm_cons", "knn"])
     with pytest.raises(UserError, match=r"^knn takes no images, but mnist is of kind image; name"):
-        load(copy)
+        load_checked(copy)
 
 
 def test_a_recipe_beats_the_one_it_extends_at_every_level() -> None:
-    config = load(ROOT, settings(recipe="small"))
-    params = config.method_settings(Run("ag_news", "200", "flowgmm"))["params"]
+    config = load_checked(ROOT, settings(recipe="small"))
+    params = method_settings(config, Run("ag_news", "200", "flowgmm"))["params"]
     assert (params["n_steps"], params["n_epochs"]) == (400, None)  # kind over the parent's dataset
     assert params["unlabelled_weight"] == 100.0  # the parent's kind over the grandparent's dataset
     assert params["n_inner"] == 1  # untouched: the grandparent's
-    assert config.label_set("ag_news", "200")["n_unlabelled"] == 20000
+    assert label_set(config, "ag_news", "200")["n_unlabelled"] == 20000
 
 
 def test_base_method_applies_first() -> None:
-    config = load(ROOT, settings())
+    config = load_checked(ROOT, settings())
     run = Run("circles", "figure", "flowgmm_labelled")
-    with_base = config.method_settings(run)["params"]
+    with_base = method_settings(config, run)["params"]
     assert with_base["unlabelled_weight"] == 0.0
     assert with_base["n_couplings"] == 5
 
 
 def test_what_varies_over_the_runs() -> None:
-    config = load(ROOT, settings())
-    table_1 = config.train_spec(config.jobs(Run("ag_news", "200", "mlp_dropout"))[0])
+    config = load_checked(ROOT, settings())
+    table_1 = train_spec(config, jobs_of(config, Run("ag_news", "200", "mlp_dropout"))[0])
     assert table_1["splits"] == [0, 0, 0, 0]  # D18: one split
     assert len(set(table_1["random_states"])) == 4
-    assert config.n_seeds(Run("ag_news", "200", "knn")) == 1  # the split alone decides
-    specs = [config.split_spec("moons", "10", k)["seeds"] for k in range(5)]
+    assert n_seeds(config, Run("ag_news", "200", "knn")) == 1  # the split alone decides
+    specs = [split_spec(config, "moons", "10", k)["seeds"] for k in range(5)]
     assert len({spec["labels"] for spec in specs}) == 5
     assert len({spec["split"] for spec in specs}) == 1
 
 
 def test_a_deterministic_method_draws_by_the_split() -> None:
     """Its graph's points follow the split's number, even where initialisations do not vary."""
-    config = load(ROOT, settings())
-    config.resolve("digits", "50")["vary"]["initialisation"] = False
+    config = load_checked(ROOT, settings())
+    resolve_settings(config, "digits", "50")["vary"]["initialisation"] = False
     run = Run("digits", "50", "rbf_label_spreading")
-    spec = config.train_spec(config.jobs(run)[0])
+    spec = train_spec(config, jobs_of(config, run)[0])
     assert spec["splits"] == [0, 1, 2, 3]
     assert len(set(spec["random_states"])) == 4
     assert (
-        len(set(config.train_spec(config.jobs(Run("digits", "50", "flowgmm"))[0])["random_states"]))
+        len(
+            set(
+                train_spec(config, jobs_of(config, Run("digits", "50", "flowgmm"))[0])[
+                    "random_states"
+                ]
+            )
+        )
         == 1
     )
 
 
 def test_figures_say_what_is_not_the_papers() -> None:
-    assert load(ROOT, settings()).figure_spec("figure_4")["marks"] == []
-    smoke = load(ROOT, settings(recipe="smoke")).figure_spec("figure_4")
+    assert figure_spec(load_checked(ROOT, settings()), "figure_4")["marks"] == []
+    smoke = figure_spec(load_checked(ROOT, settings(recipe="smoke")), "figure_4")
     assert smoke["marks"] == ["scaled down: width 64, 300 steps"]
 
 
 def test_seeds_in_blocks() -> None:
-    config = load(ROOT, settings(seeds_per_job=3))
-    blocks = [(job.first, job.last) for job in config.jobs(Run("moons", "10", "flowgmm"))]
+    config = load_checked(ROOT, settings(seeds_per_job=3))
+    blocks = [(job.first, job.last) for job in jobs_of(config, Run("moons", "10", "flowgmm"))]
     assert blocks == [(0, 2), (3, 4)]
 
 
 def test_absent_data_give_a_reason_and_the_rest_is_planned(tmp_path: Path) -> None:
-    config = load(ROOT, settings(mirror=str(tmp_path)))
-    reasons = set(config.table_runs("table_1").values())
+    config = load_checked(ROOT, settings(mirror=str(tmp_path)))
+    reasons = set(table_runs(config, "table_1").values())
     assert "data absent: the mirror lacks uci_miniboone/MiniBooNE_PID.txt" in reasons
-    assert config.table_records("table_1") == []
-    assert len(config.table_records("demo")) == 14
+    assert table_records(config, "table_1") == []
+    assert len(table_records(config, "demo")) == 14
 
 
 def test_skip() -> None:
-    config = load(ROOT, settings(skip=["yahoo", "ag_news/knn"]))
-    assert "skip" in str(config.not_run("yahoo", "flowgmm"))
-    assert "skip" in str(config.not_run("ag_news", "knn"))
-    assert config.not_run("ag_news", "flowgmm") is None
+    config = load_checked(ROOT, settings(skip=["yahoo", "ag_news/knn"]))
+    assert "skip" in str(skip_reason(config, "yahoo", "flowgmm"))
+    assert "skip" in str(skip_reason(config, "ag_news", "knn"))
+    assert skip_reason(config, "ag_news", "flowgmm") is None
 
 
 MISTAKES = {
@@ -234,7 +249,7 @@ def test_a_mistake_in_any_file_is_one_line(copy: Path, file: str) -> None:
     keys, value, expected = MISTAKES[file]
     edit(copy, file, keys, value)
     with pytest.raises(UserError) as caught:
-        load(copy)
+        load_checked(copy)
     message = str(caught.value)
     assert message.startswith(f"config/{file}: ")
     assert expected in message
@@ -272,7 +287,7 @@ def test_unknown_names_in_a_recipe(
 ) -> None:
     edit(copy, "recipes/official.yaml", keys, value)
     with pytest.raises(UserError, match=r"^config/recipes/official\.yaml: ") as caught:
-        load(copy)
+        load_checked(copy)
     assert expected in str(caught.value)
 
 
@@ -288,13 +303,13 @@ def test_unknown_names_in_a_recipe(
 )
 def test_mistakes_on_the_command_line(changes: dict, expected: str) -> None:
     with pytest.raises(UserError) as caught:
-        load(ROOT, settings(**changes))
+        load_checked(ROOT, settings(**changes))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_unknown_dataset_method_and_table() -> None:
-    config = load(ROOT, settings())
+    config = load_checked(ROOT, settings())
     with pytest.raises(UserError, match="did you mean 'moons'"):
         config.dataset("moon")
     with pytest.raises(UserError, match="did you mean 'flowgmm'"):
@@ -339,14 +354,14 @@ def test_conda_and_pip_install_the_same() -> None:
     extras = set(pip[1].split("[")[1].rstrip("]").split(","))
     assert {"workflow", "encoders"} <= extras
     assert f"[{','.join(['workflow', 'dev', 'encoders'])}]" in makefile
-    assert isinstance(load(ROOT), Config)
+    assert isinstance(load_checked(ROOT), Project)
 
 
 def test_a_table_that_no_command_can_name_is_refused(copy: Path) -> None:
     column = {"dataset": "moons", "labels": "10", "title": "Moons", "metric": "accuracy"}
     edit(copy, "tables.yaml", ["table_7", "columns"], [column] * 2000)
     with pytest.raises(UserError, match=r"table_7 has .* records.*several tables"):
-        load(copy)
+        load_checked(copy)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +375,7 @@ def test_a_table_that_no_command_can_name_is_refused(copy: Path) -> None:
     ],
 )
 def test_the_origin_of_a_table_is_all_that_determines_it(level: dict, same: bool) -> None:
-    config = load(ROOT, settings(recipe="smoke"))
+    config = load_checked(ROOT, settings(recipe="smoke"))
     recipes = [*config.recipes, {"name": "changed", **level}]
     changed = replace(config, recipes=recipes)
-    assert (changed.table_origin("table_7") == config.table_origin("table_7")) == same
+    assert (table_origin(changed, "table_7") == table_origin(config, "table_7")) == same

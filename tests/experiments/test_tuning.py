@@ -7,13 +7,21 @@ from typing import Any
 
 import pytest
 
-from flowgmm.experiments.project import Config, Run, load, read_yaml
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.paths import choice_path, point_paths
+from flowgmm.experiments.project import Project, Run
+from flowgmm.experiments.recipes import grid_candidates, method_settings, resolve_settings
+from flowgmm.experiments.specs.figures import is_shown
+from flowgmm.experiments.specs.runs import jobs_of, train_spec
+from flowgmm.experiments.specs.tables import table_runs
+from flowgmm.experiments.specs.tuning import tune_spec
 from flowgmm.experiments.tuning import (
     candidates,
     choose_candidate,
     choose_on_validation,
     point_name,
 )
+from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -104,64 +112,64 @@ def test_classic_choice_has_its_budget() -> None:
 
 
 @pytest.fixture
-def config() -> Config:
-    return load(ROOT, read_yaml(ROOT / "config" / "config.yaml") | {"recipe": "smoke"})
+def config() -> Project:
+    return load_checked(ROOT, read_yaml(ROOT / "config" / "config.yaml") | {"recipe": "smoke"})
 
 
-def change(config: Config, **method: Any) -> Config:
+def change(config: Project, **method: Any) -> Project:
     """Other settings of the MLP on AG-News."""
     settings = {"methods": {"mlp_dropout": method}}
     return replace(config, recipes=[*config.recipes, {"label_sets": {"ag_news/200": settings}}])
 
 
-def test_another_grid_leaves_the_old_candidates_as_they_are(config: Config) -> None:
-    before = {name: config.tune_spec(AG_NEWS, name) for name in config.tuning_points(AG_NEWS)}
+def test_another_grid_leaves_the_old_candidates_as_they_are(config: Project) -> None:
+    before = {name: tune_spec(config, AG_NEWS, name) for name in grid_candidates(config, AG_NEWS)}
     assert list(before) == ["lr=0.0001", "lr=0.001"]
     config = change(config, tune={"lr": [1.0e-3, 3.0e-4, 1.0e-4]})
-    after = {name: config.tune_spec(AG_NEWS, name) for name in config.tuning_points(AG_NEWS)}
+    after = {name: tune_spec(config, AG_NEWS, name) for name in grid_candidates(config, AG_NEWS)}
     assert list(after) == ["lr=0.001", "lr=0.0003", "lr=0.0001"]
     assert all(after[name] == spec for name, spec in before.items())
     config = change(config, tune_with={"n_steps": 20})
-    assert all(config.tune_spec(AG_NEWS, name) != spec for name, spec in before.items())
+    assert all(tune_spec(config, AG_NEWS, name) != spec for name, spec in before.items())
 
 
-def test_candidates_share_random_numbers_that_are_not_those_of_the_runs(config: Config) -> None:
-    first, second = (config.tune_spec(AG_NEWS, name) for name in ("lr=0.0001", "lr=0.001"))
-    train = config.train_spec(config.jobs(AG_NEWS)[0])
+def test_candidates_share_random_numbers_that_are_not_those_of_the_runs(config: Project) -> None:
+    first, second = (tune_spec(config, AG_NEWS, name) for name in ("lr=0.0001", "lr=0.001"))
+    train = train_spec(config, jobs_of(config, AG_NEWS)[0])
     assert first["random_states"] == second["random_states"]
     assert not set(first["random_states"]) & set(train["random_states"])
     assert (first["params"]["lr"], second["params"]["lr"]) == (1.0e-4, 1.0e-3)
     assert (first["params"]["n_steps"], train["params"]["n_steps"]) == (30, 60)
     assert (first["seeds"], first["splits"], first["evaluate"]) == ([0], [0], ["val"])
-    config.resolve("ag_news", "200")["n_tune_seeds"] = 3
-    spec = config.tune_spec(AG_NEWS, "lr=0.001")
+    resolve_settings(config, "ag_news", "200")["n_tune_seeds"] = 3
+    spec = tune_spec(config, AG_NEWS, "lr=0.001")
     assert spec["splits"] == [0, 1, 2]  # the splits of the first seeds
     assert len(set(spec["random_states"])) == 3
 
 
-def test_only_neural_methods_have_candidates_as_jobs(config: Config) -> None:
-    assert config.tuning_points(Run("ag_news", "200", "knn")) == {}
-    assert config.choice_path(Run("ag_news", "200", "knn")) == []
-    assert config.tuning_points(Run("ag_news", "200", "flowgmm")) == {}
-    (path,) = config.choice_path(AG_NEWS)
+def test_only_neural_methods_have_candidates_as_jobs(config: Project) -> None:
+    assert grid_candidates(config, Run("ag_news", "200", "knn")) == {}
+    assert choice_path(config, Run("ag_news", "200", "knn")) == []
+    assert grid_candidates(config, Run("ag_news", "200", "flowgmm")) == {}
+    (path,) = choice_path(config, AG_NEWS)
     assert path == "results/smoke/tuning/ag_news/200/mlp_dropout/choice.json"
-    assert config.point_paths(AG_NEWS)[1] == path.replace("choice", "point-lr=0.001")
+    assert point_paths(config, AG_NEWS)[1] == path.replace("choice", "point-lr=0.001")
     with pytest.raises(UserError, match="unknown candidate 'lr=0'; did"):
-        config.tune_spec(AG_NEWS, "lr=0")
+        tune_spec(config, AG_NEWS, "lr=0")
 
 
 def test_table_6_reaches_every_printed_value_and_trains_nothing_untuned() -> None:
     """The printed choices are in the grids of `tuned`, or it could not reproduce them."""
-    tuned = load(ROOT, read_yaml(ROOT / "config" / "config.yaml") | {"recipe": "tuned"})
+    tuned = load_checked(ROOT, read_yaml(ROOT / "config" / "config.yaml") | {"recipe": "tuned"})
     printed = tuned.paper_results["table_6"]["results"]
-    for run in tuned.table_runs("table_6"):
+    for run in table_runs(tuned, "table_6"):
         ((name, value),) = printed[run.dataset][run.method].items()
-        grid = tuned.method_settings(run)["tune"]
+        grid = method_settings(tuned, run)["tune"]
         assert value in grid[{"k": "n_neighbors"}.get(name, name)]
-    assert tuned.shown("figure_tuning")
-    official = load(ROOT)
-    reasons = {run.method: reason for run, reason in official.table_runs("table_6").items()}
+    assert is_shown(tuned, "figure_tuning")
+    official = load_checked(ROOT)
+    reasons = {run.method: reason for run, reason in table_runs(official, "table_6").items()}
     assert reasons["flowgmm"] == "not tuned in this recipe"
     assert reasons["knn"] is None
-    assert not official.shown("figure_tuning")
-    assert official.shown("figure_1")
+    assert not is_shown(official, "figure_tuning")
+    assert is_shown(official, "figure_1")

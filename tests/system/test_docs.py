@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from flowgmm.experiments.project import load, read_yaml
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.yaml_io import read_yaml
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,13 +39,13 @@ def test_every_figure_is_among_the_targets() -> None:
     (section,) = [part for part in README.split("\n## ") if part.startswith("Targets")]
     numbered = {f"figure_{i}" for i in range(1, 7)}
     named = set(re.findall(r"`(figure_\w+)`", section))
-    assert set(load(ROOT).figures) == named | numbered
+    assert set(load_checked(ROOT).figures) == named | numbered
 
 
 def test_blocks_name_recipes_and_targets() -> None:
     blocks = re.findall(r"<!-- (\w+)/(\w+) -->\n", README)
     assert len(blocks) == README.count("<!-- / -->") > 0
-    config = load(ROOT)
+    config = load_checked(ROOT)
     for recipe, name in blocks:
         assert (ROOT / "config" / "recipes" / f"{recipe}.yaml").exists()
         assert name in {"analyses", *config.tables, *config.figures}

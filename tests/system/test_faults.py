@@ -28,7 +28,13 @@ from hub import download_encoder, model_hub, serving
 from workspace import ROOT, copy_repository, environment, snakemake, start
 
 from flowgmm.datasets.download import download_file
-from flowgmm.experiments.project import Config, Run, load, settings_with
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.paths import run_file, split_path
+from flowgmm.experiments.project import Project, Run, settings_with
+from flowgmm.experiments.specs.data import features_spec
+from flowgmm.experiments.specs.runs import jobs_of, split_paths, train_spec
+from flowgmm.experiments.specs.splits import split_spec
+from flowgmm.experiments.specs.tables import table_records, table_spec
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_tensors
 
@@ -45,7 +51,7 @@ Arguments = tuple[str, list[str]]
 
 
 @dataclass
-class Project:
+class Trial:
     """A small table, by its jobs, and what comes out undisturbed.
 
     Attributes:
@@ -62,7 +68,7 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Trial:
     clone = copy_repository(tmp_path_factory.mktemp("clone"))
     recipe = {"title": "Faults", "extends": "smoke"}
     recipe["datasets"] = {"moons": {"methods": {"flowgmm": {"params": {"n_steps": STEPS}}}}}
@@ -72,49 +78,50 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     table["columns"] = [{"dataset": "moons", "labels": "10", "title": "moons"}]
     with (clone / "config" / "tables.yaml").open("a") as handle:
         handle.write("\n" + yaml.safe_dump({"tiny": table}))
-    jobs = jobs_of(load(clone, settings_with(clone, ["recipe=faults"])))
+    jobs = commands_of(load_checked(clone, settings_with(clone, ["recipe=faults"])))
     whole = tmp_path_factory.mktemp("whole")
     seconds = {}
     for names in (["prepare", "split-0", "split-1", "fit"], ["train"], ["table"]):
         begin = time.monotonic()
         assert launch(*(jobs[name] for name in names), folder=whole).wait(timeout=120) == 0
         seconds[names[0]] = time.monotonic() - begin
-    return Project(clone, jobs, whole, seconds)
+    return Trial(clone, jobs, whole, seconds)
 
 
-def jobs_of(config: Config) -> dict[str, Arguments]:
+def commands_of(config: Project) -> dict[str, Arguments]:
     """The jobs behind the table, as the rules call them."""
     flow, classic = (
-        config.jobs(Run("moons", "10", method))[0] for method in ("flowgmm", "logistic_regression")
+        jobs_of(config, Run("moons", "10", method))[0]
+        for method in ("flowgmm", "logistic_regression")
     )
 
     def spec(value: Any) -> list[str]:
         return ["--spec", json.dumps(value)]
 
     def train(job: Any) -> Arguments:
-        out = str(Path(config.run_file(job, "record.json")).parent)
-        files = ["--features", FEATURES, "--splits", *config.split_paths(job), "--choice"]
+        out = str(Path(run_file(config, job, "record.json")).parent)
+        files = ["--features", FEATURES, "--splits", *split_paths(config, job), "--choice"]
         places = ["--out", out, "--checkpoints", CHECKPOINTS, "--device", "cpu", "--threads", "1"]
-        return "train_stack", spec(config.train_spec(job)) + files + places
+        return "train_stack", spec(train_spec(config, job)) + files + places
 
     prepared = ["--raw", "results/raw/moons", "--output", FEATURES]
     splits = {
         f"split-{k}": (
             "draw_split",
             [
-                *spec(config.split_spec("moons", "10", k)),
-                *("--features", FEATURES, "--output", config.split_path("moons", "10", k)),
+                *spec(split_spec(config, "moons", "10", k)),
+                *("--features", FEATURES, "--output", split_path(config, "moons", "10", k)),
             ],
         )
         for k in (0, 1)
     }
-    records = ["--records", *config.table_records("tiny"), "--changes", "[]", "--prefix", TABLE]
+    records = ["--records", *table_records(config, "tiny"), "--changes", "[]", "--prefix", TABLE]
     return {
-        "prepare": ("prepare_data", spec(config.features_spec("moons")) + prepared),
+        "prepare": ("prepare_data", spec(features_spec(config, "moons")) + prepared),
         **splits,
         "fit": train(classic),
         "train": train(flow),
-        "table": ("make_table", spec(config.table_spec("tiny")) + records),
+        "table": ("make_table", spec(table_spec(config, "tiny")) + records),
     }
 
 
@@ -164,7 +171,7 @@ class Here:
 
 @pytest.fixture
 def here(
-    project: Project,
+    project: Trial,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -231,7 +238,7 @@ def killed_at_random(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
-def test_ended_training(number: signal.Signals, project: Project, tmp_path: Path) -> None:
+def test_ended_training(number: signal.Signals, project: Trial, tmp_path: Path) -> None:
     """At random moments, the next one going on from the last one's checkpoint."""
     expected, count = results(project.whole), tries(2)
     folder = shutil.copytree(project.whole, tmp_path / "killed")
@@ -255,7 +262,7 @@ def test_ended_training(number: signal.Signals, project: Project, tmp_path: Path
     record(f"{name} of a training at a random moment", ended, ended, "one step", message)
 
 
-def test_killed_table(project: Project, tmp_path: Path) -> None:
+def test_killed_table(project: Trial, tmp_path: Path) -> None:
     expected, count = results(project.whole), tries(2)
     folder = shutil.copytree(project.whole, tmp_path / "killed")
     ended = 0
@@ -377,7 +384,7 @@ def test_damaged_model_and_predictions(damage: str, here: Here) -> None:
 
 
 @pytest.fixture(scope="module")
-def unfinished(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unfinished(project: Trial, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of a training that was killed."""
     folder = shutil.copytree(project.whole, tmp_path_factory.mktemp("unfinished") / "here")
     remove(folder, TRAINED)
@@ -392,7 +399,7 @@ def unfinished(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.mark.parametrize("damage", ["truncated", "bit-flipped", "swapped"])
-def test_damaged_checkpoint(damage: str, project: Project, unfinished: Path, here: Here) -> None:
+def test_damaged_checkpoint(damage: str, project: Trial, unfinished: Path, here: Here) -> None:
     """It is set aside and the training starts afresh, to the same bits; another's is refused."""
     remove(here.folder, TRAINED)
     shutil.copytree(unfinished, CHECKPOINTS)
@@ -449,7 +456,7 @@ def unfinished_files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("job", ["train", "table"])
-def test_full_disk(job: str, project: Project, here: Here) -> None:
+def test_full_disk(job: str, project: Trial, here: Here) -> None:
     """The first checkpoint or file finds no place; with place the same command goes on."""
     made = {"train": TRAINED, "table": "results/faults/tables"}[job]
     remove(here.folder, made)
@@ -469,7 +476,7 @@ def test_full_disk(job: str, project: Project, here: Here) -> None:
 
 
 def test_full_disk_while_a_checkpoint_is_saved(
-    project: Project, here: Here, monkeypatch: pytest.MonkeyPatch
+    project: Trial, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flowgmm.training.loop.CHECKPOINT_EVERY", 0.0)
     remove(here.folder, TRAINED)
@@ -485,7 +492,7 @@ def test_full_disk_while_a_checkpoint_is_saved(
 
 
 @pytest.mark.parametrize("job", ["prepare", "split-0", "train", "table"])
-def test_read_only_folder(job: str, project: Project, here: Here) -> None:
+def test_read_only_folder(job: str, project: Trial, here: Here) -> None:
     """Mounted read-only, since root may write anywhere else."""
     whole = results(here.folder)
     with small_disk(here.folder / "disk", "64m") as again:
@@ -504,7 +511,7 @@ def test_read_only_folder(job: str, project: Project, here: Here) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(project: Project) -> str:
+def made(project: Trial) -> str:
     """The table made by Snakemake in the clone, while a second Snakemake is refused."""
     first = start(project.clone, *OPTIONS, f"{TABLE}.md")
     locks = project.clone / ".snakemake" / "locks"
@@ -518,7 +525,7 @@ def made(project: Project) -> str:
     return second
 
 
-def test_two_snakemakes_at_once(project: Project, made: str) -> None:
+def test_two_snakemakes_at_once(project: Trial, made: str) -> None:
     """The second one refuses and does nothing; the first one's table is right."""
     (line,) = [line for line in made.splitlines() if "cannot be locked" in line]
     tables = {path: bits for path, bits in results(project.clone).items() if "/tables/" in path}
@@ -528,7 +535,7 @@ def test_two_snakemakes_at_once(project: Project, made: str) -> None:
 
 
 @pytest.mark.parametrize("shift", [-86400, 86400, None], ids=["back", "forward", "random"])
-def test_a_clock_that_jumps(shift: int | None, project: Project, made: str) -> None:
+def test_a_clock_that_jumps(shift: int | None, project: Trial, made: str) -> None:
     """Times of files say nothing: contents decide, and nothing runs again."""
     rng = random.Random(0)
     now = time.time()
@@ -541,7 +548,7 @@ def test_a_clock_that_jumps(shift: int | None, project: Project, made: str) -> N
     record("a clock that jumps: times of results are wrong", 1, 1, "nothing", "Nothing to be done")
 
 
-def test_a_setting_is_changed_after_the_clock_jumped_back(project: Project, made: str) -> None:
+def test_a_setting_is_changed_after_the_clock_jumped_back(project: Trial, made: str) -> None:
     """Snakemake refuses what is older than its input; then what was trained is not lost."""
     path = project.clone / "config" / "recipes" / "faults.yaml"
     before, future = path.read_text(), time.time() + 86400

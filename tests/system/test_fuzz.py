@@ -20,7 +20,10 @@ from flowgmm.apps.fit.columns import read_table
 from flowgmm.datasets import prepare_data
 from flowgmm.embed import embed_data
 from flowgmm.experiments import project as module
-from flowgmm.experiments.project import FILES, load, read_yaml
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.project import FILES
+from flowgmm.experiments.specs.data import download_paths
+from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, write_json, write_tensors
 
@@ -147,7 +150,7 @@ def test_config(recipe: str, files: dict[str, Any], monkeypatch: pytest.MonkeyPa
                 options = {**changed, "recipe": recipe}
         else:
             current[name] = changed
-        said.append(attempt(lambda: load(ROOT, options).downloads()))
+        said.append(attempt(lambda: download_paths(load_checked(ROOT, options))))
 
     run()
     record(

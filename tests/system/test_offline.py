@@ -15,7 +15,9 @@ from workspace import copy_repository, snakemake
 
 from flowgmm.embed import embed_data, fetch
 from flowgmm.embed.text import embed_texts
-from flowgmm.experiments.project import load, settings_with
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.project import settings_with
+from flowgmm.experiments.specs.data import download_paths
 from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +85,7 @@ def test_fetched_from_the_hub_and_verified_when_used(
     ],
 )
 def test_which_encoders_are_downloaded(changes: list[str], expected: list[str]) -> None:
-    downloads = load(ROOT, settings_with(ROOT, changes)).downloads()
+    downloads = download_paths(load_checked(ROOT, settings_with(ROOT, changes)))
     found = [Path(path).stem for path in downloads if "/encoders/" in path]
     assert found == expected
 

@@ -13,7 +13,9 @@ from faults import record
 from workspace import ROOT, copy_repository, snakemake
 
 from flowgmm.experiments import project as module
-from flowgmm.experiments.project import load, read_yaml
+from flowgmm.experiments import yaml_io
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.utils.errors import UserError
 
 SOURCES = sorted([*ROOT.glob("flowgmm/**/*.py"), *ROOT.glob("scripts/*.py")])
@@ -77,9 +79,9 @@ def test_the_check_finds(code: str) -> None:
 
 
 def test_yaml_makes_no_objects() -> None:
-    assert issubclass(module._Loader, (yaml.SafeLoader, yaml.CSafeLoader))
+    assert issubclass(yaml_io._Loader, (yaml.SafeLoader, yaml.CSafeLoader))
     with pytest.raises(yaml.constructor.ConstructorError, match="could not determine"):
-        yaml.load("!!python/object/apply:os.getcwd []", Loader=module._Loader)
+        yaml.load("!!python/object/apply:os.getcwd []", Loader=yaml_io._Loader)
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
@@ -133,7 +135,7 @@ def named(what: str, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
 
 @pytest.mark.parametrize("what", ["dataset", "labels", "file", "method", "encoder"])
 def test_other_names_are_accepted(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    load(ROOT, named(what, "a_b.1", monkeypatch))
+    load_checked(ROOT, named(what, "a_b.1", monkeypatch))
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -144,7 +146,7 @@ def test_names_are_parts_of_paths_and_nothing_else(
     if (what, bad) in {("encoder", "a/b"), ("file", "-rf")}:
         return  # a model of the hub; a name below a folder
     with pytest.raises(UserError) as refused:
-        load(ROOT, named(what, bad, monkeypatch))
+        load_checked(ROOT, named(what, bad, monkeypatch))
     assert len(str(refused.value).splitlines()) == 1
 
 
@@ -163,7 +165,7 @@ def test_no_password_in_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
             module, "read_yaml", lambda p, d=datasets: d if p.name == "datasets.yaml" else READ(p)
         )
         with pytest.raises(UserError, match=r"magic04.data.*put it into ~/.netrc") as refused:
-            load(ROOT, SETTINGS)
+            load_checked(ROOT, SETTINGS)
         assert "hunter2" not in str(refused.value)
 
 

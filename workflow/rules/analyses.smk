@@ -4,10 +4,10 @@ ANALYSE_MEASURED = f"{RESULTS}/benchmarks/run_analysis/{{analysis}}.tsv"
 
 rule run_analysis:
     input:
-        records=lambda w: project.analysis_files(w.analysis, "record.json"),
-        models=lambda w: project.analysis_files(w.analysis, "model.safetensors"),
-        splits=lambda w: project.analysis_splits(w.analysis),
-        features=lambda w: project.analysis_features(w.analysis),
+        records=lambda w: analysis_files(project, w.analysis, "record.json"),
+        models=lambda w: analysis_files(project, w.analysis, "model.safetensors"),
+        splits=lambda w: analysis_splits(project, w.analysis),
+        features=lambda w: analysis_features(project, w.analysis),
     output:
         found=f"{RESULTS}/analyses/{{analysis}}.json",
         arrays=f"{RESULTS}/analyses/{{analysis}}.safetensors",
@@ -23,7 +23,7 @@ rule run_analysis:
         runtime=measured(time_like, ANALYSE_MEASURED, 60),
         device=project.settings["device"],
     params:
-        spec=lambda w: as_json(project.analysis_spec(w.analysis)),
+        spec=lambda w: as_json(analysis_spec(project, w.analysis)),
     shell:
         "OMP_NUM_THREADS={threads} python scripts/run_analysis.py --spec {params.spec:q} "
         "--records {input.records:q} --splits {input.splits:q} --features {input.features:q} "
@@ -32,8 +32,10 @@ rule run_analysis:
 
 rule make_overview:
     input:
-        found=project.found_paths(project.analyses),
-        sources=lambda w: project.sources([], project.run_analyses(project.analyses)),
+        found=found_paths(project, project.analyses),
+        sources=lambda w: source_paths(
+            project, [], run_analyses(project, project.analyses)
+        ),
     output:
         md=report(
             f"{RESULTS}/tables/analyses.md",
@@ -52,9 +54,11 @@ rule make_overview:
         mem_mb=2000,
         runtime=10,
     params:
-        spec=as_json(project.overview_spec()),
+        spec=as_json(overview_spec(project)),
         # Not before it is needed: every job reads this file.
-        origin=lambda w: project.origin([], project.run_analyses(project.analyses)),
+        origin=lambda w: origin_hash(
+            project, [], run_analyses(project, project.analyses)
+        ),
         prefix=lambda w, output: str(Path(output.json).with_suffix("")),
     shell:
         "python scripts/make_overview.py --spec {params.spec:q} --found {input.found:q} "

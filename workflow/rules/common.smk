@@ -7,7 +7,55 @@ import sys
 from pathlib import Path
 
 from flowgmm.experiments.job_cache import forget_finished
+from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Job, Run, load
+from flowgmm.experiments.paths import (
+    features_id,
+    features_path,
+    is_embedded,
+    point_paths,
+    raw_folder,
+)
+from flowgmm.experiments.specs.analyses import (
+    analysis_features,
+    analysis_files,
+    analysis_spec,
+    analysis_splits,
+    found_paths,
+    overview_spec,
+    run_analyses,
+)
+from flowgmm.experiments.specs.data import (
+    absent_reason,
+    download_paths,
+    encoder_files,
+    features_spec,
+    fetched_encoders,
+    made_files,
+    raw_files,
+    raw_inputs,
+)
+from flowgmm.experiments.specs.figures import (
+    figure_analyses,
+    figure_features,
+    figure_models,
+    figure_origin,
+    figure_sources,
+    figure_spec,
+    figure_splits,
+    figure_table,
+    is_shown,
+)
+from flowgmm.experiments.specs.origins import origin_hash, source_paths
+from flowgmm.experiments.specs.runs import job_inputs, train_spec
+from flowgmm.experiments.specs.splits import split_spec
+from flowgmm.experiments.specs.tables import (
+    table_origin,
+    table_records,
+    table_sources,
+    table_spec,
+)
+from flowgmm.experiments.specs.tuning import choose_spec, tune_spec, tuning_inputs
 from flowgmm.utils.errors import UserError
 from flowgmm.experiments.resources import memory_like, time_like
 
@@ -15,7 +63,9 @@ from flowgmm.experiments.resources import memory_like, time_like
 # `onstart` in the Snakefile looks again.
 gc.disable()
 try:
-    project = load(Path(workflow.basedir).parent, config)
+    # Planning has checked the config already where this is a job.
+    read = load_checked if workflow.is_main_process else load
+    project = read(Path(workflow.basedir).parent, config)
 except UserError as error:
     sys.exit(f"error: {error}")
 if Path("results").exists() and not (
@@ -29,11 +79,11 @@ RUN = f"{RESULTS}/runs/{JOB}"
 
 NEURAL = [name for name, entry in project.methods.items() if entry["neural"]]
 CLASSIC = [name for name, entry in project.methods.items() if not entry["neural"]]
-FEATURES = {project.features_id(name): name for name in project.datasets}
+FEATURES = {features_id(project, name): name for name in project.datasets}
 EMBEDDED = [
-    features for features, name in FEATURES.items() if project.is_embedded(name)
+    features for features, name in FEATURES.items() if is_embedded(project, name)
 ]
-ENCODERS = project.fetched_encoders()
+ENCODERS = fetched_encoders(project)
 PREPARED = [features for features in FEATURES if features not in EMBEDDED]
 
 TABLE_FORMATS = ["csv", "md", "tex", "json"]
@@ -41,7 +91,7 @@ FIGURE_FORMATS = ["png", "pdf"]
 OVERVIEW = [f"{RESULTS}/tables/analyses.{ext}" for ext in ("md", "csv", "json")]
 TABLES = [name for name in project.tables if name.startswith("table_")]
 FIGURES = list(project.figures)
-SHOWN = [name for name in FIGURES if project.shown(name)]
+SHOWN = [name for name in FIGURES if is_shown(project, name)]
 
 
 def one_of(names):
@@ -95,8 +145,8 @@ def target_files(name):
 
 def available_features():
     """Features of every dataset whose raw files can be had."""
-    names = [name for name in project.datasets if project.absent(name) is None]
-    return [project.features_path(name) for name in names]
+    names = [name for name in project.datasets if absent_reason(project, name) is None]
+    return [features_path(project, name) for name in names]
 
 
 wildcard_constraints:

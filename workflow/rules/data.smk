@@ -8,7 +8,7 @@ rule download_file:
         "results/benchmarks/download_file/{dataset}/{file}.tsv"
     wildcard_constraints:
         # Not the files that rules of rules/datasets make.
-        dataset=f"(?!encoders/|({one_of(project.made_files())})$)[A-Za-z0-9_.]+",
+        dataset=f"(?!encoders/|({one_of(made_files(project))})$)[A-Za-z0-9_.]+",
     localrule: True
     conda:
         "../../environment.yml"
@@ -17,7 +17,7 @@ rule download_file:
         runtime=240,
         mirror=project.settings["mirror"] or "",
     params:
-        spec=lambda w, output: as_json(project.raw_files(w.dataset)[str(output[0])]),
+        spec=lambda w, output: as_json(raw_files(project, w.dataset)[str(output[0])]),
     shell:
         "python scripts/download_file.py --spec {params.spec:q} --mirror={resources.mirror:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"
@@ -48,7 +48,7 @@ rule download_encoder:
 
 rule prepare_data:
     input:
-        raw=lambda w: project.raw_inputs(dataset_of(w.features)),
+        raw=lambda w: raw_inputs(project, dataset_of(w.features)),
     output:
         "results/features/{features}.safetensors",
     log:
@@ -63,8 +63,8 @@ rule prepare_data:
         mem_mb=lambda w, attempt: 8000 * attempt,
         runtime=60,
     params:
-        spec=lambda w: as_json(project.features_spec(dataset_of(w.features))),
-        raw=lambda w: project.raw_folder(dataset_of(w.features)),
+        spec=lambda w: as_json(features_spec(project, dataset_of(w.features))),
+        raw=lambda w: raw_folder(project, dataset_of(w.features)),
     shell:
         "python scripts/prepare_data.py --spec {params.spec:q} --raw {params.raw:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"
@@ -75,8 +75,8 @@ EMBED_MEASURED = "results/benchmarks/embed_data/{features}.tsv"
 
 rule embed_data:
     input:
-        raw=lambda w: project.raw_inputs(dataset_of(w.features)),
-        encoder=lambda w: project.encoder_files(dataset_of(w.features)),
+        raw=lambda w: raw_inputs(project, dataset_of(w.features)),
+        encoder=lambda w: encoder_files(project, dataset_of(w.features)),
     output:
         "results/features/{features}.safetensors",
     log:
@@ -93,8 +93,8 @@ rule embed_data:
         mem_mb=measured(memory_like, EMBED_MEASURED, 8000),
         runtime=measured(time_like, EMBED_MEASURED, 480),
     params:
-        spec=lambda w: as_json(project.features_spec(dataset_of(w.features))),
-        raw=lambda w: project.raw_folder(dataset_of(w.features)),
+        spec=lambda w: as_json(features_spec(project, dataset_of(w.features))),
+        raw=lambda w: raw_folder(project, dataset_of(w.features)),
         # Finished parts of an interrupted embedding; outputs are deleted before a rerun.
         cache="results/cache/embed",
     # Passive: threads that wait leave the cores to other jobs; beside some, that is 5 times as fast.

@@ -1,11 +1,11 @@
 rule make_figure:
     input:
-        models=lambda w: project.figure_models(w.figure),
-        features=lambda w: project.figure_features(w.figure),
-        splits=lambda w: project.figure_splits(w.figure),
-        table=lambda w: project.figure_table(w.figure),
-        found=lambda w: project.found_paths(project.figure_analyses(w.figure)),
-        sources=lambda w: project.figure_sources(w.figure),
+        models=lambda w: figure_models(project, w.figure),
+        features=lambda w: figure_features(project, w.figure),
+        splits=lambda w: figure_splits(project, w.figure),
+        table=lambda w: figure_table(project, w.figure),
+        found=lambda w: found_paths(project, figure_analyses(project, w.figure)),
+        sources=lambda w: figure_sources(project, w.figure),
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",
@@ -23,8 +23,8 @@ rule make_figure:
         mem_mb=4000,
         runtime=20,
     params:
-        spec=lambda w: as_json(project.figure_spec(w.figure)),
-        origin=lambda w: project.figure_origin(w.figure),
+        spec=lambda w: as_json(figure_spec(project, w.figure)),
+        origin=lambda w: figure_origin(project, w.figure),
         prefix=lambda w, output: str(Path(output.png).with_suffix("")),
     shell:
         "python scripts/make_figure.py --spec {params.spec:q} --features {input.features:q} "

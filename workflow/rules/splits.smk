@@ -1,6 +1,6 @@
 rule draw_split:
     input:
-        features=lambda w: project.features_path(w.dataset),
+        features=lambda w: features_path(project, w.dataset),
     output:
         f"{RESULTS}/splits/{{dataset}}/{{labels}}/split-{{split}}.safetensors",
     log:
@@ -15,7 +15,7 @@ rule draw_split:
         mem_mb=lambda w, attempt: 2000 * attempt,
         runtime=5,
     params:
-        spec=lambda w: as_json(project.split_spec(w.dataset, w.labels, int(w.split))),
+        spec=lambda w: as_json(split_spec(project, w.dataset, w.labels, int(w.split))),
     shell:
         "python scripts/draw_split.py --spec {params.spec:q} --features {input.features:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"

@@ -1,7 +1,7 @@
 rule make_table:
     input:
-        records=lambda w: project.table_records(w.table),
-        sources=lambda w: project.table_sources(w.table),
+        records=lambda w: table_records(project, w.table),
+        sources=lambda w: table_sources(project, w.table),
     output:
         csv=report(
             f"{RESULTS}/tables/{{table}}.csv",
@@ -22,8 +22,8 @@ rule make_table:
         runtime=10,
         changes=as_json(project.changes),
     params:
-        spec=lambda w: as_json(project.table_spec(w.table)),
-        origin=lambda w: project.table_origin(w.table),
+        spec=lambda w: as_json(table_spec(project, w.table)),
+        origin=lambda w: table_origin(project, w.table),
         prefix=lambda w, output: str(Path(output.json).with_suffix("")),
     shell:
         "python scripts/make_table.py --spec {params.spec:q} --records {input.records:q} "

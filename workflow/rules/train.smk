@@ -5,7 +5,7 @@ TRAIN_MEASURED = f"{RESULTS}/benchmarks/train_stack/{JOB}.tsv"
 
 rule train_stack:
     input:
-        unpack(lambda w: project.job_inputs(job_of(w))),
+        unpack(lambda w: job_inputs(project, job_of(w))),
     output:
         record=f"{RUN}/record.json",
         predictions=f"{RUN}/predictions.safetensors",
@@ -26,7 +26,7 @@ rule train_stack:
         runtime=measured(time_like, TRAIN_MEASURED, 240),
         device=project.settings["device"],
     params:
-        spec=lambda w: as_json(project.train_spec(job_of(w))),
+        spec=lambda w: as_json(train_spec(project, job_of(w))),
         out=lambda w, output: str(Path(output.record).parent),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
@@ -41,7 +41,7 @@ CLASSIC_MEASURED = f"{RESULTS}/benchmarks/fit_classic/{JOB}.tsv"
 
 rule fit_classic:
     input:
-        unpack(lambda w: project.job_inputs(job_of(w))),
+        unpack(lambda w: job_inputs(project, job_of(w))),
     output:
         record=f"{RUN}/record.json",
         predictions=f"{RUN}/predictions.safetensors",
@@ -60,7 +60,7 @@ rule fit_classic:
         mem_mb=measured(memory_like, CLASSIC_MEASURED, 8000),
         runtime=measured(time_like, CLASSIC_MEASURED, 120),
     params:
-        spec=lambda w: as_json(project.train_spec(job_of(w))),
+        spec=lambda w: as_json(train_spec(project, job_of(w))),
         out=lambda w, output: str(Path(output.record).parent),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:

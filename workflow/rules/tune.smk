@@ -8,7 +8,7 @@ TUNE_MEASURED = f"{RESULTS}/benchmarks/tune_candidate/{{dataset}}/{{labels}}/{{m
 
 rule tune_candidate:
     input:
-        unpack(lambda w: project.tuning_inputs(run_of(w))),
+        unpack(lambda w: tuning_inputs(project, run_of(w))),
     output:
         f"{TUNING}/point-{{point}}.json",
     log:
@@ -27,7 +27,7 @@ rule tune_candidate:
         runtime=measured(time_like, TUNE_MEASURED, 240),
         device=project.settings["device"],
     params:
-        spec=lambda w: as_json(project.tune_spec(run_of(w), w.point)),
+        spec=lambda w: as_json(tune_spec(project, run_of(w), w.point)),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
         "OMP_NUM_THREADS={threads} python scripts/tune_candidate.py --spec {params.spec:q} "
@@ -38,7 +38,7 @@ rule tune_candidate:
 
 rule choose_candidate:
     input:
-        lambda w: project.point_paths(run_of(w)),
+        lambda w: point_paths(project, run_of(w)),
     output:
         f"{TUNING}/choice.json",
     log:
@@ -47,7 +47,7 @@ rule choose_candidate:
     conda:
         "../../environment.yml"
     params:
-        spec=lambda w: as_json(project.choose_spec(run_of(w))),
+        spec=lambda w: as_json(choose_spec(project, run_of(w))),
     shell:
         "python scripts/choose_candidate.py --spec {params.spec:q} --points {input:q} --output {output:q} "
         "2> >(tee {log:q} >&2)"

@@ -26,7 +26,11 @@ from flowgmm.apps.estimate.cost_model import (
     measure,
 )
 from flowgmm.apps.estimate.dry_run import Plan, PlannedJob, make_plan
-from flowgmm.experiments.project import Config, load, settings_with
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.paths import features_path
+from flowgmm.experiments.project import Project, settings_with
+from flowgmm.experiments.recipes import label_set
+from flowgmm.experiments.specs.data import features_spec
 from flowgmm.utils.io import read_header, read_json, read_meta
 
 __all__ = [
@@ -132,7 +136,7 @@ def estimate(
     Raises:
         UserError: If the config or a target is wrong.
     """
-    config = load(root, settings_with(root, changes))
+    config = load_checked(root, settings_with(root, changes))
     begin = time.monotonic()
     arguments = ["--profile", profile, *([] if cores is None else ["--cores", str(cores)])]
     # Options that take many values come last, and `--` ends them.
@@ -196,7 +200,7 @@ def _target(job: PlannedJob) -> Guess | None:
 # History
 
 
-def finished_jobs(config: Config, has_gpu: bool = False) -> list[Finished]:
+def finished_jobs(config: Project, has_gpu: bool = False) -> list[Finished]:
     """All jobs that left a benchmark file below `results/`, whatever the recipe.
 
     Arguments:
@@ -270,21 +274,21 @@ def _shapes(path: Path) -> Size:
     return Size(math.prod(shape), len(classes), n_train, n_test, shape=image)
 
 
-def _size(config: Config, spec: Mapping[str, Any]) -> Size | None:
+def _size(config: Project, spec: Mapping[str, Any]) -> Size | None:
     """Size of a planned job's data: of its features file if that is there, else as declared."""
     name = spec.get("dataset")
     if name not in config.datasets:
         return None
-    path = config.root / config.features_path(name)
+    path = config.root / features_path(config, name)
     size = _shapes(path) if path.is_file() else _declared(config, name)
     if "estimator" not in spec or spec.get("labels") not in config.datasets[name]["labels"]:
         return size
-    label_set = config.label_set(name, spec["labels"])
-    n_val = label_set.get("n_val", 0)
-    n_labels = label_set.get("n_labels", len(label_set.get("indices", [])))
+    chosen = label_set(config, name, spec["labels"])
+    n_val = chosen.get("n_val", 0)
+    n_labels = chosen.get("n_labels", len(chosen.get("indices", [])))
     if n_labels == "all":
         n_labels = size.n_train - n_val
-    n_unlabelled = label_set.get("n_unlabelled") or size.n_train
+    n_unlabelled = chosen.get("n_unlabelled") or size.n_train
     return replace(
         size,
         n_labelled=n_labels if isinstance(n_labels, int) else sum(n_labels),
@@ -293,9 +297,9 @@ def _size(config: Config, spec: Mapping[str, Any]) -> Size | None:
     )
 
 
-def _declared(config: Config, name: str) -> Size:
+def _declared(config: Project, name: str) -> Size:
     """Size of a set that is not there yet, from its entry; a plain one where that is silent."""
-    spec = config.features_spec(name)
+    spec = features_spec(config, name)
     options, rows = spec.get("options", {}), spec.get("rows", {})
     shape: tuple[int, ...] = ()
     if config.dataset(name)["kind"] == "image":
@@ -454,7 +458,7 @@ def schedule(
     return now, chain
 
 
-def _bytes(config: Config, job: PlannedJob, size: Size | None, work: Work | None) -> float:
+def _bytes(config: Project, job: PlannedJob, size: Size | None, work: Work | None) -> float:
     """Size of a job's outputs."""
     total = 0.0
     for path in map(Path, job.outputs):
@@ -472,7 +476,7 @@ def _bytes(config: Config, job: PlannedJob, size: Size | None, work: Work | None
     return total
 
 
-def _source_bytes(config: Config, file: Mapping[str, Any]) -> float:
+def _source_bytes(config: Project, file: Mapping[str, Any]) -> float:
     """Size of a raw file that is on this machine already; 0 if it is not."""
     places = [Path(file["path"])] if "path" in file else []
     if config.mirror is not None and "mirror" in file:

@@ -1,0 +1,231 @@
+"""Cross checks between the config files, which planning needs and jobs do not."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flowgmm.experiments.paths import ENCODERS
+from flowgmm.experiments.project import FILES, NAME, RULES, Project, load
+from flowgmm.experiments.recipes import label_set, method_settings, resolve_settings
+from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec
+from flowgmm.experiments.specs.data import absent_reason
+from flowgmm.experiments.specs.figures import figure_analyses
+from flowgmm.experiments.specs.tables import table_records, table_runs, table_spec
+from flowgmm.experiments.validation import fits, nearest, parameters_of
+from flowgmm.utils.errors import UserError
+
+__all__ = ["load_checked"]
+
+# The last part of an encoder's name or path is part of the features' name.
+ENCODER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# Parameters of `draw_split` that the config does not set.
+FIXED = ("y_train", "split_seed", "labels_seed")
+# Linux's limit for one argument, which a rule's command is (MAX_ARG_STRLEN), less what is fixed.
+LONGEST_COMMAND = 131072 - 4096
+LABELS_A_STEP = ("unlabelled_batch", "n_labels")
+# Preprocessing that a recipe may name, by whether the method is neural.
+RECIPE_PREPROCESS = {
+    True: ("none", "standardise", "pca"),
+    False: ("none", "unit_norm", "standardise"),
+}
+
+
+def load_checked(root: Path, settings: Mapping[str, Any] | None = None) -> Project:
+    """Load the config files and check them against each other, as planning needs it.
+
+    Arguments:
+        root: Folder that holds `config/`, `workflow/` and `scripts/`.
+        settings: `config/config.yaml` as changed on the command line; None: as in the file.
+
+    Raises:
+        UserError: If anything is unknown, missing or of the wrong kind.
+    """
+    project = load(root, settings)
+    _check_names(project)
+    _check_recipes(project)
+    _check_targets(project)
+    return project
+
+
+def _check_names(project: Project) -> None:
+    """Names are parts of paths; those that refer to another entry must find it."""
+    named = {f"config/{file}.yaml": getattr(project, file) for file in FILES[:-1]}
+    for dataset, entry in project.datasets.items():
+        named[f"config/datasets.yaml: {dataset}.labels"] = entry["labels"]
+        named[f"config/datasets.yaml: {dataset}.files"] = [
+            name.replace("-", "_") for name in entry.get("files", {})
+        ]
+    for where, names in named.items():
+        for name in names:
+            if not NAME.fullmatch(str(name)):
+                raise UserError(
+                    f"{where}: name {name!r} is not of letters, digits, _ and . alone, or starts "
+                    "with a dot; rename it"
+                )
+    if "encoders" in project.datasets:
+        raise UserError(
+            "config/datasets.yaml: `encoders` is where encoders are; rename the dataset"
+        )
+    for key in ENCODERS.values():
+        if not ENCODER_NAME.fullmatch(Path(project.settings[key]).name):
+            raise UserError(
+                f"config/config.yaml: {key} {project.settings[key]!r} ends in a name that is not "
+                "of letters, digits, _, . and - alone; rename the folder or file"
+            )
+    rules = [path.name for path in project.rules_files()]
+    for name, entry in project.datasets.items():
+        for file in entry.get("files", {}).values():
+            if "rules" in file and file["rules"] not in rules:
+                where = f"config/datasets.yaml: {name}.files"
+                raise nearest(file["rules"], rules, f"file of {RULES}", where)
+    for name, entry in project.methods.items():
+        where = f"config/methods.yaml: {name}"
+        if parameters_of(entry["estimator"]) is None:
+            raise UserError(
+                f"{where}.estimator: {entry['estimator']!r} does not exist; correct the import path"
+            )
+        if "base" in entry and entry["base"] not in project.methods:
+            raise nearest(entry["base"], project.methods, "method", f"{where}.base")
+    for name in project.settings["skip"]:
+        known = {*project.datasets, *project.methods}
+        for part in name.split("/"):
+            if part not in known:
+                raise nearest(part, known, "dataset or method", "config/config.yaml: skip")
+
+
+def _check_recipes(project: Project) -> None:
+    """Every name and parameter in the recipes exists."""
+    kinds = {entry["kind"] for entry in project.datasets.values()}
+    label_sets = {f"{d}/{ls}" for d, entry in project.datasets.items() for ls in entry["labels"]}
+    for recipe in project.recipes:
+        where = f"config/recipes/{recipe['name']}.yaml"
+        for name in recipe.get("surrogate", []):
+            if name not in kinds | set(project.datasets):
+                raise nearest(name, [*kinds, *project.datasets], "dataset", f"{where}: surrogate")
+        for replaced, labels in recipe.get("analyses", {}).items():
+            if replaced not in label_sets:
+                raise nearest(replaced, sorted(label_sets), "label set", f"{where}: analyses")
+            label_set(project, replaced.split("/")[0], labels)
+        levels = {"all": recipe.get("all", {})}
+        for group, known in (
+            ("kinds", kinds),
+            ("datasets", set(project.datasets)),
+            ("label_sets", label_sets),
+        ):
+            for name, settings in recipe.get(group, {}).items():
+                if name not in known:
+                    raise nearest(name, sorted(known), group[:-1], f"{where}: {group}")
+                levels[f"{group}.{name}"] = settings
+        label_keys = [
+            key
+            for key in parameters_of("flowgmm.datasets.splits.draw_split") or ()
+            if key not in FIXED
+        ]
+        for place, settings in levels.items():
+            for key in settings.get("split", {}):
+                if key not in label_keys:
+                    raise nearest(key, label_keys, "key", f"{where}: {place}.split")
+            for name, method in settings.get("methods", {}).items():
+                _check_method(project, name, method, f"{where}: {place}.methods")
+
+
+def _check_targets(project: Project) -> None:
+    """Tables and figures find their datasets, label sets and methods; a mirror is there."""
+    for name in project.datasets:
+        absent_reason(project, name)
+    for name in project.tables:
+        for run in table_runs(project, name):
+            n_val = label_set(project, run.dataset, run.labels).get("n_val", 0)
+            settings = resolve_settings(project, run.dataset, run.labels)
+            if method_settings(project, run)["tune"] and not n_val:
+                raise UserError(
+                    f"config/recipes/{project.settings['recipe']}.yaml: {run.method} has a grid on "
+                    f"{run.dataset}/{run.labels}, but there are no validation points; give the "
+                    "label set n_val, or set `tune: null`"
+                )
+            if settings.get("collapsed_below") and "val" not in settings["evaluate"]:
+                raise UserError(
+                    f"config/recipes/{project.settings['recipe']}.yaml: collapsed_below of "
+                    f"{run.dataset}/{run.labels} looks at validation points; add val to `evaluate`"
+                )
+            if "test_tempered" in settings["evaluate"] and not (
+                n_val and {"val", "test"} <= set(settings["evaluate"])
+            ):
+                raise UserError(
+                    f"config/recipes/{project.settings['recipe']}.yaml: test_tempered of "
+                    f"{run.dataset}/{run.labels} fits a temperature to validation points; give the "
+                    "label set n_val, and add val and test to `evaluate`"
+                )
+        _check_length(project, name)
+    for name, entry in project.analyses.items():
+        _check_analysis(project, name, entry)
+    for name, entry in project.figures.items():
+        for analysis in figure_analyses(project, name):
+            project.analysis(analysis)
+        table = project.table(entry["table"]) if "table" in entry else None
+        if table and (table.get("metric") != "tuned" or "paper" not in table):
+            raise UserError(
+                f"config/figures.yaml: table {entry['table']!r} shows no printed hyper-parameters; "
+                "name one with `metric: tuned` and `paper`"
+            )
+        for panel in entry.get("panels", []):
+            label_set(project, panel["dataset"], panel["labels"])
+            project.method(panel["method"])
+
+
+def _check_length(project: Project, name: str) -> None:
+    """The command that makes a table, with its spec and all its records, is one that Linux runs."""
+    spec = json.dumps(table_spec(project, name), ensure_ascii=False)
+    records = table_records(project, name)
+    if len(spec.encode()) + sum(len(path) + 1 for path in records) > LONGEST_COMMAND:
+        raise UserError(
+            f"config/tables.yaml: {name} has {len(records)} records, more than one command can "
+            "name; make it several tables of fewer columns, or raise seeds_per_job"
+        )
+
+
+def _check_analysis(project: Project, name: str, entry: Mapping[str, Any]) -> None:
+    """Its runs and data exist, its printed numbers too, and its function takes what it is given."""
+    from flowgmm.analyses import check_arguments
+
+    where = f"config/analyses.yaml: {name}"
+    for run in (*entry["runs"].values(), *map(vars, analysis_runs(project, name).values())):
+        label_set(project, run["dataset"], run["labels"])
+        project.method(run["method"])
+    for dataset in entry.get("data", []):
+        project.dataset(dataset)
+    given = [*entry["runs"], *(["data"] if "data" in entry else []), *entry.get("options", {})]
+    try:
+        check_arguments(entry["function"], given)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    analysis_spec(project, name)
+
+
+def _check_method(project: Project, name: str, settings: Mapping[str, Any], where: str) -> None:
+    if name not in project.methods:
+        raise nearest(name, project.methods, "method", where)
+    entry = project.methods[name]
+    known = parameters_of(entry["estimator"]) or {}
+    for group in ("params", "tune", "tune_with"):
+        for key in settings.get(group) or {}:
+            if key not in known:
+                what = f"parameter of {entry['estimator'].rpartition('.')[2]}"
+                raise nearest(key, known, what, f"{where}.{name}.{group}")
+            if key in ("random_state", "device", "preprocess"):
+                raise UserError(f"{where}.{name}.{group}.{key} is not set here; remove it")
+            given = settings[group][key]
+            for value in given if group == "tune" else [given]:
+                # "n_labels": as many as there are labels, which the job knows.
+                if not fits(value, known[key]) and (key, value) != LABELS_A_STEP:
+                    raise UserError(
+                        f"{where}.{name}.{group}.{key} is {value!r}, expected {known[key]}; "
+                        "see config/README.md"
+                    )
+    if not entry["neural"] and settings.get("restart", "none") != "none":
+        raise UserError(f"{where}.{name}.restart is for neural methods; remove it")
+    allowed = RECIPE_PREPROCESS[entry["neural"]]
+    if settings.get("preprocess", "none") not in allowed:
+        raise nearest(settings["preprocess"], allowed, "value", f"{where}.{name}.preprocess")

@@ -1,0 +1,119 @@
+"""Resolve settings of a recipe: by dataset, label set, method and grid."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from flowgmm.experiments.project import Project, Run, once
+from flowgmm.experiments.validation import nearest
+from flowgmm.utils.errors import UserError
+
+__all__ = [
+    "grid_candidates",
+    "is_surrogate",
+    "label_set",
+    "merge",
+    "method_settings",
+    "replaced_labels",
+    "resolve_settings",
+]
+
+TAKES_IMAGES = "flowgmm.methods.flow_gmm.FlowGMMClassifier"
+
+
+def merge(base: Any, extra: Any) -> Any:
+    """`extra` laid over `base`: mappings key by key, anything else replaced."""
+    if not (isinstance(base, Mapping) and isinstance(extra, Mapping)):
+        return copy.deepcopy(extra)
+    merged = dict(base)
+    for key, value in extra.items():
+        merged[key] = merge(base[key], value) if key in base else copy.deepcopy(value)
+    return merged
+
+
+@once
+def resolve_settings(project: Project, dataset: str, labels: str) -> dict[str, Any]:
+    """The recipe's settings for a dataset and label set.
+
+    Within a recipe `all` is overlaid by kind, dataset and label set; what a recipe says at any
+    level is overlaid by the recipe that extends it.
+
+    Raises:
+        UserError: If a setting that every run needs is not there.
+    """
+    kind = project.dataset(dataset)["kind"]
+    settings: dict[str, Any] = {}
+    for recipe in project.recipes:
+        for level in (
+            recipe.get("all", {}),
+            recipe.get("kinds", {}).get(kind, {}),
+            recipe.get("datasets", {}).get(dataset, {}),
+            recipe.get("label_sets", {}).get(f"{dataset}/{labels}", {}),
+        ):
+            settings = merge(settings, level)
+    vary = [f"vary.{key}" for key in settings.get("vary", {})]
+    needed = ("n_seeds", "vary.split", "vary.labels", "vary.initialisation", "evaluate")
+    for key in needed:
+        if key not in [*settings, *vary]:
+            raise UserError(
+                f"config/recipes/{project.settings['recipe']}.yaml: {dataset}/{labels} has no "
+                f"`{key}`; set it in `all`, or extend a recipe that does"
+            )
+    return settings
+
+
+@once
+def label_set(project: Project, dataset: str, labels: str) -> dict[str, Any]:
+    """How labelled, unlabelled and validation points are chosen."""
+    known = project.dataset(dataset)["labels"]
+    if labels not in known:
+        raise nearest(labels, known, "label set", f"config/datasets.yaml: {dataset}.labels")
+    merged: dict[str, Any] = merge(
+        known[labels], resolve_settings(project, dataset, labels).get("split", {})
+    )
+    return merged
+
+
+@once
+def is_surrogate(project: Project, dataset: str) -> bool:
+    """Whether the recipe replaces the dataset by generated data."""
+    named = [r["surrogate"] for r in project.recipes if "surrogate" in r]
+    return bool(named) and bool({dataset, project.dataset(dataset)["kind"]} & set(named[-1]))
+
+
+@once
+def method_settings(project: Project, run: Run) -> dict[str, Any]:
+    """Preprocessing, parameters and tuning of a method on a dataset.
+
+    Raises:
+        UserError: If the dataset has images, which the method cannot take.
+    """
+    entry = project.method(run.method)
+    if project.dataset(run.dataset)["kind"] == "image" and entry["estimator"] != TAKES_IMAGES:
+        raise UserError(
+            f"{run.method} takes no images, but {run.dataset} is of kind image; name a method "
+            f"whose estimator is {TAKES_IMAGES}, or a dataset of kind transfer"
+        )
+    methods = resolve_settings(project, run.dataset, run.labels).get("methods", {})
+    settings: dict[str, Any] = {"preprocess": "none", "params": {}, "tune": None}
+    settings |= {"tune_with": {}, "restart": "none"}
+    for name in (entry.get("base"), run.method):
+        settings = merge(settings, methods.get(name, {}))
+    return settings
+
+
+@once
+def grid_candidates(project: Project, run: Run) -> dict[str, dict[str, Any]]:
+    """The candidates of a neural method's grid by name, in grid order; none without a grid."""
+    from flowgmm.experiments.tuning import candidates, point_name
+
+    grid = method_settings(project, run)["tune"] if project.method(run.method)["neural"] else None
+    return {point_name(candidate): candidate for candidate in candidates(grid)} if grid else {}
+
+
+def replaced_labels(project: Project, dataset: str, labels: str) -> str:
+    """The label set that the recipe's analyses use for this one."""
+    found = labels
+    for recipe in project.recipes:
+        found = recipe.get("analyses", {}).get(f"{dataset}/{labels}", found)
+    return found

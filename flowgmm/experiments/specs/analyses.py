@@ -1,0 +1,154 @@
+"""Specs and inputs of the rules in `analyses.smk`."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flowgmm.experiments.paths import analysis_path, features_path, run_file
+from flowgmm.experiments.project import Job, Project, Run
+from flowgmm.experiments.recipes import replaced_labels, resolve_settings
+from flowgmm.experiments.specs import rule_hash
+from flowgmm.experiments.specs.data import absent_reason, skip_reason
+from flowgmm.experiments.specs.runs import jobs_of, split_paths
+
+__all__ = [
+    "analysis_data",
+    "analysis_features",
+    "analysis_files",
+    "analysis_jobs",
+    "analysis_runs",
+    "analysis_skip_reason",
+    "analysis_spec",
+    "analysis_splits",
+    "found_paths",
+    "found_spec",
+    "overview_spec",
+    "run_analyses",
+]
+
+
+def analysis_runs(project: Project, name: str) -> dict[str, Run]:
+    """The run behind each model of an analysis."""
+    return {
+        role: Run(
+            run["dataset"], replaced_labels(project, run["dataset"], run["labels"]), run["method"]
+        )
+        for role, run in project.analysis(name)["runs"].items()
+    }
+
+
+def analysis_skip_reason(project: Project, name: str) -> str | None:
+    """Why an analysis is not run: the reason of the first of its runs that is not."""
+    reasons = (
+        skip_reason(project, r.dataset, r.method) for r in analysis_runs(project, name).values()
+    )
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def analysis_data(project: Project, name: str) -> dict[str, str | None]:
+    """Datasets that an analysis looks at beside its runs', each with why it is left out."""
+    skipped = set(project.settings["skip"])
+    return {
+        dataset: f"left out by `skip: [{dataset}]`"
+        if dataset in skipped
+        else absent_reason(project, dataset)
+        for dataset in project.analysis(name).get("data", [])
+    }
+
+
+def _analysis_datasets(project: Project, name: str) -> list[str]:
+    """All datasets that an analysis reads."""
+    runs = [run.dataset for run in analysis_runs(project, name).values()]
+    data = [dataset for dataset, why in analysis_data(project, name).items() if why is None]
+    return list(dict.fromkeys([*runs, *data]))
+
+
+def analysis_jobs(project: Project, name: str) -> list[Job]:
+    """The training jobs behind an analysis."""
+    runs = dict.fromkeys(analysis_runs(project, name).values())
+    return [job for run in runs for job in jobs_of(project, run)]
+
+
+def analysis_files(project: Project, name: str, file: str) -> list[str]:
+    """``record.json`` or ``model.safetensors`` of each job."""
+    return [run_file(project, job, file) for job in analysis_jobs(project, name)]
+
+
+def analysis_splits(project: Project, name: str) -> list[str]:
+    """The splits of its jobs."""
+    paths = [path for job in analysis_jobs(project, name) for path in split_paths(project, job)]
+    return list(dict.fromkeys(paths))
+
+
+def analysis_features(project: Project, name: str) -> list[str]:
+    """The features of all its datasets."""
+    return [features_path(project, dataset) for dataset in _analysis_datasets(project, name)]
+
+
+def analysis_spec(project: Project, name: str) -> dict[str, Any]:
+    """What determines an analysis, beside its inputs."""
+    from flowgmm.experiments.analysis_job import printed_numbers
+
+    entry, runs = project.analysis(name), analysis_runs(project, name)
+    reasons = []
+    for role, run in runs.items():
+        labels = entry["runs"][role]["labels"]
+        if run.labels != labels:
+            reasons.append(f"label set {run.labels} in place of {labels}")
+        scaled = resolve_settings(project, run.dataset, run.labels).get("scaled_down", [])
+        reasons += [f"scaled down: {', '.join(scaled)}"] if scaled else []
+    return {
+        "name": name,
+        "title": entry["title"],
+        "function": entry["function"],
+        "recipe": project.settings["recipe"],
+        "runs": {
+            role: {
+                "dataset": run.dataset,
+                "labels": run.labels,
+                "method": run.method,
+                "title": _run_title(project, entry["runs"][role]),
+            }
+            for role, run in runs.items()
+        },
+        "data": [d for d, why in analysis_data(project, name).items() if why is None],
+        "left_out": {d: why for d, why in analysis_data(project, name).items() if why is not None},
+        "titles": {d: project.dataset(d)["title"] for d in _analysis_datasets(project, name)},
+        "options": entry.get("options", {}),
+        "printed": printed_numbers(
+            entry.get("printed", {}), project.paper_results, f"config/analyses.yaml: {name}"
+        ),
+        "not_comparable": list(dict.fromkeys(reasons)),
+        "code": rule_hash(project, "run_analysis"),
+    }
+
+
+def _run_title(project: Project, run: Mapping[str, str]) -> str:
+    return run.get("title", str(project.method(run["method"])["title"]))
+
+
+def overview_spec(project: Project) -> dict[str, Any]:
+    """What determines the overview of all analyses, beside what they found."""
+    return found_spec(project, list(project.analyses)) | {
+        "code": rule_hash(project, "make_overview")
+    }
+
+
+def found_spec(project: Project, names: list[str]) -> dict[str, Any]:
+    """Which analyses something is made of, and why some of them are not run."""
+    reasons = {name: analysis_skip_reason(project, name) for name in names}
+    return {
+        "recipe": project.settings["recipe"],
+        "analyses": names,
+        "titles": {name: project.analysis(name)["title"] for name in names},
+        "not_run": {name: why for name, why in reasons.items() if why is not None},
+    }
+
+
+def run_analyses(project: Project, names: Iterable[str]) -> list[str]:
+    """Those of these analyses that are run."""
+    return [name for name in names if analysis_skip_reason(project, name) is None]
+
+
+def found_paths(project: Project, names: Iterable[str]) -> list[str]:
+    """The files of those analyses that are run."""
+    return [analysis_path(project, name) for name in run_analyses(project, names)]

@@ -1,0 +1,104 @@
+"""Specs and inputs of the rules in `data.smk`: raw files, encoders, features."""
+
+from pathlib import Path
+from typing import Any
+
+from flowgmm.experiments.paths import ENCODERS, encoder_of, is_embedded, raw_folder
+from flowgmm.experiments.project import Project, once
+from flowgmm.experiments.recipes import is_surrogate
+from flowgmm.experiments.specs import rule_hash
+
+__all__ = [
+    "absent_reason",
+    "download_paths",
+    "encoder_files",
+    "features_spec",
+    "fetched_encoders",
+    "made_files",
+    "raw_files",
+    "raw_inputs",
+    "skip_reason",
+]
+
+
+@once
+def features_spec(project: Project, dataset: str) -> dict[str, Any]:
+    """What determines the dataset's features."""
+    from flowgmm.datasets import LOADERS, dataset_spec
+
+    surrogate = is_surrogate(project, dataset)
+    spec = dataset_spec(dataset, project.dataset(dataset), project.mirror, surrogate)
+    if is_embedded(project, dataset):
+        spec["encoder"] = encoder_of(project, dataset)
+    script = "embed_data" if is_embedded(project, dataset) else "prepare_data"
+    return spec | {"code": rule_hash(project, script, LOADERS[spec["loader"]].split(":")[0])}
+
+
+def absent_reason(project: Project, dataset: str) -> str | None:
+    """Why a dataset's raw files cannot be had; None if they can, or none are needed."""
+    from flowgmm.datasets.download import absent
+
+    if is_surrogate(project, dataset):
+        return None
+    return absent(project.dataset(dataset), project.mirror)
+
+
+def raw_files(project: Project, dataset: str) -> dict[str, dict[str, Any]]:
+    """The dataset's files as `flowgmm.datasets.download.download_file` takes them, by path."""
+    from flowgmm.datasets import dataset_spec
+
+    files = dataset_spec(dataset, project.dataset(dataset), project.mirror)["files"]
+    return {f"{raw_folder(project, dataset)}/{name}": file for name, file in files.items()}
+
+
+def raw_inputs(project: Project, dataset: str) -> list[str]:
+    """The raw files that the dataset's features are made of; none of generated data."""
+    return [] if is_surrogate(project, dataset) else list(raw_files(project, dataset))
+
+
+def encoder_files(project: Project, dataset: str) -> list[str]:
+    """The file that names an embedded dataset's fetched encoder; none of one that is here."""
+    names = {encoder: name for name, encoder in fetched_encoders(project).items()}
+    name = names.get(encoder_of(project, dataset)) if is_embedded(project, dataset) else None
+    return [] if name is None else [f"results/raw/encoders/{name}.json"]
+
+
+def fetched_encoders(project: Project) -> dict[str, str]:
+    """Encoders that come over the network, by name of their files."""
+    from flowgmm.embed.image import PAPER_IMAGE_ENCODER
+    from flowgmm.embed.text import PACKAGED
+
+    text, image = (str(project.settings[ENCODERS[kind]]) for kind in ("text", "transfer"))
+    here = Path(text).is_dir() or Path(text).is_absolute() or text.startswith(".")
+    names = [] if here or text in PACKAGED else [text]
+    names += [image] if image == PAPER_IMAGE_ENCODER else []
+    return {name.replace("/", "--"): name for name in names}
+
+
+def download_paths(project: Project) -> list[str]:
+    """Raw files, encoders' included, of all datasets that are not left out."""
+    names = [
+        name
+        for name in project.datasets
+        if name not in project.settings["skip"] and absent_reason(project, name) is None
+    ]
+    files = [f for n in names for f in (*raw_inputs(project, n), *encoder_files(project, n))]
+    return list(dict.fromkeys(files))
+
+
+def made_files(project: Project) -> list[str]:
+    """``dataset/file`` of the raw files that those rules make."""
+    return [
+        f"{dataset}/{name}"
+        for dataset, entry in project.datasets.items()
+        for name, file in entry.get("files", {}).items()
+        if "rules" in file and "raw" not in entry
+    ]
+
+
+def skip_reason(project: Project, dataset: str, method: str) -> str | None:
+    """Why a method is not run on a dataset; None if it is."""
+    skipped = {dataset, method, f"{dataset}/{method}"} & set(project.settings["skip"])
+    if skipped:
+        return f"left out by `skip: [{sorted(skipped)[0]}]`"
+    return absent_reason(project, dataset)

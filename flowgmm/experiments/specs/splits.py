@@ -1,0 +1,40 @@
+"""Specs of the rules in `splits.smk`."""
+
+from typing import Any
+
+from flowgmm.experiments.project import Project, once
+from flowgmm.experiments.recipes import label_set, resolve_settings
+from flowgmm.experiments.specs import rule_hash
+from flowgmm.utils.seeds import derive
+
+__all__ = ["split_index", "split_spec"]
+
+# Seed of the first of the authors' splits of images (spec 2.4).
+AUTHORS_SEED = 10
+
+
+def split_index(project: Project, dataset: str, labels: str, seed: int) -> int:
+    """Number of the split that a seed uses."""
+    vary = resolve_settings(project, dataset, labels)["vary"]
+    return seed if vary["split"] or vary["labels"] else 0
+
+
+@once
+def split_spec(project: Project, dataset: str, labels: str, split: int) -> dict[str, Any]:
+    """What determines a split, beside the features."""
+    vary, chosen = (
+        resolve_settings(project, dataset, labels)["vary"],
+        label_set(project, dataset, labels),
+    )
+    numbers = {purpose: split if vary[purpose] else 0 for purpose in ("split", "labels")}
+    seeds = {p: derive(f"{dataset}/{labels}", number, p) for p, number in numbers.items()}
+    if chosen.get("stratify") == "authors":
+        seeds["labels"] = AUTHORS_SEED + numbers["labels"]
+    return {
+        "dataset": dataset,
+        "labels": labels,
+        "split": split,
+        "seeds": seeds,
+        "label_set": chosen,
+        "code": rule_hash(project, "draw_split"),
+    }
