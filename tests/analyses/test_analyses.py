@@ -526,7 +526,8 @@ def test_recipes_may_replace_label_sets():
     config = load_checked(ROOT)
     runs = analysis_runs(config, "boundary")
     assert {run.labels for run in runs.values()} == {"1000"}
-    config.recipes.append({"name": "x", "analyses": {"mnist/1000": "100"}})
+    extra = {"name": "x", "analyses": {"mnist/1000": "100"}}
+    config = replace(config, recipes=[*config.recipes, extra])
     assert {run.labels for run in analysis_runs(config, "boundary").values()} == {"100"}
     reasons = analysis_spec(config, "boundary")["not_comparable"]
     assert "label set 100 in place of 1000" in reasons

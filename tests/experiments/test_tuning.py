@@ -10,7 +10,7 @@ import pytest
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.paths import choice_path, point_paths
 from flowgmm.experiments.project import Project, Run
-from flowgmm.experiments.recipes import grid_candidates, method_settings, resolve_settings
+from flowgmm.experiments.recipes import grid_candidates, method_settings
 from flowgmm.experiments.specs.figures import is_shown
 from flowgmm.experiments.specs.runs import jobs_of, train_spec
 from flowgmm.experiments.specs.tables import table_runs
@@ -141,7 +141,8 @@ def test_candidates_share_random_numbers_that_are_not_those_of_the_runs(config: 
     assert (first["params"]["lr"], second["params"]["lr"]) == (1.0e-4, 1.0e-3)
     assert (first["params"]["n_steps"], train["params"]["n_steps"]) == (30, 60)
     assert (first["seeds"], first["splits"], first["evaluate"]) == ([0], [0], ["val"])
-    resolve_settings(config, "ag_news", "200")["n_tune_seeds"] = 3
+    three = {"label_sets": {"ag_news/200": {"n_tune_seeds": 3}}}
+    config = replace(config, recipes=[*config.recipes, three])
     spec = tune_spec(config, AG_NEWS, "lr=0.001")
     assert spec["splits"] == [0, 1, 2]  # the splits of the first seeds
     assert len(set(spec["random_states"])) == 3
