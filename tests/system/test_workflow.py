@@ -96,6 +96,15 @@ def test_small_run_makes_everything(smoke: Path) -> None:
     assert not list((smoke / "checkpoints").iterdir())
 
 
+def test_the_report_has_captions(clone: Path, smoke: Path) -> None:
+    said = snakemake(clone, *SMOKE, "--report", "report.html", "--", "table_7", "figure_1")
+    assert "Report created" in said
+    text = (clone / "report.html").read_text()
+    assert "made anew with the recipe" in text  # workflow.rst
+    assert "Runs behind a cell" in text  # table.rst
+    assert "seed of each run" in text  # figure.rst
+
+
 def test_a_choice_goes_into_the_runs_and_the_table(smoke: Path) -> None:
     place = Path("ag_news", "200", "mlp_dropout")
     choice = read_json(smoke / "tuning" / place / "choice.json")

@@ -39,6 +39,7 @@ rule make_overview:
     output:
         md=report(
             f"{RESULTS}/tables/analyses.md",
+            caption="../report/overview.rst",
             category="Tables",
             labels={"table": "analyses", "recipe": project.settings["recipe"]},
         ),

@@ -9,6 +9,7 @@ rule make_figure:
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",
+            caption="../report/figure.rst",
             category="Figures",
             labels={"figure": "{figure}", "recipe": project.settings["recipe"]},
         ),
@@ -22,6 +23,8 @@ rule make_figure:
     resources:
         mem_mb=4000,
         runtime=20,
+        # For the report; a new title alone reruns nothing.
+        title=lambda w: project.figures[w.figure]["title"],
     params:
         spec=lambda w: as_json(figure_spec(project, w.figure)),
         origin=lambda w: figure_origin(project, w.figure),

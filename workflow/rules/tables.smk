@@ -5,6 +5,7 @@ rule make_table:
     output:
         csv=report(
             f"{RESULTS}/tables/{{table}}.csv",
+            caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}", "recipe": project.settings["recipe"]},
         ),
@@ -21,6 +22,8 @@ rule make_table:
         mem_mb=2000,
         runtime=10,
         changes=as_json(project.changes),
+        # For the report; a new title alone reruns nothing.
+        title=lambda w: project.table(w.table)["title"],
     params:
         spec=lambda w: as_json(table_spec(project, w.table)),
         origin=lambda w: table_origin(project, w.table),
