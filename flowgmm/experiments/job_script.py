@@ -1,4 +1,4 @@
-"""What the rules' scripts share: options, errors of one line, lines of progress."""
+"""Command-line options, one-line errors and progress lines of the rules' scripts."""
 
 import argparse
 import ctypes
@@ -21,7 +21,7 @@ class Progress:
     """Write a line to standard error every few seconds, and the last one always.
 
     Arguments:
-        name: What is worked on; the lines of jobs side by side are told apart by it.
+        name: Start of each line, which tells apart jobs that run side by side.
     """
 
     def __init__(self, name: str) -> None:

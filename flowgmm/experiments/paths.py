@@ -33,7 +33,7 @@ def features_id(project: Project, dataset: str) -> str:
 
 
 def is_embedded(project: Project, dataset: str) -> bool:
-    """Whether the dataset's features come from an encoder."""
+    """True if the dataset's features come from an encoder."""
     return project.dataset(dataset)["kind"] in ENCODERS and not is_surrogate(project, dataset)
 
 
@@ -48,7 +48,7 @@ def features_path(project: Project, dataset: str) -> str:
 
 
 def raw_folder(project: Project, dataset: str) -> str:
-    """Where the dataset's raw files are: its own folder, or that of the one that it shares."""
+    """Folder of the dataset's raw files: its own, or that of the dataset named by `raw`."""
     return f"results/raw/{project.dataset(dataset).get('raw', dataset)}"
 
 
@@ -77,5 +77,5 @@ def choice_path(project: Project, run: Run) -> list[str]:
 
 
 def analysis_path(project: Project, name: str) -> str:
-    """What an analysis found; its arrays lie beside it."""
+    """Result file of an analysis; its arrays lie beside it."""
     return f"{project.results}/analyses/{name}.json"

@@ -30,7 +30,7 @@ __all__ = [
 
 # Parts of paths; not `..`, nor hidden.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
-# Where a data set of an unusual kind brings its own rules.
+# Folder of rules for data sets of an unusual kind.
 RULES = Path("workflow", "rules", "datasets")
 FILES = ("datasets", "methods", "tables", "figures", "analyses", "paper_results")
 

@@ -39,7 +39,7 @@ def resolve_settings(project: Project, dataset: str, labels: str) -> dict[str, A
     level is overlaid by the recipe that extends it.
 
     Raises:
-        UserError: If a setting that every run needs is not there.
+        UserError: If a setting that every run needs is missing.
     """
     kind = project.dataset(dataset)["kind"]
     settings: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def resolve_settings(project: Project, dataset: str, labels: str) -> dict[str, A
 
 @once
 def label_set(project: Project, dataset: str, labels: str) -> dict[str, Any]:
-    """How labelled, unlabelled and validation points are chosen."""
+    """Choice of labelled, unlabelled and validation points, as `draw_split` takes it."""
     known = project.dataset(dataset)["labels"]
     if labels not in known:
         raise nearest(labels, known, "label set", f"config/datasets.yaml: {dataset}.labels")
@@ -76,7 +76,7 @@ def label_set(project: Project, dataset: str, labels: str) -> dict[str, Any]:
 
 @once
 def is_surrogate(project: Project, dataset: str) -> bool:
-    """Whether the recipe replaces the dataset by generated data."""
+    """True if the recipe replaces the dataset by generated data."""
     named = [r["surrogate"] for r in project.recipes if "surrogate" in r]
     return bool(named) and bool({dataset, project.dataset(dataset)["kind"]} & set(named[-1]))
 

@@ -1,4 +1,4 @@
-"""What a job asks a cluster for: what it, or finished jobs like it, measured themselves to need.
+"""Memory and time that a job requests of a cluster: as measured of it or of similar finished jobs.
 
 The measurements are Snakemake's benchmark files. They know nothing of a changed spec or another
 machine, so there is head room, and both requests grow with the attempt.
@@ -23,10 +23,10 @@ def memory_like(benchmark: str, attempt: int, default: int, neighbours: bool) ->
     """Memory to ask for.
 
     Arguments:
-        benchmark: Path of the job's benchmark file, which need not be there.
+        benchmark: Path of the job's benchmark file, which may be missing.
         attempt: From 1; each asks for as much again.
         default: MB where no such job has finished.
-        neighbours: Whether the files beside it are of jobs like it: other seeds, other candidates.
+        neighbours: True if the files beside it are of similar jobs: other seeds, other candidates.
 
     Returns:
         MB.

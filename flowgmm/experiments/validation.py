@@ -18,13 +18,13 @@ SECRET_URL = re.compile(r"[a-z]://[^/\s]*@")
 
 
 def nearest(value: str, known: Iterable[str], what: str, where: str) -> UserError:
-    """The error for a name that is not there, with the nearest one that is.
+    """Error for an unknown name, with the nearest known one.
 
     Arguments:
-        value: The name.
-        known: Those that are there.
-        what: What it should name.
-        where: Where it stands.
+        value: Unknown name.
+        known: Known names.
+        what: Kind of thing that it should name, such as `dataset`.
+        where: File and key that hold it.
     """
     names = [str(name) for name in known]
     close = difflib.get_close_matches(value, names, n=1)
@@ -58,7 +58,7 @@ def check(value: Any, schema: Mapping[str, Any], where: str) -> None:
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """What JSON has too: keys of text, finite numbers, no dates; and no secret.
+    """Refuse values that JSON does not have (keys other than text, NaN, dates), and secrets.
 
     Raises:
         UserError: If there is anything else.
@@ -97,7 +97,7 @@ def _validator() -> Any:
 
 @functools.cache
 def parameters_of(estimator: str) -> dict[str, str] | None:
-    """What a class's constructor, or a function, takes; read from the source, not imported.
+    """Parameters of a class's constructor or of a function, read from its source, not imported.
 
     Arguments:
         estimator: Import path.
@@ -138,7 +138,7 @@ def _arguments(function: ast.FunctionDef) -> dict[str, str]:
     }
 
 
-# What a value from a YAML file may be, by the type hint of the parameter.
+# Types that a value from a YAML file may have, by the type hint of the parameter.
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
@@ -150,7 +150,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def fits(value: Any, hint: str) -> bool:
-    """Whether a value is of the hinted type; of hints that say more than `_TYPES`, any is."""
+    """Check a value against a type hint; hints beyond `_TYPES` accept any value."""
     kinds = [part.split("[")[0].strip() for part in hint.split("|")]
     if any(kind not in _TYPES for kind in kinds):
         return True

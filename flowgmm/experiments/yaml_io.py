@@ -52,12 +52,12 @@ def read_yaml(path: Path) -> Any:
     """Read a YAML file with plain values only.
 
     Raises:
-        UserError: If it is absent, is not YAML, or has a key twice.
+        UserError: If the file is missing, is not YAML, or has a key twice.
     """
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; restore it or run from the repository") from error
+        raise UserError(f"{path} is missing; restore it or run from the repository") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
 

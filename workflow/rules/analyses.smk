@@ -1,4 +1,4 @@
-# What is measured on trained image models. An analysis may need a GPU; its figure is then cheap.
+# Analyses of trained image models. An analysis may need a GPU; its figure is then cheap.
 ANALYSE_MEASURED = f"{RESULTS}/benchmarks/run_analysis/{{analysis}}.tsv"
 
 

@@ -59,8 +59,8 @@ from flowgmm.experiments.specs.tuning import choose_spec, tune_spec, tuning_inpu
 from flowgmm.utils.errors import UserError
 from flowgmm.experiments.resources import memory_like, time_like
 
-# A plan makes millions of objects and hardly any garbage: looking for it took a sixth of the time.
-# `onstart` in the Snakefile looks again.
+# A dry run makes millions of objects and hardly any garbage: collecting took a sixth of the time.
+# `onstart` in the Snakefile turns collection on again.
 gc.disable()
 try:
     # Planning has checked the config already where this is a job.

@@ -37,7 +37,7 @@ def analysis_runs(project: Project, name: str) -> dict[str, Run]:
 
 
 def analysis_skip_reason(project: Project, name: str) -> str | None:
-    """Why an analysis is not run: the reason of the first of its runs that is not."""
+    """Reason not to run an analysis: that of its first run that is not run; None if all are."""
     reasons = (
         skip_reason(project, r.dataset, r.method) for r in analysis_runs(project, name).values()
     )
@@ -45,7 +45,7 @@ def analysis_skip_reason(project: Project, name: str) -> str | None:
 
 
 def analysis_data(project: Project, name: str) -> dict[str, str | None]:
-    """Datasets that an analysis looks at beside its runs', each with why it is left out."""
+    """Further datasets that an analysis reads, each with the reason to leave it out, or None."""
     skipped = set(project.settings["skip"])
     return {
         dataset: f"left out by `skip: [{dataset}]`"
@@ -85,7 +85,7 @@ def analysis_features(project: Project, name: str) -> list[str]:
 
 
 def analysis_spec(project: Project, name: str) -> dict[str, Any]:
-    """What determines an analysis, beside its inputs."""
+    """Spec of the rule `run_analysis`."""
     from flowgmm.experiments.analysis_job import printed_numbers
 
     entry, runs = project.analysis(name), analysis_runs(project, name)
@@ -127,14 +127,14 @@ def _run_title(project: Project, run: Mapping[str, str]) -> str:
 
 
 def overview_spec(project: Project) -> dict[str, Any]:
-    """What determines the overview of all analyses, beside what they found."""
+    """Spec of the rule `make_overview`."""
     return found_spec(project, list(project.analyses)) | {
         "code": rule_hash(project, "make_overview")
     }
 
 
 def found_spec(project: Project, names: list[str]) -> dict[str, Any]:
-    """Which analyses something is made of, and why some of them are not run."""
+    """Names and titles of analyses, with reasons not to run some of them."""
     reasons = {name: analysis_skip_reason(project, name) for name in names}
     return {
         "recipe": project.settings["recipe"],
@@ -145,10 +145,10 @@ def found_spec(project: Project, names: list[str]) -> dict[str, Any]:
 
 
 def run_analyses(project: Project, names: Iterable[str]) -> list[str]:
-    """Those of these analyses that are run."""
+    """Names without the analyses that are not run."""
     return [name for name in names if analysis_skip_reason(project, name) is None]
 
 
 def found_paths(project: Project, names: Iterable[str]) -> list[str]:
-    """The files of those analyses that are run."""
+    """Result files of the analyses that are run."""
     return [analysis_path(project, name) for name in run_analyses(project, names)]

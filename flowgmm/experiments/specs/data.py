@@ -23,7 +23,7 @@ __all__ = [
 
 @once
 def features_spec(project: Project, dataset: str) -> dict[str, Any]:
-    """What determines the dataset's features."""
+    """Spec of the rules `prepare_data` and `embed_data`."""
     from flowgmm.datasets import LOADERS, dataset_spec
 
     surrogate = is_surrogate(project, dataset)
@@ -35,7 +35,7 @@ def features_spec(project: Project, dataset: str) -> dict[str, Any]:
 
 
 def absent_reason(project: Project, dataset: str) -> str | None:
-    """Why a dataset's raw files cannot be had; None if they can, or none are needed."""
+    """Reason why a dataset's raw files are missing; None if they can be had or are not needed."""
     from flowgmm.datasets.download import absent
 
     if is_surrogate(project, dataset):
@@ -97,7 +97,7 @@ def made_files(project: Project) -> list[str]:
 
 
 def skip_reason(project: Project, dataset: str, method: str) -> str | None:
-    """Why a method is not run on a dataset; None if it is."""
+    """Reason not to run a method on a dataset; None if it is run."""
     skipped = {dataset, method, f"{dataset}/{method}"} & set(project.settings["skip"])
     if skipped:
         return f"left out by `skip: [{sorted(skipped)[0]}]`"

@@ -32,7 +32,7 @@ __all__ = [
 
 
 def figure_sources(project: Project, name: str) -> list[str]:
-    """`sources` of a figure."""
+    """Features, splits and candidates behind a figure."""
     return source_paths(project, *_behind(project, name))
 
 
@@ -44,7 +44,7 @@ def _behind(project: Project, figure: str) -> tuple[list[Job], list[str]]:
 
 
 def figure_origin(project: Project, name: str) -> str:
-    """`origin` of a figure."""
+    """Hash of all specs behind a figure."""
     return origin_hash(project, *_behind(project, name))
 
 
@@ -69,7 +69,7 @@ def figure_table(project: Project, name: str) -> list[str]:
 
 
 def is_shown(project: Project, figure: str) -> bool:
-    """Whether a figure is among all.
+    """True if the target `all` makes a figure.
 
     Not one of tuning where no neural method is tuned, nor one of analyses if none is run.
     """
@@ -98,7 +98,7 @@ def figure_splits(project: Project, name: str) -> list[str]:
 
 
 def figure_spec(project: Project, name: str) -> dict[str, Any]:
-    """What determines a figure, beside its models."""
+    """Spec of the rule `make_figure`."""
     marks: list[str] = []
     for job in figure_jobs(project, name):
         scaled = resolve_settings(project, job.run.dataset, job.run.labels).get("scaled_down", [])

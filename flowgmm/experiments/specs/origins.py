@@ -18,7 +18,7 @@ __all__ = ["origin_hash", "source_paths"]
 def origin_hash(project: Project, jobs: Iterable[Job], analyses: Iterable[str] = ()) -> str:
     """Hash of all specs behind what is made of these jobs and analyses.
 
-    A rule whose result somebody looks at has it among its params. Else, where a job fails whose
+    Rules whose results are shown have it among their params. Else, where a job fails whose
     spec has changed, its old outputs are gone, and Snakemake takes what was made of them for
     finished: a missing file that nothing asks for is no reason to run.
     """

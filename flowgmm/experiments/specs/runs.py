@@ -38,20 +38,26 @@ def jobs_of(project: Project, run: Run) -> list[Job]:
 
 @once
 def train_spec(project: Project, job: Job) -> dict[str, Any]:
-    """What determines a training job, beside features, splits and what was chosen."""
+    """Spec of the rules `train_stack` and `fit_classic`."""
     return job_spec(
         project, job, f"{job.run.dataset}/{job.run.labels}/{job.run.method}", "train_stack"
     )
 
 
 def job_spec(project: Project, job: Job, experiment: str, script: str) -> dict[str, Any]:
-    """The same for a script, its seeds derived for an experiment of this name."""
+    """Spec of a training script.
+
+    Arguments:
+        job: Seeds of a run.
+        experiment: Name from which, with each seed, the random states are derived.
+        script: Name of the script, whose code is hashed.
+    """
     run = job.run
     entry, settings = project.method(run.method), method_settings(project, run)
     resolved = resolve_settings(project, run.dataset, run.labels)
     seeds = list(range(job.first, job.last + 1))
     splits = [split_index(project, run.dataset, run.labels, seed) for seed in seeds]
-    # What a deterministic method draws, such as the points of a graph, belongs to the split.
+    # Draws of a deterministic method, such as the points of a graph, belong to the split.
     varies = resolved["vary"]["initialisation"]
     numbers = splits if entry["deterministic"] else seeds if varies else [0] * len(seeds)
     module = entry["estimator"].rpartition(".")[0]

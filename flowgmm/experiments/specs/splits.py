@@ -21,7 +21,7 @@ def split_index(project: Project, dataset: str, labels: str, seed: int) -> int:
 
 @once
 def split_spec(project: Project, dataset: str, labels: str, split: int) -> dict[str, Any]:
-    """What determines a split, beside the features."""
+    """Spec of the rule `draw_split`."""
     vary, chosen = (
         resolve_settings(project, dataset, labels)["vary"],
         label_set(project, dataset, labels),

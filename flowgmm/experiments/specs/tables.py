@@ -50,17 +50,17 @@ def table_records(project: Project, name: str) -> list[str]:
 
 
 def table_sources(project: Project, name: str) -> list[str]:
-    """`sources` of a table."""
+    """Features, splits and candidates behind a table."""
     return source_paths(project, table_jobs(project, name))
 
 
 def table_origin(project: Project, name: str) -> str:
-    """`origin` of a table."""
+    """Hash of all specs behind a table."""
     return origin_hash(project, table_jobs(project, name))
 
 
 def table_spec(project: Project, name: str) -> dict[str, Any]:
-    """What determines a table, beside the records."""
+    """Spec of the rule `make_table`."""
     from flowgmm.reporting.tables import table_spec
 
     runs = table_runs(project, name)

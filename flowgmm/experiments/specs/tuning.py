@@ -28,7 +28,7 @@ def tuning_inputs(project: Project, run: Run) -> dict[str, str | list[str]]:
 
 
 def tune_spec(project: Project, run: Run, point: str) -> dict[str, Any]:
-    """What determines the training of a candidate, beside features and splits.
+    """Spec of the rule `tune_candidate`.
 
     All candidates draw the same random numbers, which are not those of the final runs.
     """
@@ -47,7 +47,7 @@ def tune_spec(project: Project, run: Run, point: str) -> dict[str, Any]:
 
 
 def choose_spec(project: Project, run: Run) -> dict[str, Any]:
-    """What determines a choice, beside the candidates' files: also their order, in ties."""
+    """Spec of the rule `choose_candidate`: the candidates' order decides ties."""
     return {
         "points": list(grid_candidates(project, run)),
         "code": rule_hash(project, "choose_candidate"),
