@@ -37,7 +37,7 @@ def analysis_runs(project: Project, name: str) -> dict[str, Run]:
 
 
 def analysis_skip_reason(project: Project, name: str) -> str | None:
-    """Reason not to run an analysis: that of its first run that is not run; None if all are."""
+    """Reason not to run an analysis, that of its first run left out; None: it is run."""
     reasons = (
         skip_reason(project, r.dataset, r.method) for r in analysis_runs(project, name).values()
     )
@@ -45,7 +45,7 @@ def analysis_skip_reason(project: Project, name: str) -> str | None:
 
 
 def analysis_data(project: Project, name: str) -> dict[str, str | None]:
-    """Further datasets that an analysis reads, each with the reason to leave it out, or None."""
+    """Further datasets of an analysis, each with the reason to leave it out, or None."""
     skipped = set(project.settings["skip"])
     return {
         dataset: f"left out by `skip: [{dataset}]`"

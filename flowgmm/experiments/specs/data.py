@@ -35,7 +35,7 @@ def features_spec(project: Project, dataset: str) -> dict[str, Any]:
 
 
 def absent_reason(project: Project, dataset: str) -> str | None:
-    """Reason why a dataset's raw files are missing; None if they can be had or are not needed."""
+    """Reason for missing raw files of a dataset; None if available or not needed."""
     from flowgmm.datasets.download import absent
 
     if is_surrogate(project, dataset):

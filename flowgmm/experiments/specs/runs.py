@@ -48,6 +48,7 @@ def job_spec(project: Project, job: Job, experiment: str, script: str) -> dict[s
     """Spec of a training script.
 
     Arguments:
+        project: Validated config files.
         job: Seeds of a run.
         experiment: Name from which, with each seed, the random states are derived.
         script: Name of the script, whose code is hashed.
