@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from flowgmm.experiments.job_script import Progress, keep_freed_memory, run_script
+from flowgmm.experiments.job_script import ProgressLog, keep_freed_memory, run_script
 from flowgmm.experiments.train_job import tune
 
 
@@ -24,7 +24,7 @@ def main(options: argparse.Namespace) -> None:
         Path(options.checkpoints),
         device=options.device,
         threads=int(options.threads),
-        progress=Progress(name),
+        progress=ProgressLog(name),
     )
     for entry in point["runs"]:
         found = entry["reason"] or f"validation accuracy {entry['accuracy']:.2%}"

@@ -4,16 +4,15 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, sha256
+from flowgmm.utils.progress import Progress
 
 __all__ = ["absent", "fetch", "resolve"]
-
-Progress = Callable[[int, int, str], None]
 
 # A server that sends nothing for as long has failed.
 TIMEOUT_S = 60.0

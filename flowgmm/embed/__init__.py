@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from flowgmm.datasets import Arrays, Images, Texts, finish, load
-from flowgmm.embed.cache import Progress
 from flowgmm.embed.fetch import fetched_encoder
 from flowgmm.embed.image import deviation, embed_images, native_resolution
 from flowgmm.embed.text import PACKAGED, PAPER_TEXT_ENCODER, embed_texts
 from flowgmm.utils.errors import UserError
+from flowgmm.utils.progress import Progress
 
 __all__ = ["embed_dataset", "embed_images", "embed_texts"]
 

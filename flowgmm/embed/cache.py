@@ -10,10 +10,9 @@ import numpy as np
 
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, content_hash
+from flowgmm.utils.progress import Progress
 
-__all__ = ["Encoder", "Progress", "best_device", "best_precision", "embedded", "make_folder"]
-
-Progress = Callable[[int, int, str], None]
+__all__ = ["Encoder", "best_device", "best_precision", "embedded", "make_folder"]
 
 
 class Encoder(Protocol):

@@ -7,11 +7,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flowgmm.datasets.download import fetch
-from flowgmm.embed.cache import Progress, make_folder
+from flowgmm.embed.cache import make_folder
 from flowgmm.embed.image import B4_SHA256, PAPER_IMAGE_ENCODER
 from flowgmm.embed.text import MODEL_FILES
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, sha256, write_json
+from flowgmm.utils.progress import Progress
 
 __all__ = ["fetch_encoder", "fetched_encoder"]
 

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from flowgmm.datasets.loaders.text import normalise
-from flowgmm.embed.cache import Progress, best_device, best_precision, embedded, make_folder
+from flowgmm.embed.cache import best_device, best_precision, embedded, make_folder
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
+from flowgmm.utils.progress import Progress
 
 __all__ = ["MODEL_FILES", "PACKAGED", "PAPER_TEXT_ENCODER", "embed_texts", "encoder_folder"]
 

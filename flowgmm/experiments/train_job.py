@@ -29,11 +29,10 @@ from flowgmm.utils.io import (
     write_json,
     write_tensors,
 )
+from flowgmm.utils.progress import Progress
 from flowgmm.utils.seeds import derive
 
-__all__ = ["Progress", "run", "tune"]
-
-Progress = Callable[[int, int, str], None]
+__all__ = ["run", "tune"]
 
 # Restarts (spec, trap 7): how often, after which share of the steps, how far below the accuracy of
 # logistic regression.
@@ -325,8 +324,6 @@ def _fit(
         if spec["neural"]:
             return _fit_stack(spec, X, tasks, checkpoint, device, threads, progress)
         return _fit_each(spec, X, tasks, progress)
-    except UserError:
-        raise
     except ValueError as error:  # the features are checked: what an estimator refuses is a setting
         shutil.rmtree(checkpoint, ignore_errors=True)
         raise UserError(

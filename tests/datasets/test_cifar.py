@@ -154,7 +154,7 @@ PICTURE = "data_batch_2.webp"
             lambda raw: Image.new("RGB", (33, 32)).save(raw / PICTURE),
             "33 x 32 pixels",
         ),
-        (write_pictures, lambda raw: (raw / cifar.LABELS).unlink(), "labels.json is not there"),
+        (write_pictures, lambda raw: (raw / cifar.LABELS).unlink(), "labels.json not found"),
         (write_pictures, no_labels, "does not hold 12 labels of data_batch_1"),
         (write_pictures, lambda raw: spoil_bytes(raw, "test_batch"), "test_batch has md5 .* expec"),
     ],

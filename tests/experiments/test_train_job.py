@@ -326,7 +326,7 @@ def test_interrupted_training_leaves_no_output_and_comes_out_the_same(
 
 def test_missing_features(files: dict[str, Any], tmp_path: Path) -> None:
     files["features"].unlink()
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="not found"):
         run(KNN, files, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

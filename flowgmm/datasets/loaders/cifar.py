@@ -79,7 +79,7 @@ def _from_archive(path: Path) -> dict[str, bytes]:
 
 def _from_pictures(raw: Path) -> dict[str, bytes]:
     """The same bytes from pictures: images side by side, row after row, and a list of labels."""
-    labels = read_json(raw / LABELS, sealed=False)
+    labels = read_json(raw / LABELS, checksum=False)
     batches = {}
     for name in MD5:
         path = raw / f"{name}.webp"

@@ -140,8 +140,6 @@ def read_csv(path: Path, *, encoding: str = "utf-8", **options: Any) -> Any:
                     "correct the option `header` or `sep`"
                 )
         return pd.read_csv(path, **options)
-    except UserError:
-        raise
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; run the rule fetch") from error
     except UnicodeDecodeError as error:
