@@ -122,6 +122,6 @@ def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
             raise UserError(f"encoder {encoder!r}: {error}; or {remedy}") from error
         content = b"" if large else (folder / name).read_bytes()
         # Of a small file the hub has git's hash.
-        got = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        got = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
         if not large and got != listed[name]["blobId"]:
             raise UserError(f"{file['url'][0]} has other bytes than the hub says; try again")

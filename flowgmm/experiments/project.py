@@ -91,7 +91,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         # _Loader is a SafeLoader: it makes no objects.
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there; restore it or run from the repository") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -134,7 +134,7 @@ def settings_with(root: Path, changes: Iterable[str]) -> dict[str, Any]:
         if not equals:
             raise UserError(f"--config {change!r} is not of the form key=value; add the value")
         try:
-            settings[key] = yaml.load(value, Loader=_Loader)
+            settings[key] = yaml.load(value, Loader=_Loader)  # noqa: S506
         except yaml.YAMLError as error:
             reason = " ".join(str(error).split())
             raise UserError(

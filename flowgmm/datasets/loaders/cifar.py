@@ -53,7 +53,7 @@ def load_cifar10(raw: Path, *, test_to_train: int | None = None, seed: int = 0) 
     for name, expected in MD5.items():
         if name not in batches:
             raise UserError(f"{where} has no {FOLDER}/{name}.bin; delete it and fetch it again")
-        if (got := hashlib.md5(batches[name]).hexdigest()) != expected:
+        if (got := hashlib.md5(batches[name], usedforsecurity=False).hexdigest()) != expected:
             raise UserError(
                 f"{where}: {name} has md5 {got}, expected {expected}; delete it and fetch it again"
             )
