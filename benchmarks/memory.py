@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.datasets import Arrays, finish
+from flowgmm.datasets.features import make_features
 from flowgmm.datasets.splits import draw_split
+from flowgmm.datasets.types import Arrays
 from flowgmm.embed.cache import embedded
 from flowgmm.experiments.project import Config, Run, load
 from flowgmm.experiments.train_job import run
@@ -78,7 +79,7 @@ def embed(folder: Path) -> None:
     classes = [str(k) for k in range(N_CLASSES)]
     data = Arrays(X_train, labels[N_TRAIN], X_test, labels[N_TEST], classes, same_scale=True)
     spec = {"dataset": "noise", "kind": "transfer", "drop_constant": True}
-    write_tensors(folder / "features", *finish(spec, data, folder))
+    write_tensors(folder / "features", *make_features(spec, data, folder))
 
 
 def train(folder: Path, method: str) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.datasets import prepare
+from flowgmm.datasets.features import prepare_data
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.project import Run, dump_yaml, load, read_yaml, settings_with
 from flowgmm.experiments.train_job import run
@@ -170,7 +170,7 @@ def tables(folder: Path, n_datasets: int) -> dict[str, Any]:
     config = load(ROOT, settings_with(ROOT, ["recipe=smoke"]))
     job = config.jobs(Run("digits", "50", "knn"))[0]
     features = folder / "features"
-    write_tensors(features, *prepare(config.features_spec("digits"), folder))
+    write_tensors(features, *prepare_data(config.features_spec("digits"), folder))
     y_train = read_tensors(features, ["y_train"])[0]["y_train"]
     splits = {}
     for number in config.split_numbers(job):

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from flowgmm.datasets import prepare
-from flowgmm.datasets.download import fetch
+from flowgmm.datasets.download import download_file
+from flowgmm.datasets.features import prepare_data
 from flowgmm.datasets.splits import draw_split
 from flowgmm.embed import embed_dataset
 from flowgmm.experiments.project import Config, Job, Run, load, read_yaml
@@ -71,13 +71,13 @@ def make_inputs(config: Config, job: Job, folder: Path) -> tuple[Path, dict[int,
     name, labels = job.run.dataset, job.run.labels
     features, spec = folder / "features.safetensors", config.features_spec(name)
     for file, source in spec["files"].items():
-        fetch(source, folder / file, config.mirror)
+        download_file(source, folder / file, config.mirror)
     if config.is_embedded(name):
         spec["options"] |= {"train_rows": N_TEXTS["train"], "test_rows": N_TEXTS["test"]}
         spec["rows"] = N_TEXTS
         write_tensors(features, *embed_dataset(spec, folder, ROOT / "results/cache/embed"))
     else:
-        write_tensors(features, *prepare(spec, folder))
+        write_tensors(features, *prepare_data(spec, folder))
     y_train = read_tensors(features, ["y_train"])[0]["y_train"]
     of_features = {"dataset": name, "labels": labels, "features_sha256": sha256(features)}
     splits = {}

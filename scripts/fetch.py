@@ -4,14 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
-from flowgmm.datasets.download import fetch
+from flowgmm.datasets.download import download_file
 from flowgmm.experiments.job_script import ProgressLog, run_script
 
 
 def main(options: argparse.Namespace) -> None:
     mirror = Path(options.mirror) if options.mirror else None
     output = Path(options.output)
-    fetch(json.loads(options.spec), output, mirror, ProgressLog(f"fetch {output.name}"))
+    download_file(json.loads(options.spec), output, mirror, ProgressLog(f"fetch {output.name}"))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from flowgmm.datasets import prepare
+from flowgmm.datasets.features import prepare_data
 from flowgmm.experiments.job_script import run_script
 from flowgmm.utils.io import write_tensors
 
 
 def main(options: argparse.Namespace) -> None:
-    write_tensors(options.output, *prepare(json.loads(options.spec), Path(options.raw)))
+    write_tensors(options.output, *prepare_data(json.loads(options.spec), Path(options.raw)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowgmm.datasets import dataset_spec, prepare
+from flowgmm.datasets.features import prepare_data
+from flowgmm.datasets.registry import dataset_spec
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.project import NAME, RULES, Config, Run, dump_yaml, load, read_yaml
 from flowgmm.utils.errors import UserError
@@ -69,7 +70,7 @@ def add_dataset(
 
     Raises:
         UserError: If the name is taken or no name, the file is no table that meets the contract of
-            `flowgmm.datasets.check`, or no split can be drawn from it.
+            `flowgmm.datasets.validation.check_arrays`, or no split can be drawn from it.
     """
     config = load(root)
     _check_name(config, name)
@@ -96,7 +97,7 @@ def add_dataset(
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder)
         shutil.copyfile(file, raw / stored)
-        arrays, meta = prepare(dataset_spec(name, entry, None), raw)
+        arrays, meta = prepare_data(dataset_spec(name, entry, None), raw)
     y_train = arrays["y_train"]
     entry |= {
         "rows": {"train": len(y_train), "test": len(arrays["y_test"])},

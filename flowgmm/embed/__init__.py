@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.datasets import Arrays, Images, Texts, finish, load
+from flowgmm.datasets.features import make_features
+from flowgmm.datasets.registry import load
+from flowgmm.datasets.types import Arrays, Images, Texts
 from flowgmm.embed.fetch import fetched_encoder
 from flowgmm.embed.image import deviation, embed_images, native_resolution
 from flowgmm.embed.text import PACKAGED, PAPER_TEXT_ENCODER, embed_texts
@@ -26,8 +28,8 @@ def embed_dataset(
     """Load, embed, check and describe a dataset of texts or images.
 
     Arguments:
-        spec: From `flowgmm.datasets.dataset_spec`, with `encoder` and, where the defaults do not
-            do, `embedding`: the keyword arguments of `embed_texts` or `embed_images`.
+        spec: From `flowgmm.datasets.registry.dataset_spec`, with `encoder` and, in place of
+            defaults, `embedding`: the keyword arguments of `embed_texts` or `embed_images`.
         raw: Folder with the dataset's fetched files.
         cache: Folder of vectors and unpacked encoders.
         progress: Called with (texts or images done, all, line of text).
@@ -79,4 +81,4 @@ def embed_dataset(
         notes,
         same_scale=True,
     )
-    return finish(spec, arrays, raw, not_comparable=reasons)
+    return make_features(spec, arrays, raw, not_comparable=reasons)

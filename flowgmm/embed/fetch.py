@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from flowgmm.datasets.download import fetch
+from flowgmm.datasets.download import download_file
 from flowgmm.embed.cache import make_folder
 from flowgmm.embed.image import B4_SHA256, PAPER_IMAGE_ENCODER
 from flowgmm.embed.text import MODEL_FILES
@@ -69,7 +69,7 @@ def _official_b4(folder: Path, progress: Progress | None) -> None:
 
     url = EfficientNet_B4_Weights.IMAGENET1K_V1.url
     try:
-        got = fetch({"url": [url]}, folder / url.rpartition("/")[2], None, progress)
+        got = download_file({"url": [url]}, folder / url.rpartition("/")[2], None, progress)
     except UserError as error:
         raise UserError(
             f"encoder {PAPER_IMAGE_ENCODER!r}: {error}; or set `image_encoder` to a file of the "
@@ -115,7 +115,7 @@ def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
         file: dict[str, Any] = {"url": [f"{ENDPOINT}/{encoder}/resolve/{revision}/{name}"]}
         large = listed[name].get("lfs")
         try:
-            fetch(
+            download_file(
                 file | ({"sha256": large["sha256"]} if large else {}), folder / name, None, progress
             )
         except UserError as error:

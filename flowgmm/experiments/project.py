@@ -481,7 +481,7 @@ class Config:
     @_once
     def features_spec(self, dataset: str) -> dict[str, Any]:
         """What determines the dataset's features."""
-        from flowgmm.datasets import LOADERS, dataset_spec
+        from flowgmm.datasets.registry import LOADERS, dataset_spec
 
         surrogate = self.is_surrogate(dataset)
         spec = dataset_spec(dataset, self.dataset(dataset), self.mirror, surrogate)
@@ -499,8 +499,8 @@ class Config:
         return absent(self.dataset(dataset), self.mirror)
 
     def raw_files(self, dataset: str) -> dict[str, dict[str, Any]]:
-        """The dataset's files as `flowgmm.datasets.download.fetch` takes them, by path."""
-        from flowgmm.datasets import dataset_spec
+        """The dataset's files as `flowgmm.datasets.download.download_file` takes them, by path."""
+        from flowgmm.datasets.registry import dataset_spec
 
         files = dataset_spec(dataset, self.dataset(dataset), self.mirror)["files"]
         return {f"{self.raw_folder(dataset)}/{name}": file for name, file in files.items()}

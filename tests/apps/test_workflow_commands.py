@@ -125,7 +125,7 @@ def test_classes_that_yaml_would_take_for_numbers_stay_text(
         (("new", "bad.csv"), "column text is not numeric; name it in the option `drop`"),
         (("new", "empty.csv"), "is not a table"),
         (("new", "nan.csv"), "column a: NaN or infinite values"),
-        (("new", "one.csv"), "1 class (yes); at least 2 are needed"),
+        (("new", "one.csv"), "expected at least 2 classes, got 1 (yes)"),
         (("new", "false.parquet"), "is not a Parquet file"),
     ],
 )
@@ -148,15 +148,15 @@ def test_a_mistake_is_one_line_and_leaves_everything_as_it_was(
 
 
 def test_a_file_that_has_changed_is_refused(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flowgmm.datasets.download import fetch
+    from flowgmm.datasets.download import download_file
 
     assert flowgmm(clone, monkeypatch, *ADD).exit_code == 0
     (file,) = load(clone).raw_files("mine").values()
-    fetch(file, clone / "copy.csv", None)
+    download_file(file, clone / "copy.csv", None)
     assert (clone / "copy.csv").read_bytes() == (clone / "mine.csv").read_bytes()
     make_table(clone / "data" / "mine" / "mine.csv", n=151)
     with pytest.raises(UserError, match=r"expected sha256.*put the file back, or correct"):
-        fetch(file, clone / "copy.csv", None)
+        download_file(file, clone / "copy.csv", None)
     assert not (clone / "copy.csv").exists()
 
 
@@ -229,7 +229,7 @@ def test_a_set_made_by_rules_meets_the_contract(ran: Path, tmp_path: Path) -> No
     script.write_text(script.read_text().replace("np.arange(n) % 2", "0 * np.arange(n)"))
     target = "results/features/spirals.safetensors"
     said = snakemake(spoilt, *run_options(spoilt), "--", target, ok=False)
-    assert "error: dataset 'spirals': 1 class (0); at least 2 are needed" in said
+    assert "error: dataset 'spirals': expected at least 2 classes, got 1 (0)" in said
     assert not (spoilt / target).exists()
     (spoilt / "workflow/rules/datasets/spirals.smk").unlink()
     with pytest.raises(UserError, match=r"unknown file of workflow/rules/datasets 'spirals\.smk'"):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowgmm.datasets import dataset_spec, load
 from flowgmm.datasets.download import absent
 from flowgmm.datasets.loaders import cifar
+from flowgmm.datasets.registry import dataset_spec, load
 from flowgmm.experiments.project import load as load_config
 from flowgmm.utils.errors import UserError
 
@@ -148,7 +148,7 @@ PICTURE = "data_batch_2.webp"
         (write_archive, lambda raw: (raw / cifar.ARCHIVE).write_text("no"), "cut off or damaged"),
         (write_pictures, lambda raw: cut(raw / PICTURE), f"{PICTURE} is no picture that can be"),
         (write_pictures, lambda raw: (raw / PICTURE).write_text("no"), "is no picture that can be"),
-        (write_pictures, lambda raw: (raw / PICTURE).unlink(), f"{PICTURE} is not there; run the"),
+        (write_pictures, lambda raw: (raw / PICTURE).unlink(), f"{PICTURE} not found; run the"),
         (
             write_pictures,
             lambda raw: Image.new("RGB", (33, 32)).save(raw / PICTURE),

@@ -15,20 +15,13 @@ import numpy as np
 import pytest
 import yaml
 
-from flowgmm.datasets import (
-    LOADERS,
-    Arrays,
-    Images,
-    Texts,
-    check,
-    dataset_spec,
-    drop_constant_columns,
-    load,
-    prepare,
-)
-from flowgmm.datasets.download import absent, fetch, resolve
+from flowgmm.datasets.download import absent, download_file, resolve
+from flowgmm.datasets.features import drop_constant_columns, prepare_data
 from flowgmm.datasets.loaders.text import normalise
+from flowgmm.datasets.registry import LOADERS, dataset_spec, load
 from flowgmm.datasets.splits import draw_split
+from flowgmm.datasets.types import Arrays, Images, Texts
+from flowgmm.datasets.validation import check_arrays
 from flowgmm.experiments.project import load as load_config
 from flowgmm.utils.errors import UserError
 
@@ -111,7 +104,7 @@ def spec_and_files(name, raw):
     if MIRROR.is_dir() and absent(entry, MIRROR) is None:
         spec = dataset_spec(name, entry, MIRROR)
         for file, source in spec["files"].items():
-            fetch(source, raw / file, MIRROR)
+            download_file(source, raw / file, MIRROR)
         return spec
     if name not in SMALL:
         pytest.skip("the mirror ../shared/data is not there; small files: test_cifar.py")
@@ -155,12 +148,12 @@ def test_contract(name, tmp_path):
         assert data.train.dtype == data.test.dtype == np.uint8 and data.train.ndim == 4
         y_train, y_test, classes = data.y_train, data.y_test, data.classes
     else:
-        arrays, meta = prepare(spec, tmp_path)
+        arrays, meta = prepare_data(spec, tmp_path)
         assert arrays["X_train"].dtype == arrays["X_test"].dtype == np.float32
         y_train, y_test, classes = arrays["y_train"], arrays["y_test"], meta["classes"]
         assert set(meta["sources"]) == set(spec["files"])
         assert meta["spec"] == spec and meta["dataset"] == name
-        again = prepare(spec, tmp_path)[0]
+        again = prepare_data(spec, tmp_path)[0]
         assert all(np.array_equal(arrays[key], again[key]) for key in arrays)
     assert y_train.dtype == y_test.dtype == np.int64
     assert set(y_train) == set(y_test) == set(range(len(classes)))
@@ -173,7 +166,7 @@ def test_contract(name, tmp_path):
 @pytest.mark.parametrize("name", [name for name in TABLES if "surrogate" in TABLES[name]])
 def test_surrogate(name, tmp_path):
     spec = dataset_spec(name, DATASETS[name], None, surrogate=True)
-    arrays, meta = prepare(spec, tmp_path)
+    arrays, meta = prepare_data(spec, tmp_path)
     assert len(arrays["X_train"]) == 5000 and len(arrays["X_test"]) == 2000
     assert np.abs(arrays["X_train"]).max() < 1
     assert meta["not_comparable"] == [
@@ -225,7 +218,7 @@ def spoiled(value):
         (arrays_of(spoiled(2)), {}, "column 1: one value only; set `drop_constant: true`"),
         (arrays_of(GOOD), {"columns": 4}, "expected 4 feature columns, got 3"),
         (arrays_of(GOOD), {"rows": {"test": 21}}, "expected 21 rows in the test part, got 20"),
-        (arrays_of(GOOD, classes=["a"]), {}, "1 class .a.; at least 2 are needed"),
+        (arrays_of(GOOD, classes=["a"]), {}, "expected at least 2 classes, got 1 .a."),
         (arrays_of(GOOD, classes="abc"), {}, "no training point of class c"),
         (arrays_of(GOOD, [0, 1, 2, 5] * 5), {}, "label 2, 5 outside the classes 0..1"),
         (arrays_of(GOOD, [0, 1, -2, -1] * 5), {}, "label -2 outside the classes 0..1"),
@@ -234,23 +227,23 @@ def spoiled(value):
 )
 def test_contract_is_broken(data, expected, message):
     with pytest.raises(UserError, match=message) as caught:
-        check(data, "d", **expected)
+        check_arrays(data, "d", **expected)
     assert str(caught.value).startswith("dataset 'd'") and "\n" not in str(caught.value)
 
 
 def test_rounding_noise_counts_as_constant_only_beside_features_of_the_same_scale():
     data = arrays_of(GOOD * [1, 1e-9, 1])
-    check(data, "d")
+    check_arrays(data, "d")
     noisy = replace(data, same_scale=True)
     with pytest.raises(UserError, match="column 1: one value only"):
-        check(noisy, "d")
+        check_arrays(noisy, "d")
     dropped = drop_constant_columns(noisy)
     assert np.array_equal(dropped.X_train, GOOD[:, [0, 2]]) and dropped.X_test.shape == (20, 2)
-    check(dropped, "d")
+    check_arrays(dropped, "d")
 
 
 def test_unknown_labels_may_be_in_training_only():
-    check(arrays_of(GOOD, [0, 1, -1, -1] * 5), "d")
+    check_arrays(arrays_of(GOOD, [0, 1, -1, -1] * 5), "d")
 
 
 # Two dimensions
@@ -335,7 +328,7 @@ def test_miniboone_as_the_authors_prepared_it(tmp_path):
         (
             "hepmass",
             lambda raw: (raw / "1000_test.csv.gz").unlink(),
-            "1000_test.csv.gz is not there",
+            "1000_test.csv.gz not found",
         ),
         ("miniboone", lambda raw: truncate(raw / "MiniBooNE_PID.txt"), "expected 1000 rows of 50"),
         ("miniboone", lambda raw: (raw / "MiniBooNE_PID.txt").write_text("a,b\n1,2"), "first line"),
@@ -435,7 +428,7 @@ def test_text_goes_through_the_encoder(tmp_path):
     with pytest.raises(
         UserError, match="'t' needs an encoder; make its features with the rule embed"
     ):
-        prepare(text_spec(classes=["a", "b"]), tmp_path)
+        prepare_data(text_spec(classes=["a", "b"]), tmp_path)
 
 
 # Any table
@@ -462,7 +455,7 @@ def write_table(raw, n=40, unlabelled=0, suffix="csv"):
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_table(tmp_path, suffix):
     write_table(tmp_path, unlabelled=10, suffix=suffix)
-    arrays, meta = prepare(table_spec(file=f"t.{suffix}", drop=["id"]), tmp_path)
+    arrays, meta = prepare_data(table_spec(file=f"t.{suffix}", drop=["id"]), tmp_path)
     assert meta["classes"] == ["0", "1", "2"]
     assert arrays["X_train"].shape == (34, 2) and arrays["X_test"].shape == (6, 2)
     assert (arrays["y_train"] == -1).sum() == 10
@@ -474,7 +467,7 @@ def test_table(tmp_path, suffix):
 def test_table_options(tmp_path):
     (tmp_path / "t.csv").write_bytes("1;x\n2;é\n3;x\n4;é\n5;x\n6;é\n".encode("latin-1"))
     options = {"sep": ";", "header": ["a", "y"], "encoding": "latin-1", "standardise": False}
-    arrays, meta = prepare(table_spec(**options, test_fraction=0.5), tmp_path)
+    arrays, meta = prepare_data(table_spec(**options, test_fraction=0.5), tmp_path)
     assert meta["classes"] == ["x", "é"]
     assert sorted(np.concatenate([arrays["X_train"], arrays["X_test"]]).ravel()) == [
         1,
@@ -488,7 +481,7 @@ def test_table_options(tmp_path):
 
 def test_table_separated_by_spaces(tmp_path):
     (tmp_path / "t.csv").write_text("".join(f"{k}  0.5{k} {k % 2}\n" for k in range(9)))
-    arrays, _ = prepare(table_spec(sep=r"\s+", header=["a", "b", "y"]), tmp_path)
+    arrays, _ = prepare_data(table_spec(sep=r"\s+", header=["a", "b", "y"]), tmp_path)
     assert arrays["X_train"].shape == (7, 2)
 
 
@@ -500,14 +493,14 @@ def test_table_separated_by_spaces(tmp_path):
         ({"drop": ["id"], "classes": ["0", "1"]}, "label 2 in column 'y' is not one of 0, 1"),
         ({"header": ["a", "y"]}, "expected 2 columns, got 4"),
         ({"label": "id"}, "class 'r0' has 1 rows, but each part needs one"),
-        ({"file": "u.csv"}, "u.csv is not there"),
+        ({"file": "u.csv"}, "u.csv not found"),
         ({"encoding": "utf-9"}, "unknown encoding: utf-9"),
     ],
 )
 def test_wrong_tables(tmp_path, options, message):
     write_table(tmp_path)
     with pytest.raises(UserError, match=f"dataset 't': .*{message}") as caught:
-        prepare(table_spec(**options), tmp_path)
+        prepare_data(table_spec(**options), tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -518,25 +511,25 @@ def test_wrong_tables(tmp_path, options, message):
         (b"", "is not a table"),
         (b"a,y\n1,caf\xe9\n", "is not utf-8"),
         (b"a,y\n1,0\n,1\n3,0\n4,1\n", "column a: NaN or infinite values"),
-        (b"a,y\n1,0\n2,0\n3,0\n4,0\n", "1 class .0.; at least 2 are needed"),
+        (b"a,y\n1,0\n2,0\n3,0\n4,0\n", "expected at least 2 classes, got 1 .0."),
         (b"a,c,y\n1,5,0\n2,5,1\n3,5,0\n4,5,1\n", "column c: one value only"),
     ],
 )
 def test_wrong_table_content(tmp_path, content, message):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(UserError, match=message):
-        prepare(table_spec(test_fraction=0.5), tmp_path)
+        prepare_data(table_spec(test_fraction=0.5), tmp_path)
 
 
 def test_columns_with_nan_are_not_taken_for_constant(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"a,c,y\n1,5,0\n2,,1\n3,5,0\n4,,1\n")
     with pytest.raises(UserError, match="column c: NaN or infinite values"):
-        prepare(table_spec(test_fraction=0.5) | {"drop_constant": True}, tmp_path)
+        prepare_data(table_spec(test_fraction=0.5) | {"drop_constant": True}, tmp_path)
 
 
 def test_constant_columns_are_dropped_on_request(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"a,c,y\n1,5,0\n2,5,1\n3,5,0\n4,5,1\n")
-    arrays, meta = prepare(table_spec(test_fraction=0.5) | {"drop_constant": True}, tmp_path)
+    arrays, meta = prepare_data(table_spec(test_fraction=0.5) | {"drop_constant": True}, tmp_path)
     assert arrays["X_train"].shape[1] == arrays["X_test"].shape[1] == 1
     assert meta["notes"] == ["1 constant columns dropped: c"]
 
@@ -580,7 +573,9 @@ def test_download(server, tmp_path, known):
     url, _ = server
     lines = []
     target = tmp_path / "raw" / "file"
-    got = fetch({"url": [f"{url}/whole"], **known}, target, None, lambda *line: lines.append(line))
+    got = download_file(
+        {"url": [f"{url}/whole"], **known}, target, None, lambda *line: lines.append(line)
+    )
     assert got == SHA256 and target.read_bytes() == CONTENT
     assert [path.name for path in target.parent.iterdir()] == ["file"]
     assert lines[-1][:2] == (len(CONTENT), len(CONTENT)) and "MB/s" in lines[-1][2]
@@ -589,7 +584,7 @@ def test_download(server, tmp_path, known):
 def test_second_url_and_retry(server, tmp_path):
     url, hits = server
     urls = [f"{url}/other", f"{url}/whole"]
-    assert fetch({"url": urls, "md5": MD5}, tmp_path / "file", None, retries=1) == SHA256
+    assert download_file({"url": urls, "md5": MD5}, tmp_path / "file", None, retries=1) == SHA256
     assert hits == ["/other", "/other", "/whole"]
 
 
@@ -610,14 +605,14 @@ def test_failed_download_leaves_nothing(server, tmp_path, path, known, message):
     with pytest.raises(
         UserError, match=f"cannot download file .*{message}.*set `mirror`"
     ) as caught:
-        fetch(file, target, None, retries=0)
+        download_file(file, target, None, retries=0)
     assert url + path in str(caught.value) and "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_unreachable(tmp_path):
     with pytest.raises(UserError, match=r"cannot download file .*127.0.0.1:1/x.*check the network"):
-        fetch({"url": ["http://127.0.0.1:1/x"]}, tmp_path / "file", None, retries=0)
+        download_file({"url": ["http://127.0.0.1:1/x"]}, tmp_path / "file", None, retries=0)
 
 
 def test_mirror(server, tmp_path):
@@ -626,24 +621,24 @@ def test_mirror(server, tmp_path):
     mirror, target = tmp_path / "mirror", tmp_path / "raw" / "file"
     mirror.mkdir()
     file = {"url": [f"{url}/whole"], "sha256": SHA256, "mirror": "copy"}
-    with pytest.raises(UserError, match="copy is not there; add it to the mirror or unset"):
-        fetch(file, target, mirror)
+    with pytest.raises(UserError, match="copy not found; add it to the mirror or unset"):
+        download_file(file, target, mirror)
     (mirror / "copy").write_bytes(CONTENT)
-    assert fetch(file, target, mirror) == SHA256
+    assert download_file(file, target, mirror) == SHA256
     for spoiled in (CONTENT[:100], b"x" + CONTENT[1:]):
         (mirror / "copy").write_bytes(spoiled)
         got = hashlib.sha256(spoiled).hexdigest()
         with pytest.raises(
             UserError, match=f"copy .{len(spoiled)} bytes.*{got}, expected .*{SHA256}"
         ):
-            fetch(file, target, mirror)
+            download_file(file, target, mirror)
         assert not list(target.parent.iterdir())
     assert not hits
 
 
 def test_mirror_that_is_not_there(tmp_path):
     for call in (
-        lambda: fetch({"mirror": "a"}, tmp_path / "file", tmp_path / "none"),
+        lambda: download_file({"mirror": "a"}, tmp_path / "file", tmp_path / "none"),
         lambda: absent({"files": {}}, tmp_path / "none"),
         lambda: resolve({}, tmp_path / "none"),
     ):
@@ -706,11 +701,11 @@ def ready_made():
 
 def test_ready_made_arrays(tmp_path):
     np.savez(tmp_path / "t.npz", **ready_made())
-    arrays, meta = prepare(arrays_spec(classes=["a", "b"]), tmp_path)
+    arrays, meta = prepare_data(arrays_spec(classes=["a", "b"]), tmp_path)
     assert meta["classes"] == ["a", "b"]
     for name, array in ready_made().items():
         np.testing.assert_allclose(arrays[name], array, rtol=1e-6)
-    assert prepare(arrays_spec(), tmp_path)[1]["classes"] == ["0", "1"]
+    assert prepare_data(arrays_spec(), tmp_path)[1]["classes"] == ["0", "1"]
 
 
 @pytest.mark.parametrize(
@@ -726,15 +721,17 @@ def test_ready_made_arrays(tmp_path):
 def test_arrays_that_do_not_meet_the_contract(tmp_path, changes, expected):
     np.savez(tmp_path / "t.npz", **(ready_made() | changes))
     with pytest.raises(UserError, match=expected):
-        prepare(arrays_spec(), tmp_path)
+        prepare_data(arrays_spec(), tmp_path)
 
 
 def test_no_arrays(tmp_path):
-    with pytest.raises(UserError, match="is not there; run the rule"):
-        prepare(arrays_spec(), tmp_path)
+    with pytest.raises(UserError, match="not found; run the rule"):
+        prepare_data(arrays_spec(), tmp_path)
     (tmp_path / "t.npz").write_text("a,b\n")
     with pytest.raises(UserError, match=r"is no \.npz file"):
-        prepare(arrays_spec(), tmp_path)
+        prepare_data(arrays_spec(), tmp_path)
     np.savez(tmp_path / "t.npz", X=np.zeros(3))
-    with pytest.raises(UserError, match="lacks X_train, y_train, X_test, y_test; it has X"):
-        prepare(arrays_spec(), tmp_path)
+    with pytest.raises(
+        UserError, match="arrays X_train, y_train, X_test, y_test not found; it has X"
+    ):
+        prepare_data(arrays_spec(), tmp_path)

@@ -14,9 +14,12 @@ import yaml
 from PIL import Image
 from scipy.io import savemat
 
-from flowgmm.datasets import Images, check_images, dataset_spec, load, prepare
-from flowgmm.datasets.download import absent, fetch, resolve
+from flowgmm.datasets.download import absent, download_file, resolve
+from flowgmm.datasets.features import prepare_data
+from flowgmm.datasets.registry import dataset_spec, load
 from flowgmm.datasets.splits import draw_split
+from flowgmm.datasets.types import Images
+from flowgmm.datasets.validation import check_images
 from flowgmm.embed import embed_dataset
 from flowgmm.experiments.project import load as load_config
 from flowgmm.experiments.project import read_yaml
@@ -61,7 +64,7 @@ def mnist(tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_images_stay_bytes_up_to_the_features_file(name, mnist):
-    arrays, meta = prepare(spec_of(name), mnist)
+    arrays, meta = prepare_data(spec_of(name), mnist)
     write_tensors(mnist / "features.safetensors", arrays, meta)
     arrays, meta = read_tensors(mnist / "features.safetensors")
     np.testing.assert_array_equal(arrays["X_train"], TRAIN[:, None])
@@ -82,7 +85,7 @@ TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ub
 @pytest.mark.parametrize(
     ("file", "spoil", "message"),
     [
-        (TRAIN_IMAGES, Path.unlink, "is not there; run the rule fetch"),
+        (TRAIN_IMAGES, Path.unlink, "not found; run the rule fetch"),
         (TRAIN_IMAGES, cut, "is cut off or damaged .*; delete it and fetch it again"),
         (TRAIN_LABELS, lambda path: path.write_text("no"), "is cut off or damaged"),
         (TRAIN_LABELS, lambda path: path.write_bytes(gzip.compress(b"")), "starts with bytes"),
@@ -158,7 +161,7 @@ def write_svhn(raw, part="train", **changes):
 
 def test_svhn(tmp_path):
     X, X_test = (write_svhn(tmp_path, part) for part in ("train", "test"))
-    arrays, _ = prepare(spec_of("svhn"), tmp_path)
+    arrays, _ = prepare_data(spec_of("svhn"), tmp_path)
     for i in (0, 7):
         np.testing.assert_array_equal(arrays["X_train"][i], X[..., i].transpose(2, 0, 1))
     np.testing.assert_array_equal(arrays["X_test"][3, 2], X_test[:, :, 2, 3])
@@ -169,7 +172,7 @@ def test_svhn(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda raw: (raw / "train_32x32.mat").unlink(), "is not there; run the rule fetch"),
+        (lambda raw: (raw / "train_32x32.mat").unlink(), "not found; run the rule fetch"),
         (lambda raw: cut(raw / "train_32x32.mat"), "cannot be read as a MATLAB file .*delete it"),
         (lambda raw: (raw / "train_32x32.mat").write_text("no"), "cannot be read as a MATLAB file"),
         (lambda raw: write_svhn(raw, y=None), "lacks y; replace it with the official file"),
@@ -233,7 +236,7 @@ def test_notmnist(tmp_path):
     raw.mkdir()
     write_archive(raw, files, links=[("notMNIST_small/A/link.png", tmp_path / "secret")])
     spec = spec_of("notmnist", options={"test_fraction": 0.5})
-    arrays, meta = prepare(spec, raw)
+    arrays, meta = prepare_data(spec, raw)
     assert meta["notes"] == ["2 pictures that cannot be decoded are left out"]
     assert meta["classes"] == list("ABCDEFGHIJ")
     X = np.concatenate([arrays["X_train"], arrays["X_test"]])
@@ -245,7 +248,7 @@ def test_notmnist(tmp_path):
     assert {path.name for path in tmp_path.rglob("*")} == {"raw", "secret", "notMNIST_small.tar.gz"}
     # Another order of the members gives the same parts.
     write_archive(raw, dict(reversed(files.items())))
-    again = prepare(spec, raw)[0]
+    again = prepare_data(spec, raw)[0]
     assert all(np.array_equal(arrays[key], again[key]) for key in arrays)
 
 
@@ -313,7 +316,7 @@ def test_the_contract_of_images():
         ({"y_train": GOOD.y_train + 1}, {}, r"train part: label 10 outside the classes 0\.\.9"),
         ({"y_test": GOOD.y_test - 1}, {}, "test part: label -1 outside the classes"),
         ({"y_train": np.maximum(GOOD.y_train, 1)}, {}, "no training point of class 0"),
-        ({"classes": ["0"]}, {}, "1 class .0.; at least 2 are needed"),
+        ({"classes": ["0"]}, {}, "expected at least 2 classes, got 1 .0."),
     ],
 )
 def test_images_that_do_not_meet_the_contract(changes, expected, message):
@@ -323,11 +326,13 @@ def test_images_that_do_not_meet_the_contract(changes, expected, message):
 
 def test_kinds_that_do_not_fit(mnist, tmp_path):
     transfer = spec_of("mnist", kind="transfer", encoder="efficientnet_lite0")
-    refused("needs an encoder; make its features with the rule embed", prepare, transfer, mnist)
+    refused(
+        "needs an encoder; make its features with the rule embed", prepare_data, transfer, mnist
+    )
     refused("images have 1 channel, an encoder takes 3", embed_dataset, transfer, mnist, tmp_path)
     spec = {"dataset": "t", "kind": "image", "loader": "packaged"}
     table = spec | {"options": {"name": "digits", "test_fraction": 0.3}}
-    refused("kind image, but its loader 'packaged' gives a table", prepare, table, tmp_path)
+    refused("kind image, but its loader 'packaged' gives a table", prepare_data, table, tmp_path)
 
 
 # Where the files come from
@@ -344,9 +349,9 @@ def test_debian_s_files_stand_in_where_the_mirror_lacks_them(tmp_path):
     assert absent(entry, mirror) is None
     assert resolve(entry, None)[0] == {"f": file}
     stand_in, target = resolve(entry, mirror)[0]["f"], tmp_path / "raw" / "f"
-    assert fetch(stand_in, target, mirror) == sha256(own)
+    assert download_file(stand_in, target, mirror) == sha256(own)
     own.write_bytes(b"changed")
-    refused("own.gz .7 bytes. has sha256:", fetch, stand_in, target, mirror)
+    refused("own.gz .7 bytes. has sha256:", download_file, stand_in, target, mirror)
     own.unlink()
     assert absent(entry, mirror) == "data absent: the mirror lacks f"
     (mirror / "f").touch()
@@ -415,7 +420,7 @@ def test_raw_files_that_cannot_be_shared(tmp_path, raw, changes, message):
 
 
 def surrogate(name):
-    return prepare(dataset_spec(name, IMAGES[name], None, surrogate=True), Path("nowhere"))
+    return prepare_data(dataset_spec(name, IMAGES[name], None, surrogate=True), Path("nowhere"))
 
 
 def test_surrogates():
@@ -446,7 +451,7 @@ def test_surrogates():
 def real(name, folder):
     if not (MIRROR / folder).is_dir():
         pytest.skip(f"{MIRROR / folder} is not there; small files stand in")
-    return prepare(dataset_spec(name, IMAGES[name], MIRROR), MIRROR / folder)
+    return prepare_data(dataset_spec(name, IMAGES[name], MIRROR), MIRROR / folder)
 
 
 def test_real_mnist():
@@ -501,7 +506,7 @@ def test_real_fashion_mnist():
         pytest.skip(f"{folder} is not there; it comes with Debian's package dataset-fashion-mnist")
     spec = dataset_spec("fashion_mnist", IMAGES["fashion_mnist"], folder.parent)
     assert {Path(file["path"]).parent for file in spec["files"].values()} == {folder}
-    arrays, meta = prepare(spec, folder)
+    arrays, meta = prepare_data(spec, folder)
     assert {name: file["sha256"] for name, file in spec["files"].items()} == meta["sources"]
     assert np.bincount(arrays["y_train"]).tolist() == [6000] * 10
     assert np.bincount(arrays["y_test"]).tolist() == [1000] * 10

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from flowgmm import embed as package
-from flowgmm.datasets import Images, dataset_spec
+from flowgmm.datasets.registry import dataset_spec
+from flowgmm.datasets.types import Images
 from flowgmm.embed import embed_dataset, embed_images, fetch
 from flowgmm.embed import image as module
 from flowgmm.utils.errors import UserError
@@ -206,7 +207,7 @@ def test_official_b4_is_fetched_and_checked(images, tmp_path, monkeypatch, b4):
         Path(destination).write_bytes(source.read_bytes())
         return hashlib.sha256(source.read_bytes()).hexdigest()
 
-    monkeypatch.setattr(fetch, "fetch", download)
+    monkeypatch.setattr(fetch, "download_file", download)
     manifest = tmp_path / "encoders" / "efficientnet_b4.json"
     with pytest.raises(UserError, match="which should start with 23ab8bcd"):
         fetch.fetch_encoder("efficientnet_b4", manifest)
@@ -238,7 +239,7 @@ def test_official_b4_is_fetched_and_checked(images, tmp_path, monkeypatch, b4):
     def unreachable(*args):
         raise UserError("cannot download efficientnet_b4.pth (no network); check the network")
 
-    monkeypatch.setattr(fetch, "fetch", unreachable)
+    monkeypatch.setattr(fetch, "download_file", unreachable)
     with pytest.raises(UserError, match=r"no network.*`image_encoder` to a file of the weights"):
         fetch.fetch_encoder("efficientnet_b4", manifest)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import WORDS
 
-from flowgmm.datasets import dataset_spec
+from flowgmm.datasets.registry import dataset_spec
 from flowgmm.embed import embed_dataset
 from flowgmm.embed import embed_texts as embed
 from flowgmm.embed import text as module

@@ -27,7 +27,7 @@ from faults import record, tries
 from hub import fetch_encoder, model_hub, serving
 from workspace import ROOT, copy_repository, environment, snakemake, start
 
-from flowgmm.datasets.download import fetch
+from flowgmm.datasets.download import download_file
 from flowgmm.experiments.project import Config, Run, load, settings_with
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_tensors
@@ -648,11 +648,11 @@ def test_broken_network(
     target = tmp_path / "raw" / "file"
     always, once = f"{server}/{fault}", f"{server}/once-{fault}"
     with pytest.raises(UserError, match=r"cannot download file .*; check the network") as caught:
-        fetch({"url": [always], **GOOD}, target, None, retries=0)
+        download_file({"url": [always], **GOOD}, target, None, retries=0)
     said = str(caught.value)
     assert always in said and "\n" not in said
     assert not list(target.parent.iterdir())
-    fetch({"url": [always, once, once], **GOOD}, target, None, retries=0)
+    download_file({"url": [always, once, once], **GOOD}, target, None, retries=0)
     assert target.read_bytes() == CONTENT
     assert [path.name for path in target.parent.iterdir()] == ["file"]
     assert Unreliable.asked == {f"/{fault}": Unreliable.asked[f"/{fault}"], f"/once-{fault}": 2}
@@ -660,14 +660,19 @@ def test_broken_network(
 
 
 def test_slow_network(server: str, tmp_path: Path) -> None:
-    assert fetch({"url": [f"{server}/slow"], **GOOD}, tmp_path / "file", None) == GOOD["sha256"]
+    assert (
+        download_file({"url": [f"{server}/slow"], **GOOD}, tmp_path / "file", None)
+        == GOOD["sha256"]
+    )
     record("download from a server that is slow", 1, 1, "nothing", "goes on; a line every 3 s")
 
 
 def test_one_that_fails_once_is_asked_again(server: str, tmp_path: Path) -> None:
     Unreliable.asked.clear()
     url = f"{server}/once-hangup"
-    assert fetch({"url": [url], **GOOD}, tmp_path / "file", None, retries=1) == GOOD["sha256"]
+    assert (
+        download_file({"url": [url], **GOOD}, tmp_path / "file", None, retries=1) == GOOD["sha256"]
+    )
     assert Unreliable.asked == {"/once-hangup": 2}
 
 
@@ -675,10 +680,10 @@ def test_full_disk_while_downloading(server: str, tmp_path: Path) -> None:
     target = tmp_path / "disk" / "file"
     with small_disk(target.parent, "64k") as again:
         with pytest.raises(UserError, match=r"no space left|No space left") as caught:
-            fetch({"url": [f"{server}/none"], **GOOD}, target, None, retries=0)
+            download_file({"url": [f"{server}/none"], **GOOD}, target, None, retries=0)
         assert not list(target.parent.iterdir())
         again("size=1m")
-        assert fetch({"url": [f"{server}/none"], **GOOD}, target, None) == GOOD["sha256"]
+        assert download_file({"url": [f"{server}/none"], **GOOD}, target, None) == GOOD["sha256"]
     record("full disk, during a download", 1, 1, "that file", str(caught.value))
 
 

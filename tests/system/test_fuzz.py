@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowgmm.apps.fit.columns import read_table
-from flowgmm.datasets import prepare
+from flowgmm.datasets.features import prepare_data
 from flowgmm.embed import embed_dataset
 from flowgmm.experiments import project as module
 from flowgmm.experiments.project import FILES, load, read_yaml
@@ -362,7 +362,7 @@ def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         if spec["kind"] == "text":
             embed_dataset(spec | {"encoder": "none"}, tmp_path, tmp_path)
         else:
-            prepare(spec, tmp_path)
+            prepare_data(spec, tmp_path)
 
     for file, content in raw.items():
         (tmp_path / file).write_bytes(content)

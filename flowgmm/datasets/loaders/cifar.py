@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm.datasets import Images
 from flowgmm.datasets.loaders.images import archive_files, move_test_images
+from flowgmm.datasets.types import Images
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json
 
@@ -109,7 +109,7 @@ def _picture(path: Path) -> np.ndarray:
                 raise ValueError(f"{picture.width} x {picture.height} pixels")
             return np.asarray(picture.convert("RGB"))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule fetch") from error
+        raise UserError(f"{path} not found; run the rule fetch") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path} is no picture that can be decoded ({error}); delete it and fetch it again"

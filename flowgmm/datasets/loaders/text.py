@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from flowgmm.datasets import Texts
+from flowgmm.datasets.types import Texts
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.seeds import derive
 
@@ -110,7 +110,7 @@ def _open(raw: Path, name: str, archive: str | None, encoding: str) -> Iterator[
                 binary.seek(0)
             yield stack.enter_context(io.TextIOWrapper(binary, encoding=encoding, newline=""))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule fetch") from error
+        raise UserError(f"{path} not found; run the rule fetch") from error
     except KeyError as error:
         raise UserError(
             f"{path} has no member {name}; correct the option `train` or `test`"
