@@ -26,8 +26,9 @@ from flowgmm.datasets.features import make_features
 from flowgmm.datasets.splits import draw_split
 from flowgmm.datasets.types import Arrays
 from flowgmm.embed.cache import embedded
+from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.project import Config, Run, load
-from flowgmm.experiments.train_job import run
+from flowgmm.experiments.train_job import train_stack
 from flowgmm.utils.io import read_json, sha256, write_json, write_tensors
 
 N_TRAIN, N_TEST, WIDTH, N_CLASSES, N_LABELS = 50_000, 10_000, 1792, 10, 250
@@ -94,7 +95,7 @@ def train(folder: Path, method: str) -> None:
         spec["params"] = spec["params"] | {"n_epochs": None, "n_steps": STEPS}
     n_seeds = len(spec["seeds"])
     splits = {number: folder / f"split-{number}" for number in spec["splits"]}
-    run(spec, folder / "features", splits, folder / "out", folder / "checkpoints")
+    train_stack(spec, folder / "features", splits, folder / "out", folder / "checkpoints")
     print(f"{method}: {n_seeds} seeds", file=sys.stderr)
 
 
@@ -121,7 +122,9 @@ def train_beside(folder: Path, name: str, n_jobs: int, n_seeds: int, preprocess:
             wait("measured")
 
     given = folder / "features", {0: folder / "split-0"}
-    run(spec, *given, folder / name, folder / f"{name}-checkpoint", progress=look)
+    train_stack(
+        spec, *given, folder / name, folder / f"{name}-checkpoint", Execution(progress=look)
+    )
 
 
 def beside(folder: Path, n_jobs: int, n_seeds: int, preprocess: str) -> dict[str, list[int]]:

@@ -28,7 +28,7 @@ import numpy as np
 from flowgmm.datasets.features import prepare_data
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.project import Run, dump_yaml, load, read_yaml, settings_with
-from flowgmm.experiments.train_job import run
+from flowgmm.experiments.train_job import train_stack
 from flowgmm.reporting.tables import make_table, table_spec, write
 from flowgmm.utils.io import (
     content_hash,
@@ -179,7 +179,9 @@ def tables(folder: Path, n_datasets: int) -> dict[str, Any]:
         splits[number] = folder / f"split-{number}"
         meta = drawn | {"features_sha256": sha256(features)}
         write_tensors(splits[number], draw_split(y_train, **drawn["label_set"], **seeds), meta)
-    record = run(config.train_spec(job), features, splits, folder / "out", folder / "checkpoints")
+    record = train_stack(
+        config.train_spec(job), features, splits, folder / "out", folder / "checkpoints"
+    )
     methods = list(config.methods)
     entry: dict[str, Any] = {**SHOWN, "rows": methods}
     made, opened, found, rng = [], 0, [], np.random.default_rng(0)

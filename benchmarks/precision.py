@@ -22,8 +22,9 @@ from flowgmm.datasets.download import download_file
 from flowgmm.datasets.features import prepare_data
 from flowgmm.datasets.splits import draw_split
 from flowgmm.embed import embed_dataset
+from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.project import Config, Job, Run, load, read_yaml
-from flowgmm.experiments.train_job import run
+from flowgmm.experiments.train_job import train_stack
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_json, write_tensors
 
@@ -103,7 +104,9 @@ def trained(
     """Accuracy (percent), mean log p(x) in nats and CPU seconds of a job, in one precision."""
     spec = spec | {"params": {**spec["params"], "precision": precision}}
     start = time.process_time()
-    record = run(spec, features, splits, folder / precision, folder / "state", "cpu", threads)
+    record = train_stack(
+        spec, features, splits, folder / precision, folder / "state", Execution("cpu", threads)
+    )
     test = [entry["metrics"]["test"] for entry in record["runs"]]
     return {
         "accuracy": [100 * scores["accuracy"] for scores in test],

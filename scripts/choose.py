@@ -4,12 +4,12 @@ import argparse
 import json
 
 from flowgmm.experiments.job_script import run_script
-from flowgmm.experiments.tuning import choose
+from flowgmm.experiments.tuning import choose_candidate
 from flowgmm.utils.io import read_json, write_json
 
 
 def main(options: argparse.Namespace) -> None:
-    choice = choose([read_json(point) for point in options.points])
+    choice = choose_candidate([read_json(point) for point in options.points])
     write_json(options.output, choice | {"spec": json.loads(options.spec)})
 
 

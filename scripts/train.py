@@ -5,8 +5,9 @@ import json
 import sys
 from pathlib import Path
 
+from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.job_script import ProgressLog, keep_freed_memory, run_script
-from flowgmm.experiments.train_job import run
+from flowgmm.experiments.train_job import train_stack
 
 
 def main(options: argparse.Namespace) -> None:
@@ -16,15 +17,17 @@ def main(options: argparse.Namespace) -> None:
     name = f"{spec['dataset']}/{spec['labels']} {spec['method']}"
     # Also in the record; here for whoever reads the log (D2: std is not 1 everywhere).
     print(f"{name}: {json.dumps(spec['params'])}", file=sys.stderr)
-    record = run(
+    record = train_stack(
         spec,
         Path(options.features),
         splits,
         Path(options.out),
         Path(options.checkpoints),
-        device=options.device,
-        threads=int(options.threads),
-        progress=ProgressLog(f"{name} seeds {spec['seeds'][0]}-{spec['seeds'][-1]}"),
+        Execution(
+            options.device,
+            int(options.threads),
+            ProgressLog(f"{name} seeds {spec['seeds'][0]}-{spec['seeds'][-1]}"),
+        ),
         choice=Path(options.choice[0]) if options.choice else None,
     )
     # A failed seed is a result, which the tables show; the job itself has not failed.

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from flowgmm.experiments.project import Config, Run, load, read_yaml
-from flowgmm.experiments.tuning import candidates, choose, choose_on_validation, point_name
+from flowgmm.experiments.tuning import (
+    candidates,
+    choose_candidate,
+    choose_on_validation,
+    point_name,
+)
 from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +63,7 @@ def point(lr: float, *accuracies: float | None, **changes: Any) -> dict[str, Any
 
 def test_the_choice_is_the_first_of_the_best() -> None:
     points = [point(1.0, 0.6, 0.6), point(2.0, 0.7, 0.9), point(3.0, 0.8, 0.8), point(4.0, 0.5, 1)]
-    choice = choose(points)
+    choice = choose_candidate(points)
     assert choice["params"] == {"lr": 2.0}
     assert choice["tied"] == [{"lr": 3.0}]
     assert [c["params"]["lr"] for c in choice["curve"]] == [1.0, 2.0, 3.0, 4.0]
@@ -69,21 +74,21 @@ def test_the_choice_is_the_first_of_the_best() -> None:
         "steps": 4 * 2 * 30,
         "validation_labels": 20,
     }
-    assert choose(points[::-1])["params"] == {"lr": 3.0}
+    assert choose_candidate(points[::-1])["params"] == {"lr": 3.0}
 
 
 def test_a_candidate_that_diverged_is_kept_in_the_curve_and_not_chosen() -> None:
-    choice = choose([point(1.0, 1.0, None), point(2.0, 0.2, 0.2)])
+    choice = choose_candidate([point(1.0, 1.0, None), point(2.0, 0.2, 0.2)])
     assert choice["params"] == {"lr": 2.0}
     assert choice["curve"][0]["failed"] == "loss is NaN at step 3"
     assert choice["curve"][0]["accuracies"] == [1.0, None]
     with pytest.raises(UserError, match=r"d/8, m: every candidate of the grid failed"):
-        choose([point(1.0, None), point(2.0, None)])
+        choose_candidate([point(1.0, None), point(2.0, None)])
 
 
 def test_candidates_of_different_data_are_not_compared() -> None:
     with pytest.raises(UserError, match="different data or by different code"):
-        choose([point(1.0, 0.5), point(2.0, 0.5, hashes={"seen": "y"})])
+        choose_candidate([point(1.0, 0.5), point(2.0, 0.5, hashes={"seen": "y"})])
 
 
 def test_classic_choice_has_its_budget() -> None:

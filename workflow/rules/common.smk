@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from flowgmm.experiments.job_cache import forget_finished
+from flowgmm.experiments.job_cache import clear_cache
 from flowgmm.experiments.project import Job, Run, load
 from flowgmm.utils.errors import UserError
 from flowgmm.experiments.resources import memory_like, time_like
