@@ -25,12 +25,12 @@ def embed_dataset(
     progress: Progress | None = None,
     fetched: Path | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Load, embed, check and describe a dataset of texts or images.
+    """Load, embed and validate a dataset of texts or images.
 
     Arguments:
         spec: From `flowgmm.datasets.registry.dataset_spec`, with `encoder` and, in place of
             defaults, `embedding`: the keyword arguments of `embed_texts` or `embed_images`.
-        raw: Folder with the dataset's fetched files.
+        raw: Folder with the dataset's downloaded files.
         cache: Folder of vectors and unpacked encoders.
         progress: Called with (texts or images done, all, line of text).
         fetched: What `flowgmm.embed.fetch.fetch_encoder` wrote; None: the encoder is a package, or

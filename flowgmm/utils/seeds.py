@@ -26,7 +26,7 @@ def derive(experiment: str, seed: int, purpose: str) -> int:
     It is the same on every machine.
 
     Arguments:
-        experiment: What is run, e.g. ``"ag_news/200/flowgmm"``.
+        experiment: Name of the experiment, e.g. ``"ag_news/200/flowgmm"``.
         seed: Number of the repetition, 0 or more.
         purpose: One of `PURPOSES`.
 

@@ -209,7 +209,7 @@ def test_official_b4_is_fetched_and_checked(images, tmp_path, monkeypatch, b4):
 
     monkeypatch.setattr(fetch, "download_file", download)
     manifest = tmp_path / "encoders" / "efficientnet_b4.json"
-    with pytest.raises(UserError, match="which should start with 23ab8bcd"):
+    with pytest.raises(UserError, match="expected sha256 23ab8bcd"):
         fetch.fetch_encoder("efficientnet_b4", manifest)
     assert not list(manifest.parent.iterdir())
     start = hashlib.sha256(source.read_bytes()).hexdigest()[:8]

@@ -28,7 +28,7 @@ MD5 = {
     "data_batch_5": "53f37980c15c3d472c316c40844f3f0d",
     "test_batch": "803d5f7f4d78ea53de84dbe85f74fb6d",
 }
-# Of a batch: 10,000 rows of a label byte and the red, green and blue planes.
+# Bytes of a batch: 10,000 rows of a label byte and the red, green and blue planes.
 BYTES = 10_000 * ROW
 
 

@@ -49,7 +49,7 @@ def keep_shares(data: Images, shares: Sequence[float], seed: int) -> Images:
 
     Arguments:
         data: The images.
-        shares: Of each class, in (0, 1].
+        shares: Share of each class, in (0, 1].
         seed: Number of the draw.
 
     Raises:
@@ -83,7 +83,7 @@ def move_test_images(data: Images, count: int, seed: int) -> Images:
 
     Arguments:
         data: The images.
-        count: How many.
+        count: Number of test images to move.
         seed: Number of the draw.
 
     Raises:

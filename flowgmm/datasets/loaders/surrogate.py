@@ -77,7 +77,7 @@ def load_surrogate_images(
 
     Arguments:
         raw: Unused; nothing is fetched.
-        images: Which set; there is one.
+        images: Name of the set; only ``digits`` is known.
         channels: Number of equal channels.
         invert: Whether white becomes black, which makes another distribution of them.
         transpose: Whether rows become columns, which makes a third.

@@ -43,7 +43,7 @@ def load_table(
         classes: Values of the label column, in the order of the classes; None: sorted.
         test_fraction: Share of the labelled rows in the test part.
         standardise: Whether each feature gets mean 0 and standard deviation 1 in the training part.
-        encoding: Of a CSV.
+        encoding: Encoding of a CSV.
         seed: Number of the draw.
 
     Raises:

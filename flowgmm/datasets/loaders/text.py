@@ -61,7 +61,7 @@ def load_text(
         archive: Tar file that holds both.
         train_rows: Keep as many training rows, the first after a seeded shuffle; None: all.
         test_rows: Keep the first rows of the test file; None: all.
-        encoding: Of both files.
+        encoding: Encoding of both files.
         seed: Number of the draw of `train_rows`.
 
     Raises:

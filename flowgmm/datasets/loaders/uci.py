@@ -37,7 +37,7 @@ def load_hepmass(
         test: Name of the test file.
         train_fraction: Share of the training file's rows, drawn at random.
         test_fraction: Share of the test file's rows.
-        train_rows: Of those training rows keep as many, by class; None: all (D13).
+        train_rows: Number of training rows to keep, by class; None: all (D13).
         seed: Number of the draw.
 
     Raises:
