@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import WORDS
+from words import WORDS
 
 from flowgmm.datasets.registry import dataset_spec
 from flowgmm.embed import embed_dataset
