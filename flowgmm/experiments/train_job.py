@@ -18,7 +18,7 @@ from flowgmm.experiments.record import (
     truth_of,
     used_environment,
 )
-from flowgmm.experiments.task import load_task
+from flowgmm.experiments.task import Task, load_task
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_meta, read_tensors, sha256, write_json, write_tensors
 
@@ -66,14 +66,7 @@ def train_stack(
         "splits": {str(number): sha256(path) for number, path in sorted(splits.items())},
     }
     if spec["neural"] and spec["tune"]:
-        if choice is None:
-            raise UserError(
-                f"{spec['dataset']}/{spec['labels']}, {spec['method']} has a grid, but nothing was "
-                "chosen from it; give the file that the rule `choose` makes"
-            )
-        found = read_json(choice)
-        chosen = {"tuned": found["params"], "tuning": found["curve"], "budget": found["budget"]}
-        hashes["choice"] = sha256(choice)
+        chosen, hashes["choice"] = _chosen(spec, choice)
     checkpoint = checkpoints / identity(spec, hashes, execution)
     given = features, str(hashes["features"])
 
@@ -110,21 +103,11 @@ def train_stack(
         if spec["neural"]:
             estimators = [estimator for estimator, _ in fitted]
             type(estimators[0]).save_stack(out / "model.safetensors", estimators, run_keys(spec))
-        first, shape = tasks[0].split, list(data["X_train"].shape[1:])
         record = {
             **run_keys(spec),
             "spec": dict(spec),
             "hashes": hashes,
-            "data": {
-                **{key: meta[key] for key in ("classes", "notes", "not_comparable", "sources")},
-                "n_features": int(np.prod(shape)),
-                "image_shape": shape if len(shape) == 3 else None,
-                "n_train": len(data["X_train"]),
-                "n_test": len(y_test),
-                "n_labelled": len(first["labelled"]),
-                "n_unlabelled": 0 if spec["labelled_only"] else len(first["unlabelled"]),
-                "n_val": len(first["val"]),
-            },
+            "data": _described(spec, data["X_train"], len(y_test), tasks[0], meta),
             "runs": entries,
             "environment": used_environment(spec, execution),
             "git": git_state(),
@@ -138,3 +121,32 @@ def train_stack(
     outputs = [out / "predictions.safetensors", out / "record.json"]
     run_once(checkpoint, [*([out / "model.safetensors"] if spec["neural"] else []), *outputs], make)
     return dict(read_json(out / "record.json"))
+
+
+def _chosen(spec: Mapping[str, Any], choice: Path | None) -> tuple[dict[str, Any], str]:
+    """Items of a record about the candidate chosen from a grid, and the file's sha256."""
+    if choice is None:
+        raise UserError(
+            f"{spec['dataset']}/{spec['labels']}, {spec['method']} has a grid, but nothing was "
+            "chosen from it; give the file that the rule `choose` makes"
+        )
+    found = read_json(choice)
+    items = {"tuned": found["params"], "tuning": found["curve"], "budget": found["budget"]}
+    return items, sha256(choice)
+
+
+def _described(
+    spec: Mapping[str, Any], X_train: np.ndarray, n_test: int, task: Task, meta: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Description of the data in a record: origin, shape and numbers of points."""
+    shape, split = list(X_train.shape[1:]), task.split
+    return {
+        **{key: meta[key] for key in ("classes", "notes", "not_comparable", "sources")},
+        "n_features": int(np.prod(shape)),
+        "image_shape": shape if len(shape) == 3 else None,
+        "n_train": len(X_train),
+        "n_test": n_test,
+        "n_labelled": len(split["labelled"]),
+        "n_unlabelled": 0 if spec["labelled_only"] else len(split["unlabelled"]),
+        "n_val": len(split["val"]),
+    }
