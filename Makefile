@@ -40,6 +40,7 @@ lint: env
 	ruff format --check .
 	snakefmt --check workflow
 	mypy
+	lint-imports --no-logo
 	snakemake --lint
 
 format: env
@@ -67,4 +68,4 @@ record: env
 	@echo 'Next: git add dvc.lock docs/results && git commit, then dvc push.'
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

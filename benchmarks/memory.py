@@ -22,10 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.datasets import Arrays, finish
+from flowgmm.datasets.features import make_features
 from flowgmm.datasets.splits import draw_split
+from flowgmm.datasets.types import Arrays
 from flowgmm.embed.cache import embedded
 from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.project import Project, Run
 from flowgmm.experiments.specs.runs import jobs_of, train_spec
 from flowgmm.experiments.train_job import train_stack
@@ -80,7 +82,7 @@ def embed(folder: Path) -> None:
     classes = [str(k) for k in range(N_CLASSES)]
     data = Arrays(X_train, labels[N_TRAIN], X_test, labels[N_TEST], classes, same_scale=True)
     spec = {"dataset": "noise", "kind": "transfer", "drop_constant": True}
-    write_tensors(folder / "features", *finish(spec, data, folder))
+    write_tensors(folder / "features", *make_features(spec, data, folder))
 
 
 def train(folder: Path, method: str) -> None:
@@ -122,7 +124,9 @@ def train_beside(folder: Path, name: str, n_jobs: int, n_seeds: int, preprocess:
             wait("measured")
 
     given = folder / "features", {0: folder / "split-0"}
-    train_stack(spec, *given, folder / name, folder / f"{name}-checkpoint", progress=look)
+    train_stack(
+        spec, *given, folder / name, folder / f"{name}-checkpoint", Execution(progress=look)
+    )
 
 
 def beside(folder: Path, n_jobs: int, n_seeds: int, preprocess: str) -> dict[str, list[int]]:

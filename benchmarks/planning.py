@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.datasets import prepare_data
+from flowgmm.datasets.features import prepare_data
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Run, settings_with
@@ -201,8 +201,8 @@ def tables(folder: Path, n_datasets: int) -> dict[str, Any]:
                 path = folder / "runs" / f"{i}" / method / f"seeds-{first}-{first + 4}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 # As `write_json` writes it, but not flushed to disk.
-                sealed = copy | {"sha256": content_hash(copy)}
-                path.write_text(json.dumps(sealed, indent=1, sort_keys=True), encoding="utf-8")
+                summed = copy | {"sha256": content_hash(copy)}
+                path.write_text(json.dumps(summed, indent=1, sort_keys=True), encoding="utf-8")
                 made.append((i // COLUMNS[5], path))
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from flowgmm.datasets import prepare_data
 from flowgmm.datasets.download import download_file
+from flowgmm.datasets.features import prepare_data
 from flowgmm.datasets.splits import draw_split
 from flowgmm.embed import embed_data
 from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.paths import is_embedded
 from flowgmm.experiments.project import Job, Project, Run
 from flowgmm.experiments.recipes import method_settings
@@ -111,7 +112,7 @@ def trained(
     spec = spec | {"params": {**spec["params"], "precision": precision}}
     start = time.process_time()
     record = train_stack(
-        spec, features, splits, folder / precision, folder / "state", "cpu", threads
+        spec, features, splits, folder / precision, folder / "state", Execution("cpu", threads)
     )
     test = [entry["metrics"]["test"] for entry in record["runs"]]
     return {

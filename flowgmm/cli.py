@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flowgmm.utils.errors import UserError
+from flowgmm.utils.progress import Progress
 
 __all__ = ["app", "main"]
 
@@ -282,16 +283,17 @@ def _write(frame: Any, output: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress() -> Iterator[Progress]:
     """A bar of what is being done, on standard error while it is a terminal."""
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
     console = Console(stderr=True)
     tasks: dict[str, TaskID] = {}
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
 
-        def tell(name: str, done: int, total: int) -> None:
+        def tell(done: int, total: int, name: str) -> None:
             if name not in tasks:
                 tasks[name] = bar.add_task(name)
             bar.update(tasks[name], completed=done, total=total)

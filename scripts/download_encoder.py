@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 from flowgmm.embed.fetch import download_encoder
-from flowgmm.experiments.job_script import Progress, run_script
+from flowgmm.experiments.job_script import ProgressLog, run_script
 
 
 def main(options: argparse.Namespace) -> None:
-    progress = Progress(f"fetch {options.encoder}")
+    progress = ProgressLog(f"fetch {options.encoder}")
     download_encoder(options.encoder, Path(options.output), progress)
 
 

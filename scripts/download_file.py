@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 from flowgmm.datasets.download import download_file
-from flowgmm.experiments.job_script import Progress, run_script
+from flowgmm.experiments.job_script import ProgressLog, run_script
 
 
 def main(options: argparse.Namespace) -> None:
     mirror = Path(options.mirror) if options.mirror else None
     output = Path(options.output)
-    download_file(json.loads(options.spec), output, mirror, Progress(f"fetch {output.name}"))
+    download_file(json.loads(options.spec), output, mirror, ProgressLog(f"fetch {output.name}"))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 from flowgmm.embed import embed_data
-from flowgmm.experiments.job_script import Progress, run_script
+from flowgmm.experiments.job_script import ProgressLog, run_script
 from flowgmm.utils.io import write_tensors
 
 
 def main(options: argparse.Namespace) -> None:
     spec = json.loads(options.spec)
-    progress = Progress(f"embed {spec['dataset']}")
+    progress = ProgressLog(f"embed {spec['dataset']}")
     fetched = Path(options.encoder[0]) if options.encoder else None
     raw, cache = Path(options.raw), Path(options.cache)
     arrays, meta = embed_data(spec, raw, cache, progress, fetched)

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from flowgmm.datasets import prepare_data
+from flowgmm.datasets.features import prepare_data
 from flowgmm.experiments.job_script import run_script
 from flowgmm.utils.io import write_tensors
 

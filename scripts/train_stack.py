@@ -5,7 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from flowgmm.experiments.job_script import Progress, keep_freed_memory, run_script
+from flowgmm.experiments.fitting import Execution
+from flowgmm.experiments.job_script import ProgressLog, keep_freed_memory, run_script
 from flowgmm.experiments.train_job import train_stack
 
 
@@ -22,9 +23,11 @@ def main(options: argparse.Namespace) -> None:
         splits,
         Path(options.out),
         Path(options.checkpoints),
-        device=options.device,
-        threads=int(options.threads),
-        progress=Progress(f"{name} seeds {spec['seeds'][0]}-{spec['seeds'][-1]}"),
+        Execution(
+            options.device,
+            int(options.threads),
+            ProgressLog(f"{name} seeds {spec['seeds'][0]}-{spec['seeds'][-1]}"),
+        ),
         choice=Path(options.choice[0]) if options.choice else None,
     )
     # A failed seed is a result, which the tables show; the job itself has not failed.

@@ -5,8 +5,9 @@ import json
 import sys
 from pathlib import Path
 
-from flowgmm.experiments.job_script import Progress, keep_freed_memory, run_script
-from flowgmm.experiments.train_job import tune_candidate
+from flowgmm.experiments.fitting import Execution
+from flowgmm.experiments.job_script import ProgressLog, keep_freed_memory, run_script
+from flowgmm.experiments.tune_job import tune_candidate
 
 
 def main(options: argparse.Namespace) -> None:
@@ -16,17 +17,15 @@ def main(options: argparse.Namespace) -> None:
     output = Path(options.output)
     name = f"{spec['dataset']}/{spec['labels']} {spec['method']} {output.stem}"
     print(f"{name}: {json.dumps(spec['params'])}", file=sys.stderr)
-    point = tune_candidate(
+    result = tune_candidate(
         spec,
         Path(options.features),
         splits,
         output,
         Path(options.checkpoints),
-        device=options.device,
-        threads=int(options.threads),
-        progress=Progress(name),
+        Execution(options.device, int(options.threads), ProgressLog(name)),
     )
-    for entry in point["runs"]:
+    for entry in result["runs"]:
         found = entry["reason"] or f"validation accuracy {entry['accuracy']:.2%}"
         print(f"{name} seed {entry['seed']}: {found}", file=sys.stderr)
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 from hypothesis import settings
+from words import WORDS
 
 # Set before torch is imported. The models in the tests are small: a second thread costs more than
 # it gains, and on a busy machine ten times more.
@@ -12,8 +13,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same examples on every machine: a failure is one for everybody.
 settings.register_profile("suite", derandomize=True, deadline=None)
 settings.load_profile("suite")
-
-WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "far", "away", *".,!'()?"]
 
 
 @pytest.fixture(scope="session")

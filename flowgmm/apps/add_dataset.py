@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowgmm.datasets import dataset_spec, prepare_data
+from flowgmm.datasets.features import prepare_data
+from flowgmm.datasets.registry import dataset_spec
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import NAME, RULES, Project, Run
@@ -73,7 +74,7 @@ def add_dataset(
 
     Raises:
         UserError: If the name is taken or no name, the file is no table that meets the contract of
-            `flowgmm.datasets.check`, or no split can be drawn from it.
+            `flowgmm.datasets.validation.check_arrays`, or no split can be drawn from it.
     """
     config = load_checked(root)
     _check_name(config, name)

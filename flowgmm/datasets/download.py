@@ -1,32 +1,31 @@
-"""Raw files: downloaded through pooch, or copied from a mirror or the user's own; verified."""
+"""Download of raw files with pooch, or copy from a mirror or this machine; verified."""
 
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, sha256
+from flowgmm.utils.progress import Progress
 
 __all__ = ["absent", "download_file", "resolve"]
 
-Progress = Callable[[int, int, str], None]
-
-# A server that sends nothing for as long has failed.
+# Silence of a server after which a download has failed.
 TIMEOUT_S = 60.0
 
 
 def resolve(
     entry: Mapping[str, Any], mirror: Path | None
 ) -> tuple[dict[str, dict[str, Any]], list[str], list[str]]:
-    """The files that a dataset is made of, given the mirror.
+    """Choose the files of a dataset, given the mirror.
 
-    Where the mirror lacks a file but has one of its `alternatives`, or this machine has one with a
-    `path`, that one takes the file's place, under the file's name. Before that, where it lacks a
-    file but has all files of one of the entry's `alternative_files`, these are the dataset's files.
+    Where the mirror misses a file but has one of its `alternatives`, or this machine has one with a
+    `path`, that one is taken, under the file's name. Before that, where it misses a file but has
+    all files of one of the entry's `alternative_files`, these are the dataset's files.
 
     Arguments:
         entry: Entry of `config/datasets.yaml`.
@@ -44,12 +43,12 @@ def resolve(
     notes: list[str] = []
     reasons: list[str] = []
     sets = [entry.get("files", {}), *entry.get("alternative_files", [])]
-    whole = (s for s in sets if mirror and all(_there(file, mirror) for file in s.values()))
+    whole = (s for s in sets if mirror and all(_exists(file, mirror) for file in s.values()))
     for name, declared in next(whole, sets[0]).items():
         file = {key: value for key, value in declared.items() if key != "alternatives"}
-        if mirror is not None and not _there(file, mirror):
+        if mirror is not None and not _exists(file, mirror):
             stand_ins = declared.get("alternatives", [])
-            file = next((dict(other) for other in stand_ins if _there(other, mirror)), file)
+            file = next((dict(other) for other in stand_ins if _exists(other, mirror)), file)
         for key, said in (("note", notes), ("not_comparable", reasons)):
             if key in file:
                 said.append(file.pop(key))
@@ -58,7 +57,9 @@ def resolve(
 
 
 def absent(entry: Mapping[str, Any], mirror: Path | None) -> str | None:
-    """Why a dataset's raw files cannot be had; None if they can, or none are needed.
+    """Reason for which a dataset's raw files are missing; None if they are not, or none are needed.
+
+    Published tables quote it for runs that were not made.
 
     Raises:
         UserError: If the mirror is not a folder.
@@ -72,7 +73,7 @@ def absent(entry: Mapping[str, Any], mirror: Path | None) -> str | None:
             continue
         if mirror is None and not file.get("url"):
             return f"{name} has no URL; set `mirror` to a folder that has {file['mirror']}"
-        if mirror is not None and not _there(file, mirror):
+        if mirror is not None and not _exists(file, mirror):
             return f"data absent: the mirror lacks {file['mirror']}"
     return None
 
@@ -84,22 +85,22 @@ def download_file(
     progress: Progress | None = None,
     retries: int = 3,
 ) -> str:
-    """Bring one file, verified, to `destination`; after any failure nothing is there.
+    """Download or copy a file and verify it; after any failure `destination` does not exist.
 
     Arguments:
         file: One of the files from `resolve`: `url` (a list, tried in order), `sha256` or `md5`
             where the official checksum is known, `mirror` (path inside the mirror); or `path`, a
             file of this machine that neither network nor mirror replaces.
-        destination: Where the file goes.
+        destination: Path of the file.
         mirror: Folder that replaces the network; None: download.
         progress: Called at most every few seconds with (bytes, bytes in all or 0, line of text).
-        retries: How often a failed download is tried again, a few seconds apart.
+        retries: Number of further tries of a failed download, a few seconds apart.
 
     Returns:
         The file's sha256.
 
     Raises:
-        UserError: If the file cannot be had, or is not the one that was expected.
+        UserError: If the file is missing, or its checksum is not the expected one.
     """
     _check_mirror(mirror)
     with atomic_path(destination) as part:
@@ -117,9 +118,9 @@ def download_file(
 
 
 def _copy(file: Mapping[str, Any], source: Path, part: Path, absent: str, wrong: str) -> None:
-    """Copy and verify; `absent` and `wrong` are what to do if the file is not there, or another."""
+    """Copy and verify; `absent` and `wrong` are the remedies for a missing and another file."""
     if not source.is_file():
-        raise UserError(f"{source} is not there; {absent}")
+        raise UserError(f"{source} not found; {absent}")
     shutil.copyfile(source, part)
     _verify(file, part, str(source), wrong)
 
@@ -132,8 +133,8 @@ def _check_mirror(mirror: Path | None) -> None:
         )
 
 
-def _there(file: Mapping[str, Any], mirror: Path) -> bool:
-    """Whether the mirror has a file, or this machine one of a `path`."""
+def _exists(file: Mapping[str, Any], mirror: Path) -> bool:
+    """Report whether the mirror has a file, or this machine one of a `path`."""
     if "path" in file:
         return Path(file["path"]).is_file()
     return "mirror" in file and (mirror / file["mirror"]).is_file()
@@ -191,7 +192,7 @@ def _download(
 
 
 class _Progress:
-    """What pooch calls a progress bar, for a log: a line every few seconds."""
+    """Progress bar, as pooch calls it: a line of a log every few seconds."""
 
     def __init__(self, name: str, progress: Progress | None) -> None:
         self.total = 0

@@ -1,4 +1,4 @@
-"""Which points are labelled, which are for validation, and which are unlabelled."""
+"""Splits: labelled, unlabelled and validation points of the training part, and test rows."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -7,7 +7,7 @@ import numpy as np
 
 from flowgmm.utils.errors import UserError
 
-__all__ = ["draw_split"]
+__all__ = ["draw_split", "split_by_class"]
 
 Stratify = Literal["none", "proportional", "balanced", "authors"]
 Validation = Literal["drawn", "last"]
@@ -217,3 +217,32 @@ def _fill_up(required: np.ndarray, pool: np.ndarray, count: int | None, seed: in
         )
     others = np.random.RandomState(seed).permutation(np.setdiff1d(pool, required))
     return np.concatenate([required, others[: count - len(required)]])
+
+
+def split_by_class(
+    rows: np.ndarray, y: np.ndarray, test_fraction: float, seed: int, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows at random into training and test part, each class in proportion.
+
+    Arguments:
+        rows: Shape (n,).
+        y: Their classes, shape (n,).
+        test_fraction: Share of the test rows.
+        seed: Seed of the draw.
+        where: File, for messages.
+
+    Returns:
+        Rows of the training part and of the test part.
+
+    Raises:
+        UserError: If there are too few rows for both parts.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        train, test = train_test_split(rows, test_size=test_fraction, stratify=y, random_state=seed)
+    except ValueError as error:
+        raise UserError(
+            f"{where}: {len(rows)} rows cannot be split by class ({error}); did the file change?"
+        ) from error
+    return train, test

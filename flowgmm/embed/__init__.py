@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.datasets import Arrays, Images, Texts, finish, load
-from flowgmm.embed.cache import Progress
+from flowgmm.datasets.features import make_features
+from flowgmm.datasets.registry import load
+from flowgmm.datasets.types import Arrays, Images, Texts
 from flowgmm.embed.fetch import fetched_encoder
 from flowgmm.embed.image import deviation, embed_images, native_resolution
 from flowgmm.embed.text import PACKAGED, PAPER_TEXT_ENCODER, embed_texts
 from flowgmm.utils.errors import UserError
+from flowgmm.utils.progress import Progress
 
 __all__ = ["embed_data", "embed_images", "embed_texts"]
 
@@ -23,12 +25,12 @@ def embed_data(
     progress: Progress | None = None,
     fetched: Path | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Load, embed, check and describe a dataset of texts or images.
+    """Load, embed and validate a dataset of texts or images.
 
     Arguments:
-        spec: From `flowgmm.datasets.dataset_spec`, with `encoder` and, where the defaults do not
-            do, `embedding`: the keyword arguments of `embed_texts` or `embed_images`.
-        raw: Folder with the dataset's fetched files.
+        spec: From `flowgmm.datasets.registry.dataset_spec`, with `encoder` and, in place of
+            defaults, `embedding`: the keyword arguments of `embed_texts` or `embed_images`.
+        raw: Folder with the dataset's downloaded files.
         cache: Folder of vectors and unpacked encoders.
         progress: Called with (texts or images done, all, line of text).
         fetched: Manifest that `flowgmm.embed.fetch.download_encoder` wrote; None: the encoder is a
@@ -79,4 +81,4 @@ def embed_data(
         notes,
         same_scale=True,
     )
-    return finish(spec, arrays, raw, not_comparable=reasons)
+    return make_features(spec, arrays, raw, not_comparable=reasons)

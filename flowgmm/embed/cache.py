@@ -10,10 +10,9 @@ import numpy as np
 
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, content_hash
+from flowgmm.utils.progress import Progress
 
-__all__ = ["Encoder", "Progress", "best_device", "best_precision", "embedded", "make_folder"]
-
-Progress = Callable[[int, int, str], None]
+__all__ = ["Encoder", "best_device", "best_precision", "embedded", "make_folder"]
 
 
 class Encoder(Protocol):
@@ -34,10 +33,11 @@ def embedded(
     unit: str,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """The vectors of `key`, made where the cache lacks them.
+    """Vectors of `key` from the cache, which is filled where they are missing.
 
-    Finished chunks are on disk before they are marked as finished, so a killed call resumes where
-    it was, with the same bits. Memory holds one chunk and the encoder, not the vectors.
+    Finished chunks are on disk before they are marked as finished, so a killed call resumes with
+    the next one, and ends with the same bits. Memory holds one chunk and the encoder, not
+    the vectors.
 
     Arguments:
         key: JSON value that holds all that determines the vectors.
@@ -46,7 +46,7 @@ def embedded(
             so that the time left is not underestimated and memory peaks at once.
         make_encoder: Called if anything is missing.
         chunk: Items per chunk: the unit of encoding, of writing and of resuming.
-        unit: Of the items, for the progress: ``texts``.
+        unit: Name of the items in the progress, e.g. ``texts``.
         progress: Called at most every few seconds with (items done, N, line of text).
 
     Returns:
@@ -72,7 +72,7 @@ def _fill(
     unit: str,
     progress: Progress | None,
 ) -> None:
-    """Encode what is still missing."""
+    """Encode the missing chunks."""
     order = np.argsort(-sizes, kind="stable")
     chunks = [order[i : i + chunk] for i in range(0, len(order), chunk)]
     part = _mapped(part_path, (len(sizes), encoder.width), np.float32)
@@ -118,7 +118,7 @@ def make_folder(cache: Path) -> None:
 
 
 def best_device() -> str:
-    """``cuda`` where there is one, else ``cpu``."""
+    """``cuda`` on a machine with a GPU, else ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

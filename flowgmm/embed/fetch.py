@@ -1,4 +1,4 @@
-"""An encoder's files as raw files of the project: brought once, then no job needs the network."""
+"""Download of an encoder's files as raw files of the project, so that no job needs the network."""
 
 import hashlib
 import os
@@ -7,17 +7,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flowgmm.datasets.download import download_file
-from flowgmm.embed.cache import Progress, make_folder
+from flowgmm.embed.cache import make_folder
 from flowgmm.embed.image import B4_SHA256, PAPER_IMAGE_ENCODER
 from flowgmm.embed.text import MODEL_FILES
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, sha256, write_json
+from flowgmm.utils.progress import Progress
 
 __all__ = ["download_encoder", "fetched_encoder"]
 
 
 def download_encoder(encoder: str, manifest: Path, progress: Progress | None = None) -> None:
-    """Bring the files of an encoder that is neither packaged nor on this machine.
+    """Download the files of an encoder that is neither packaged nor on this machine.
 
     Arguments:
         encoder: ``efficientnet_b4`` (torchvision's weights) or a model's name on the hub.
@@ -26,7 +27,7 @@ def download_encoder(encoder: str, manifest: Path, progress: Progress | None = N
         progress: Called at most every few seconds with (bytes, bytes in all, line of text).
 
     Raises:
-        UserError: If the files cannot be had.
+        UserError: If a download fails or its checksum does not match.
     """
     make_folder(manifest.parent)
     manifest.unlink(missing_ok=True)
@@ -51,19 +52,19 @@ def fetched_encoder(manifest: Path) -> list[Path]:
     """The files that `download_encoder` brought, verified.
 
     Raises:
-        UserError: If a file is absent or is not the one that was fetched.
+        UserError: If a file is missing or is not the downloaded one.
     """
     folder, files = manifest.with_suffix(""), read_json(manifest)["files"]
     for name, expected in files.items():
         path = folder / name
         if not path.is_file() or sha256(path) != expected:
-            what = "damaged" if path.is_file() else "not there"
-            raise UserError(f"{path} is {what}; delete {manifest} and run again to fetch it anew")
+            what = "is damaged" if path.is_file() else "not found"
+            raise UserError(f"{path} {what}; delete {manifest} and run again to fetch it anew")
     return [folder / name for name in files]
 
 
 def _official_b4(folder: Path, progress: Progress | None) -> None:
-    """Torchvision's file, checked as torchvision does: by the start of the hash in its name."""
+    """Download torchvision's file and verify the start of its hash, as torchvision does."""
     from torchvision.models import EfficientNet_B4_Weights
 
     url = EfficientNet_B4_Weights.IMAGENET1K_V1.url
@@ -75,13 +76,13 @@ def _official_b4(folder: Path, progress: Progress | None) -> None:
             "weights, or to efficientnet_lite0, which is a package"
         ) from error
     if not got.startswith(B4_SHA256):
-        raise UserError(f"{url} has sha256 {got}, which should start with {B4_SHA256}; try again")
+        raise UserError(f"{url}: expected sha256 {B4_SHA256}..., got {got}; try again")
 
 
 def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
-    """The files of a public model, each checked against the hash that the hub has of it.
+    """Download the files of a public model and verify each against the hub's hash of it.
 
-    The hub's own client checks their size only.
+    The client library `huggingface_hub` verifies only their size.
     """
     import requests
     from huggingface_hub.constants import ENDPOINT
@@ -120,7 +121,9 @@ def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
         except UserError as error:
             raise UserError(f"encoder {encoder!r}: {error}; or {remedy}") from error
         content = b"" if large else (folder / name).read_bytes()
-        # Of a small file the hub has git's hash.
-        got = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        # The hub has git's hash of a small file.
+        got = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
         if not large and got != listed[name]["blobId"]:
-            raise UserError(f"{file['url'][0]} has other bytes than the hub says; try again")
+            raise UserError(
+                f"{file['url'][0]} does not match the hash that the hub has of it; try again"
+            )

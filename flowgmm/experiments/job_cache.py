@@ -1,7 +1,7 @@
-"""A job's folder among the checkpoints: one process works on it, and what it finished is kept.
+"""Lock and cache of a job: one process works on it, and finished outputs are kept.
 
-Snakemake deletes a job's outputs before it runs the job again, and it does run again a job that
-finished on a cluster while no Snakemake was looking. So results are also kept beside the checkpoint
+Snakemake deletes the outputs of a job before it runs the job again, and it does run again a job
+that finished on a cluster after Snakemake had ended. So outputs are also kept beside the checkpoint
 until the whole workflow has succeeded.
 """
 
@@ -15,32 +15,32 @@ from pathlib import Path
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_meta
 
-__all__ = ["forget_finished", "once"]
+__all__ = ["clear_cache", "run_once"]
 
 FINISHED = "finished"
 
 
-def once(folder: Path, outputs: Sequence[Path], make: Callable[[], None]) -> None:
-    """Have a job's outputs in their places, made by `make` or taken over from when it finished.
+def run_once(folder: Path, outputs: Sequence[Path], make: Callable[[], None]) -> None:
+    """Make the outputs of a job, or restore them from the cache if it has finished before.
 
     Arguments:
-        folder: The job's, named after the hash of all that its outputs depend on; `make` may keep
-            what it likes there.
+        folder: Folder of the job, named after the hash of all that its outputs depend on; `make`
+            may keep checkpoints there.
         outputs: Files that `make` makes. The last one appears last.
-        make: Does the job.
+        make: Function that does the job.
 
     Raises:
         UserError: If a file cannot be written.
     """
-    with _claimed(folder):
-        if not _take_finished(folder, outputs):
+    with _locked(folder):
+        if not _restore(folder, outputs):
             make()
-            _keep_finished(folder, outputs)
+            _store(folder, outputs)
 
 
 @contextlib.contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Hold a job's folder; wait for another process that does.
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder of a job; wait for another process that has locked it.
 
     The lock, a file beside the folder, ends with the process, however that ends.
 
@@ -65,13 +65,13 @@ def _claimed(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # While it is held: whoever waits for it sees that it is gone, and makes another.
+        # Before the release, so that a waiting process finds it missing and makes another.
         path.unlink(missing_ok=True)
         lock.release()
 
 
-def _keep_finished(folder: Path, outputs: Sequence[Path]) -> None:
-    """Keep a finished job's outputs in its folder, and nothing else.
+def _store(folder: Path, outputs: Sequence[Path]) -> None:
+    """Store the outputs of a finished job in its folder, in place of all else there.
 
     Hard links: they take no space, and outlive the deletion of the outputs.
     """
@@ -84,10 +84,10 @@ def _keep_finished(folder: Path, outputs: Sequence[Path]) -> None:
     part.replace(folder)
 
 
-def _take_finished(folder: Path, outputs: Sequence[Path]) -> bool:
-    """Put the outputs of a job that has finished before in their places; False if it has not.
+def _restore(folder: Path, outputs: Sequence[Path]) -> bool:
+    """Restore the outputs of a job from the cache; False if it has not finished before.
 
-    Links share their bytes with what was delivered, and any damage to it.
+    Links share their bytes with the outputs, and any damage to these, so checksums are verified.
     """
     kept = [folder / FINISHED / path.name for path in outputs]
     if not all(path.is_file() for path in kept):
@@ -96,7 +96,7 @@ def _take_finished(folder: Path, outputs: Sequence[Path]) -> bool:
         for path in kept:
             (read_json if path.suffix == ".json" else read_meta)(path)
     except UserError as error:
-        print(f"{error}: it is made anew", file=sys.stderr)
+        print(f"{error}: the job runs again", file=sys.stderr)
         shutil.rmtree(folder)
         return False
     for path, source in zip(outputs, kept, strict=True):
@@ -115,7 +115,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def forget_finished(checkpoints: Path) -> None:
-    """Remove what finished jobs left; unfinished ones keep their checkpoints."""
+def clear_cache(checkpoints: Path) -> None:
+    """Remove the outputs of finished jobs; unfinished ones keep their checkpoints."""
     for kept in checkpoints.glob(f"*/{FINISHED}"):
         shutil.rmtree(kept.parent)

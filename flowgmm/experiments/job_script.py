@@ -7,17 +7,17 @@ import sys
 import time
 from collections.abc import Callable
 
-from flowgmm.utils import signals as interrupt
+from flowgmm.utils import signals
 from flowgmm.utils.errors import UserError
 
-__all__ = ["Progress", "keep_freed_memory", "run_script"]
+__all__ = ["ProgressLog", "keep_freed_memory", "run_script"]
 
 INTERVAL_S = 3.0
 # Parameters of glibc's mallopt: when to give memory back, from which size to map it on its own.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 
-class Progress:
+class ProgressLog:
     """Write a line to standard error every few seconds, and the last one always.
 
     Arguments:
@@ -65,10 +65,10 @@ def run_script(main: Callable[[argparse.Namespace], None], *options: str) -> Non
             parser.add_argument(f"--{option[:-1]}", nargs="*", required=True)
         else:
             parser.add_argument(f"--{option}", required=True)
-    interrupt.watch()
+    signals.install_handlers()
     try:
         main(parser.parse_args())
-    except interrupt.Interrupted as end:
+    except signals.Interrupted as end:
         print(end, file=sys.stderr)
         sys.exit(128 + end.received)
     except UserError as error:

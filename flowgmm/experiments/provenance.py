@@ -1,4 +1,4 @@
-"""What a result came from: the package's sources, versions, device, commit."""
+"""Provenance of a result: code, versions of libraries, platform and commit."""
 
 import ast
 import functools
@@ -76,7 +76,7 @@ class _Source:
 
 
 class _Behaviour(ast.NodeTransformer):
-    """Reduce a syntax tree to what it does, and collect its imports from this package."""
+    """Reduce a syntax tree to its behaviour, and collect its imports from this package."""
 
     def __init__(self) -> None:
         self.imports: list[tuple[str, str]] = []
@@ -95,7 +95,7 @@ class _Behaviour(ast.NodeTransformer):
         if (node.module or "").split(".")[0] != PACKAGE.name:
             return node
         self.imports += [(str(node.module), alias.name) for alias in node.names]
-        # The name that it gets is behaviour; the module it comes from is not.
+        # The bound name is behaviour; the module that it comes from is not.
         names = [ast.alias(alias.name, alias.asname) for alias in node.names]
         return ast.ImportFrom(PACKAGE.name, names, 0)
 
@@ -107,7 +107,7 @@ class _Behaviour(ast.NodeTransformer):
 
 
 def _bindings(source: _Source) -> list[str]:
-    """A line for each imported name, with the statement that defines it."""
+    """One line per imported name, with the statement that defines it."""
     return [f"{name} = {_definition(module, name)}" for module, name in source.imports]
 
 
@@ -164,7 +164,7 @@ def _path(module: str) -> Path | None:
 
 
 def environment() -> dict[str, Any]:
-    """Python, libraries, platform and number of cores, as far as they may move a number."""
+    """Python, libraries, platform and number of cores, on which numbers may depend."""
     versions = {}
     for name in LIBRARIES:
         try:

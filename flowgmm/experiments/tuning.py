@@ -1,4 +1,4 @@
-"""Choice of hyper-parameters by accuracy on validation points; test points have no way in.
+"""Choice of hyper-parameters by accuracy on validation points, never by test points.
 
 Classic methods choose inside their job, for each seed on its own validation points. Neural methods
 train each candidate in a job of its own; the choice among them is for all seeds.
@@ -31,13 +31,13 @@ RULE = "the highest mean accuracy on validation points; on a tie the first in th
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen hyper-parameters and how every candidate did.
+    """Chosen hyper-parameters and the accuracy of every candidate.
 
     Arguments:
         params: The best candidate.
         curve: One ``{"params": {...}, "accuracy": float}`` per candidate, in grid order.
-        budget: What it took: ``points`` (candidates), ``seconds``, ``steps`` (None where there are
-            no steps) and ``validation_labels``.
+        budget: Cost of the choice: ``points`` (candidates), ``seconds``, ``steps`` (None where
+            there are no steps) and ``validation_labels``.
     """
 
     params: dict[str, Any]
@@ -47,6 +47,10 @@ class Choice:
 
 def candidates(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Every combination of a grid's values; the last name varies fastest.
+
+    Example:
+        >>> candidates({"lr": [0.1, 0.2], "n": [1]})
+        [{'lr': 0.1, 'n': 1}, {'lr': 0.2, 'n': 1}]
 
     Raises:
         UserError: If a name has no values.
@@ -60,6 +64,10 @@ def point_name(candidate: Mapping[str, Any]) -> str:
     """Name of a candidate as part of a path, the same wherever it stands in a grid.
 
     ``lr=0.0003``, or a hash where the values have other characters or are many.
+
+    Example:
+        >>> point_name({"n": 1, "lr": 0.1})
+        'lr=0.1,n=1'
     """
     name = ",".join(f"{key}={_plain(value)}" for key, value in sorted(candidate.items()))
     safe = re.fullmatch(r"[A-Za-z0-9_.=,+-]{1,100}", name)
@@ -105,10 +113,10 @@ def choose_on_validation(
         UserError: If a name of the grid has no values, or validation labels are absent.
     """
     start = time.monotonic()
-    points = candidates(grid)
+    combinations = candidates(grid)
     check_validation(y_val)
     curve: list[dict[str, Any]] = []
-    for params in points:
+    for params in combinations:
         predicted = make(**params).fit(X, y).predict(X_val)
         curve.append({"params": params, "accuracy": float(np.mean(predicted == y_val))})
     best = max(curve, key=lambda candidate: candidate["accuracy"])
@@ -116,35 +124,36 @@ def choose_on_validation(
     return Choice(best["params"], curve, _budget(len(curve), seconds, None, len(y_val)))
 
 
-def choose_candidate(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def choose_candidate(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Choose among candidates that were trained by jobs of their own.
 
     Arguments:
-        points: What `flowgmm.experiments.train_job.tune_candidate` wrote for each, in grid order.
+        results: A candidate's output of `flowgmm.experiments.tune_job.tune_candidate` each, in grid
+            order.
 
     Returns:
         ``params`` (the chosen ones), ``tied`` (others as accurate, which come later in the grid),
-        ``curve`` (per candidate: params, mean accuracy, accuracy per seed, and why it failed, if
-        a seed did: then it cannot be chosen), ``budget`` as in `Choice`, and where it comes from.
+        ``curve`` (per candidate: params, mean accuracy, accuracy per seed, and the reason if a
+        seed failed: then it cannot be chosen), ``budget`` as in `Choice`, and the origin.
 
     Raises:
         UserError: If every candidate failed, or they were trained on different data or by
             different code.
     """
-    first = points[0]
+    first = results[0]
     place = f"{first['dataset']}/{first['labels']}, {first['method']}"
-    if any(point["hashes"] != first["hashes"] for point in points):
+    if any(result["hashes"] != first["hashes"] for result in results):
         raise UserError(
             f"{place}: candidates were trained on different data or by different code; delete "
             "their files below tuning/ and run again"
         )
     curve = []
-    for point in points:
-        accuracies = [run["accuracy"] for run in point["runs"]]
-        failed = next((run["reason"] for run in point["runs"] if run["status"] != "ok"), None)
+    for result in results:
+        accuracies = [run["accuracy"] for run in result["runs"]]
+        failed = next((run["reason"] for run in result["runs"] if run["status"] != "ok"), None)
         curve.append(
             {
-                "params": point["candidate"],
+                "params": result["candidate"],
                 "accuracy": None if failed else float(np.mean(accuracies)),
                 "accuracies": accuracies,
                 "failed": failed,
@@ -165,9 +174,9 @@ def choose_candidate(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "curve": curve,
         "splits": [run["split"] for run in first["runs"]],
         "budget": _budget(
-            len(points),
-            round(sum(point["timing"]["wall_s"] for point in points), 3),
-            sum(run["n_iter"] for point in points for run in point["runs"]),
+            len(results),
+            round(sum(result["timing"]["wall_s"] for result in results), 3),
+            sum(run["n_iter"] for result in results for run in result["runs"]),
             first["n_val"],
         ),
     }

@@ -19,9 +19,10 @@ from flowgmm.flows.pixels import Pixels, dequantise
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.rng import Stream, make_stream
 from flowgmm.methods.labels import encode_labels
-from flowgmm.training.loop import History, Inputs, Progress, Training, train
+from flowgmm.training.loop import History, Inputs, Training, train
 from flowgmm.utils.errors import DivergedError, UserError
-from flowgmm.utils.io import atomic_path, check_seal, header, read_header, seal
+from flowgmm.utils.io import add_checksum, atomic_path, header, read_header, verify_checksum
+from flowgmm.utils.progress import Progress
 from flowgmm.utils.seeds import derive
 
 __all__ = ["STREAMS", "Batches", "NeuralClassifier", "as_inputs"]
@@ -562,7 +563,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             ) from error
         with atomic_path(path) as part:
             save_file(tensors, part, metadata=metadata)
-            seal(part)
+            add_checksum(part)
 
     @classmethod
     def load_stack(
@@ -580,7 +581,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         from safetensors import SafetensorError, safe_open
 
         try:
-            if (reason := check_seal(path)) is not None:
+            if (reason := verify_checksum(path)) is not None:
                 raise ValueError(reason)
             with safe_open(path, framework="pt") as handle:
                 saved = read_header(handle)

@@ -21,13 +21,20 @@ from torch.optim.adam import adam
 
 from flowgmm.training.cuda_graph import Inputs, Replayed, Step, capturer
 from flowgmm.utils.errors import UserError
-from flowgmm.utils.io import atomic_path, check_seal, content_hash, header, read_header, seal
+from flowgmm.utils.io import (
+    add_checksum,
+    atomic_path,
+    content_hash,
+    header,
+    read_header,
+    verify_checksum,
+)
+from flowgmm.utils.progress import Progress
 from flowgmm.utils.signals import Interrupted, deferred
 
-__all__ = ["History", "Inputs", "Progress", "Training", "learning_rate_factor", "ramp", "train"]
+__all__ = ["History", "Inputs", "Training", "learning_rate_factor", "ramp", "train"]
 
 # Called with (step, n_steps, text) a hundred times a run.
-Progress = Callable[[int, int, str], None]
 # Called with what `train`'s `inputs` said of the step; returns losses per seed, shape (S,): "loss"
 # is minimised, others watched.
 Losses = Callable[[Inputs], dict[str, Tensor]]
@@ -278,7 +285,7 @@ class _Checkpoint:
             # Contiguous, and each with memory of its own.
             copies = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
             save_file(copies, part, metadata=header(meta))
-            seal(part)
+            add_checksum(part)
 
     def load(self, model: nn.Module, optimizer: _Adam, best: _Best | None) -> _State:
         import json
@@ -288,7 +295,7 @@ class _Checkpoint:
         if not self.path.exists():
             return _State()
         try:
-            reason = check_seal(self.path)
+            reason = verify_checksum(self.path)
             with safe_open(self.path, framework="pt") as handle:
                 names = handle.keys()
                 tensors = {name: handle.get_tensor(name) for name in names}
@@ -400,7 +407,7 @@ def train(
         training stops early only if all diverged.
 
     Raises:
-        Interrupted: After a signal, once the checkpoint is saved (`flowgmm.utils.signals.watch`).
+        Interrupted: After a signal, once the checkpoint is saved (`flowgmm.utils.signals`).
         UserError: If the checkpoint belongs to another run; a damaged one is set aside.
         ValueError: If the optimizer or schedule is unknown.
     """

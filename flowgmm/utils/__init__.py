@@ -1,1 +1,1 @@
-"""Errors, files, seeds and signals."""
+"""Errors, files, progress, seeds and signals."""

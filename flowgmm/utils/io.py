@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all and say when they were changed: tensors, JSON, text.
+"""Atomic writing and verified reading of files: tensors, JSON, text.
 
-What `write_json` and `write_tensors` write carries the sha256 of its content, which reading checks:
-a disk's flipped bit or an edit never ends as a number in a table.
+Files of `write_json` and `write_tensors` carry a checksum, the sha256 of their content, which
+reading verifies: a disk's flipped bit or an edit never ends as a number in a table.
 """
 
 import contextlib
@@ -20,33 +20,33 @@ import numpy as np
 from flowgmm.utils.errors import UserError
 
 __all__ = [
+    "add_checksum",
     "atomic_path",
-    "check_seal",
     "content_hash",
     "header",
     "read_header",
     "read_json",
     "read_meta",
     "read_tensors",
-    "seal",
     "sha256",
+    "verify_checksum",
     "write_json",
     "write_tensors",
     "write_text",
 ]
 
-# The end of a sealed file's metadata. Inside its string all quotes are escaped, so there is one.
-_SEAL = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"\}"\}')
+# The end of the metadata. Quotes inside its strings are escaped, so there is one match.
+_CHECKSUM = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"\}"\}')
 _BLANK = "0" * 64
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the name only if the block succeeds.
+    """Yield a temporary path beside `path`, which is renamed to `path` if the block succeeds.
 
     The file is flushed to disk before it is renamed, so a kill or a full disk at any moment
-    leaves either the old file or the new one. Permissions follow the user's umask, whatever the
-    block does: some writers make their files anew, readable by their owner alone.
+    leaves either the old file or the new one. Permissions follow the user's umask, also where a
+    writer makes its file anew, readable by its owner alone.
 
     Raises:
         UserError: If the folder cannot be written, or the disk is full.
@@ -67,7 +67,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         part.chmod(mode)
         os.replace(part, path)
     except Exception as error:
-        # Writers in other languages wrap what the system said.
+        # Writers in other languages wrap the system's message.
         if _disk_is_full(error):
             raise UserError(f"cannot write {path}: no space left; {remedy}") from error
         raise
@@ -82,92 +82,106 @@ def _disk_is_full(error: Exception) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+    """Write UTF-8 text atomically."""
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
-    """Write a JSON object with sorted keys and its own hash as ``sha256``.
+    """Write a JSON object with sorted keys and its checksum as ``sha256``.
 
-    NaN and infinity are refused, since JSON has neither.
+    Raises:
+        ValueError: If a number is NaN or infinite, since JSON has neither.
     """
     plain = json.loads(json.dumps(dict(value), allow_nan=False))
     plain["sha256"] = content_hash({k: v for k, v in plain.items() if k != "sha256"})
     write_text(path, json.dumps(plain, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(path: str | os.PathLike[str], sealed: bool = True) -> Any:
-    """Read JSON.
+def read_json(path: str | os.PathLike[str], checksum: bool = True) -> Any:
+    """Read JSON and verify its checksum.
 
     Arguments:
         path: The file.
-        sealed: It comes from `write_json`, so that its hash must be there and right; the hash is
-            not among what is returned.
+        checksum: Whether the file comes from `write_json`, so that it has a checksum.
+
+    Returns:
+        The value, without the checksum.
 
     Raises:
-        UserError: If the file is absent, is not JSON, or was changed after it was written.
+        UserError: If the file is missing, is not JSON, or was changed after it was written.
     """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule that makes it") from error
+        raise UserError(f"{path} not found; run the rule that makes it") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it and run again") from error
-    if not sealed:
+    if not checksum:
         return value
     found = value.pop("sha256", None) if isinstance(value, dict) else None
     if found is None or found != content_hash(value):
-        raise UserError(f"{path} is damaged ({_difference(found)}); delete it and run again")
+        raise UserError(f"{path} is damaged ({_mismatch(found)}); delete it and run again")
     return value
 
 
-def _difference(found: Any) -> str:
-    return "it has no hash" if found is None else "its content and its hash differ"
+def _mismatch(found: Any) -> str:
+    return "no checksum" if found is None else "checksum does not match"
 
 
 def header(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Metadata for a file that `seal` will seal: a single entry, so that equal files are equal."""
+    """Metadata of a safetensors file with room for its checksum.
+
+    A single entry, since the order of several is not determined: equal content, equal bytes.
+    """
     content = {"content": dict(meta), "sha256": _BLANK}
     return {"meta": json.dumps(content, sort_keys=True, allow_nan=False)}
 
 
 def read_header(handle: Any) -> dict[str, Any]:
-    """What `header` was given, of an open safetensors file."""
+    """Metadata of an open safetensors file, as given to `header`."""
     return dict(json.loads(handle.metadata()["meta"])["content"])
 
 
-def seal(path: str | os.PathLike[str]) -> None:
-    """Put the hash of a safetensors file that was saved with a `header` into it."""
+def add_checksum(path: str | os.PathLike[str]) -> None:
+    """Write the checksum into a safetensors file that was saved with a `header`.
+
+    Raises:
+        ValueError: If the file has no such header.
+    """
     with open(path, "rb+") as handle:
         head = _head(handle)
-        match = _SEAL.search(head)
+        match = _CHECKSUM.search(head)
         if match is None:
-            raise ValueError(f"{path} has no header that can be sealed")
-        digest = _sealed_digest(handle, head, match)
+            raise ValueError(f"{path} has no header with room for a checksum")
+        digest = _digest(handle, head, match)
         handle.seek(match.start(1))
         handle.write(digest.encode())
 
 
-def check_seal(path: str | os.PathLike[str]) -> str | None:
-    """What is wrong with a file that `seal` should have sealed; None: nothing."""
+def verify_checksum(path: str | os.PathLike[str]) -> str | None:
+    """Verify the checksum that `add_checksum` wrote.
+
+    Returns:
+        None if it matches, else the reason for a message.
+    """
     with open(path, "rb") as handle:
         head = _head(handle)
-        match = _SEAL.search(head)
+        match = _CHECKSUM.search(head)
         if match is None:
-            return _difference(None)
-        right = match[1].decode() == _sealed_digest(handle, head, match)
-        return None if right else _difference(match[1])
+            return _mismatch(None)
+        right = match[1].decode() == _digest(handle, head, match)
+        return None if right else _mismatch(match[1])
 
 
 def _head(handle: IO[bytes]) -> bytes:
-    """Length and header of a safetensors file."""
+    """Length and header of a safetensors file, as bytes."""
     length = handle.read(8)
     # A damaged length may be anything; a header is never that long.
     return length + handle.read(min(int.from_bytes(length, "little"), 2**27))
 
 
-def _sealed_digest(handle: IO[bytes], head: bytes, match: re.Match[bytes]) -> str:
+def _digest(handle: IO[bytes], head: bytes, match: re.Match[bytes]) -> str:
     blank = head[: match.start(1)] + _BLANK.encode() + head[match.end(1) :]
     digest = hashlib.sha256(blank)
     handle.seek(len(head))
@@ -181,47 +195,59 @@ def write_tensors(
     tensors: Mapping[str, np.ndarray],
     meta: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write named arrays and a JSON header as one safetensors file; equal input, equal bytes."""
+    """Write named arrays and a JSON header as one safetensors file.
+
+    Equal input gives equal bytes.
+    """
     from safetensors.numpy import save_file
 
     arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     with atomic_path(path) as part:
         save_file(arrays, part, metadata=header(meta or {}))
-        seal(part)
+        add_checksum(part)
 
 
 def read_tensors(
     path: str | os.PathLike[str], names: list[str] | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Map arrays (all, or those named) and read the JSON header of a file from `write_tensors`.
+    """Map arrays and read the JSON header of a file from `write_tensors`.
 
-    All processes that read a file share one copy of it in memory. What is written to an array is
-    seen by its own process alone, and never reaches the file.
+    All processes that read a file share one copy of it in memory. Writing to an array changes it
+    in its own process alone, never the file.
+
+    Arguments:
+        path: The file.
+        names: Arrays to map; None: all.
+
+    Returns:
+        Arrays by name, and the header.
 
     Raises:
-        UserError: If the file is absent, damaged or lacks a name.
+        UserError: If the file or an array is missing, or the file is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        reason = check_seal(path)
+        reason = verify_checksum(path)
         if reason is not None:
             raise UserError(f"{path} is damaged ({reason}); delete it and run again")
         with safe_open(path, framework="numpy") as handle:
             present = handle.keys()
             wanted = present if names is None else names
             if missing := sorted(set(wanted) - set(present)):
-                raise UserError(f"{path} lacks {', '.join(missing)}; it has {', '.join(present)}")
+                raise UserError(
+                    f"{path}: arrays {', '.join(missing)} not found; it has {', '.join(present)}"
+                )
             meta = read_header(handle)
         return _mapped(path, wanted), meta
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule that makes it") from error
+        raise UserError(f"{path} not found; run the rule that makes it") from error
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); delete it and run again") from error
 
 
 def _mapped(path: str | os.PathLike[str], names: list[str]) -> dict[str, np.ndarray]:
-    """Arrays of a sound safetensors file, whose own reader copies them."""
+    """Arrays of a verified safetensors file; safetensors' own reader would copy them."""
     if not names:
         return {}
     with open(path, "rb") as handle:
@@ -239,20 +265,29 @@ def _mapped(path: str | os.PathLike[str], names: list[str]) -> dict[str, np.ndar
 
 
 def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the JSON header alone of a file from `write_tensors`."""
+    """Read only the JSON header of a file from `write_tensors`."""
     return read_tensors(path, names=[])[1]
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Hexadecimal SHA-256 of a file's bytes.
+
+    Raises:
+        UserError: If the file is missing.
+    """
     try:
         with open(path, "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule that makes it") from error
+        raise UserError(f"{path} not found; run the rule that makes it") from error
 
 
 def content_hash(value: Any) -> str:
-    """Hexadecimal SHA-256 of a JSON value, independent of the order of keys."""
+    """Hexadecimal SHA-256 of a JSON value, independent of the order of keys.
+
+    Example:
+        >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
+        True
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""Named random streams: one integer for every (experiment, seed, purpose).
+"""Seeds of random streams: one integer for every (experiment, seed, purpose).
 
-"Same split, new initialisation" is then a choice made in the open: the purposes that should not
-vary over the runs are derived from seed 0.
+Purposes that should not vary over the runs, such as the split of "same split, new initialisation",
+are derived from seed 0.
 """
 
 import hashlib
@@ -21,15 +21,21 @@ PURPOSES = (
 
 
 def derive(experiment: str, seed: int, purpose: str) -> int:
-    """Integer in [0, 2**32), the same on every machine, accepted by numpy, scikit-learn and torch.
+    """Derive an integer in [0, 2**32), as numpy, scikit-learn and torch take it.
+
+    It is the same on every machine.
 
     Arguments:
-        experiment: What is run, e.g. ``"ag_news/200/flowgmm"``.
+        experiment: Name of the experiment, e.g. ``"ag_news/200/flowgmm"``.
         seed: Number of the repetition, 0 or more.
         purpose: One of `PURPOSES`.
 
     Raises:
         ValueError: If the purpose is unknown or the seed negative.
+
+    Example:
+        >>> derive("ag_news/200/flowgmm", 0, "split")
+        2425112617
     """
     if purpose not in PURPOSES:
         raise ValueError(f"unknown purpose {purpose!r}; expected one of {', '.join(PURPOSES)}")

@@ -1,7 +1,6 @@
-"""SIGTERM and Ctrl-C in a job: whoever has something to save saves it first.
+"""Signals that end a job, SIGTERM and Ctrl-C: handled after its state is saved.
 
-A cluster sends SIGTERM before it takes a job's place or its time is up, and SIGKILL some seconds
-later.
+A cluster sends SIGTERM when it preempts a job or its time is up, and SIGKILL some seconds later.
 """
 
 import contextlib
@@ -9,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["Interrupted", "deferred", "watch"]
+__all__ = ["Interrupted", "deferred", "install_handlers"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _received: signal.Signals | None = None
@@ -21,7 +20,7 @@ class Interrupted(KeyboardInterrupt):
 
     Arguments:
         received: The signal.
-        where: What had been done, and what to do next.
+        where: State of the work, and the next step for the user.
     """
 
     def __init__(self, received: signal.Signals, where: str = "run the same command again"):
@@ -29,8 +28,8 @@ class Interrupted(KeyboardInterrupt):
         self.received = received
 
 
-def watch() -> None:
-    """From now on a signal raises `Interrupted`, in the main thread, unless it is `deferred`."""
+def install_handlers() -> None:
+    """Let signals raise `Interrupted` in the main thread, unless they are `deferred`."""
     for number in SIGNALS:
         signal.signal(number, _handle)
 
@@ -44,10 +43,11 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], signal.Signals | None]]:
-    """Within the block signals only leave word; the block asks the function that it is given.
+    """Defer signals to the end of the block, where `Interrupted` is raised.
 
-    Without `watch` there never is one. A signal that the block did not ask for is raised at its
-    end.
+    Yields:
+        A function that returns the signal received, or None; always None without
+        `install_handlers`.
     """
     global _deferring
     _deferring = True

@@ -129,7 +129,7 @@ def test_classes_that_yaml_would_take_for_numbers_stay_text(
         (("new", "bad.csv"), "column text is not numeric; name it in the option `drop`"),
         (("new", "empty.csv"), "is not a table"),
         (("new", "nan.csv"), "column a: NaN or infinite values"),
-        (("new", "one.csv"), "1 class (yes); at least 2 are needed"),
+        (("new", "one.csv"), "expected at least 2 classes, got 1 (yes)"),
         (("new", "false.parquet"), "is not a Parquet file"),
     ],
 )
@@ -233,7 +233,7 @@ def test_a_set_made_by_rules_meets_the_contract(ran: Path, tmp_path: Path) -> No
     script.write_text(script.read_text().replace("np.arange(n) % 2", "0 * np.arange(n)"))
     target = "results/features/spirals.safetensors"
     said = snakemake(spoilt, *run_options(spoilt), "--", target, ok=False)
-    assert "error: dataset 'spirals': 1 class (0); at least 2 are needed" in said
+    assert "error: dataset 'spirals': expected at least 2 classes, got 1 (0)" in said
     assert not (spoilt / target).exists()
     (spoilt / "workflow/rules/datasets/spirals.smk").unlink()
     with pytest.raises(UserError, match=r"unknown file of workflow/rules/datasets 'spirals\.smk'"):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowgmm.datasets import dataset_spec, load
 from flowgmm.datasets.download import absent
 from flowgmm.datasets.loaders import cifar
+from flowgmm.datasets.registry import dataset_spec, load
 from flowgmm.experiments.checks import load_checked as load_config
 from flowgmm.utils.errors import UserError
 
@@ -148,13 +148,13 @@ PICTURE = "data_batch_2.webp"
         (write_archive, lambda raw: (raw / cifar.ARCHIVE).write_text("no"), "cut off or damaged"),
         (write_pictures, lambda raw: cut(raw / PICTURE), f"{PICTURE} is no picture that can be"),
         (write_pictures, lambda raw: (raw / PICTURE).write_text("no"), "is no picture that can be"),
-        (write_pictures, lambda raw: (raw / PICTURE).unlink(), f"{PICTURE} is not there; run the"),
+        (write_pictures, lambda raw: (raw / PICTURE).unlink(), f"{PICTURE} not found; run the"),
         (
             write_pictures,
             lambda raw: Image.new("RGB", (33, 32)).save(raw / PICTURE),
             "33 x 32 pixels",
         ),
-        (write_pictures, lambda raw: (raw / cifar.LABELS).unlink(), "labels.json is not there"),
+        (write_pictures, lambda raw: (raw / cifar.LABELS).unlink(), "labels.json not found"),
         (write_pictures, no_labels, "does not hold 12 labels of data_batch_1"),
         (write_pictures, lambda raw: spoil_bytes(raw, "test_batch"), "test_batch has md5 .* expec"),
     ],

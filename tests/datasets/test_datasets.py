@@ -15,20 +15,13 @@ import numpy as np
 import pytest
 import yaml
 
-from flowgmm.datasets import (
-    LOADERS,
-    Arrays,
-    Images,
-    Texts,
-    check,
-    dataset_spec,
-    drop_constant_columns,
-    load,
-    prepare_data,
-)
 from flowgmm.datasets.download import absent, download_file, resolve
+from flowgmm.datasets.features import drop_constant_columns, prepare_data
 from flowgmm.datasets.loaders.text import normalise
+from flowgmm.datasets.registry import LOADERS, dataset_spec, load
 from flowgmm.datasets.splits import draw_split
+from flowgmm.datasets.types import Arrays, Images, Texts
+from flowgmm.datasets.validation import check_arrays
 from flowgmm.experiments.checks import load_checked as load_config
 from flowgmm.utils.errors import UserError
 
@@ -225,7 +218,7 @@ def spoiled(value):
         (arrays_of(spoiled(2)), {}, "column 1: one value only; set `drop_constant: true`"),
         (arrays_of(GOOD), {"columns": 4}, "expected 4 feature columns, got 3"),
         (arrays_of(GOOD), {"rows": {"test": 21}}, "expected 21 rows in the test part, got 20"),
-        (arrays_of(GOOD, classes=["a"]), {}, "1 class .a.; at least 2 are needed"),
+        (arrays_of(GOOD, classes=["a"]), {}, "expected at least 2 classes, got 1 .a."),
         (arrays_of(GOOD, classes="abc"), {}, "no training point of class c"),
         (arrays_of(GOOD, [0, 1, 2, 5] * 5), {}, "label 2, 5 outside the classes 0..1"),
         (arrays_of(GOOD, [0, 1, -2, -1] * 5), {}, "label -2 outside the classes 0..1"),
@@ -234,23 +227,23 @@ def spoiled(value):
 )
 def test_contract_is_broken(data, expected, message):
     with pytest.raises(UserError, match=message) as caught:
-        check(data, "d", **expected)
+        check_arrays(data, "d", **expected)
     assert str(caught.value).startswith("dataset 'd'") and "\n" not in str(caught.value)
 
 
 def test_rounding_noise_counts_as_constant_only_beside_features_of_the_same_scale():
     data = arrays_of(GOOD * [1, 1e-9, 1])
-    check(data, "d")
+    check_arrays(data, "d")
     noisy = replace(data, same_scale=True)
     with pytest.raises(UserError, match="column 1: one value only"):
-        check(noisy, "d")
+        check_arrays(noisy, "d")
     dropped = drop_constant_columns(noisy)
     assert np.array_equal(dropped.X_train, GOOD[:, [0, 2]]) and dropped.X_test.shape == (20, 2)
-    check(dropped, "d")
+    check_arrays(dropped, "d")
 
 
 def test_unknown_labels_may_be_in_training_only():
-    check(arrays_of(GOOD, [0, 1, -1, -1] * 5), "d")
+    check_arrays(arrays_of(GOOD, [0, 1, -1, -1] * 5), "d")
 
 
 # Two dimensions
@@ -335,7 +328,7 @@ def test_miniboone_as_the_authors_prepared_it(tmp_path):
         (
             "hepmass",
             lambda raw: (raw / "1000_test.csv.gz").unlink(),
-            "1000_test.csv.gz is not there",
+            "1000_test.csv.gz not found",
         ),
         ("miniboone", lambda raw: truncate(raw / "MiniBooNE_PID.txt"), "expected 1000 rows of 50"),
         ("miniboone", lambda raw: (raw / "MiniBooNE_PID.txt").write_text("a,b\n1,2"), "first line"),
@@ -500,7 +493,7 @@ def test_table_separated_by_spaces(tmp_path):
         ({"drop": ["id"], "classes": ["0", "1"]}, "label 2 in column 'y' is not one of 0, 1"),
         ({"header": ["a", "y"]}, "expected 2 columns, got 4"),
         ({"label": "id"}, "class 'r0' has 1 rows, but each part needs one"),
-        ({"file": "u.csv"}, "u.csv is not there"),
+        ({"file": "u.csv"}, "u.csv not found"),
         ({"encoding": "utf-9"}, "unknown encoding: utf-9"),
     ],
 )
@@ -518,7 +511,7 @@ def test_wrong_tables(tmp_path, options, message):
         (b"", "is not a table"),
         (b"a,y\n1,caf\xe9\n", "is not utf-8"),
         (b"a,y\n1,0\n,1\n3,0\n4,1\n", "column a: NaN or infinite values"),
-        (b"a,y\n1,0\n2,0\n3,0\n4,0\n", "1 class .0.; at least 2 are needed"),
+        (b"a,y\n1,0\n2,0\n3,0\n4,0\n", "expected at least 2 classes, got 1 .0."),
         (b"a,c,y\n1,5,0\n2,5,1\n3,5,0\n4,5,1\n", "column c: one value only"),
     ],
 )
@@ -628,7 +621,7 @@ def test_mirror(server, tmp_path):
     mirror, target = tmp_path / "mirror", tmp_path / "raw" / "file"
     mirror.mkdir()
     file = {"url": [f"{url}/whole"], "sha256": SHA256, "mirror": "copy"}
-    with pytest.raises(UserError, match="copy is not there; add it to the mirror or unset"):
+    with pytest.raises(UserError, match="copy not found; add it to the mirror or unset"):
         download_file(file, target, mirror)
     (mirror / "copy").write_bytes(CONTENT)
     assert download_file(file, target, mirror) == SHA256
@@ -732,11 +725,13 @@ def test_arrays_that_do_not_meet_the_contract(tmp_path, changes, expected):
 
 
 def test_no_arrays(tmp_path):
-    with pytest.raises(UserError, match="is not there; run the rule"):
+    with pytest.raises(UserError, match="not found; run the rule"):
         prepare_data(arrays_spec(), tmp_path)
     (tmp_path / "t.npz").write_text("a,b\n")
     with pytest.raises(UserError, match=r"is no \.npz file"):
         prepare_data(arrays_spec(), tmp_path)
     np.savez(tmp_path / "t.npz", X=np.zeros(3))
-    with pytest.raises(UserError, match="lacks X_train, y_train, X_test, y_test; it has X"):
+    with pytest.raises(
+        UserError, match="arrays X_train, y_train, X_test, y_test not found; it has X"
+    ):
         prepare_data(arrays_spec(), tmp_path)

@@ -14,9 +14,12 @@ import yaml
 from PIL import Image
 from scipy.io import savemat
 
-from flowgmm.datasets import Images, check_images, dataset_spec, load, prepare_data
 from flowgmm.datasets.download import absent, download_file, resolve
+from flowgmm.datasets.features import prepare_data
+from flowgmm.datasets.registry import dataset_spec, load
 from flowgmm.datasets.splits import draw_split
+from flowgmm.datasets.types import Images
+from flowgmm.datasets.validation import check_images
 from flowgmm.embed import embed_data
 from flowgmm.experiments.checks import load_checked as load_config
 from flowgmm.experiments.paths import raw_folder
@@ -84,7 +87,7 @@ TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ub
 @pytest.mark.parametrize(
     ("file", "spoil", "message"),
     [
-        (TRAIN_IMAGES, Path.unlink, "is not there; run the rule download_file"),
+        (TRAIN_IMAGES, Path.unlink, "not found; run the rule download_file"),
         (TRAIN_IMAGES, cut, "is cut off or damaged .*; delete it and fetch it again"),
         (TRAIN_LABELS, lambda path: path.write_text("no"), "is cut off or damaged"),
         (TRAIN_LABELS, lambda path: path.write_bytes(gzip.compress(b"")), "starts with bytes"),
@@ -171,10 +174,7 @@ def test_svhn(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (
-            lambda raw: (raw / "train_32x32.mat").unlink(),
-            "is not there; run the rule download_file",
-        ),
+        (lambda raw: (raw / "train_32x32.mat").unlink(), "not found; run the rule download_file"),
         (lambda raw: cut(raw / "train_32x32.mat"), "cannot be read as a MATLAB file .*delete it"),
         (lambda raw: (raw / "train_32x32.mat").write_text("no"), "cannot be read as a MATLAB file"),
         (lambda raw: write_svhn(raw, y=None), "lacks y; replace it with the official file"),
@@ -318,7 +318,7 @@ def test_the_contract_of_images():
         ({"y_train": GOOD.y_train + 1}, {}, r"train part: label 10 outside the classes 0\.\.9"),
         ({"y_test": GOOD.y_test - 1}, {}, "test part: label -1 outside the classes"),
         ({"y_train": np.maximum(GOOD.y_train, 1)}, {}, "no training point of class 0"),
-        ({"classes": ["0"]}, {}, "1 class .0.; at least 2 are needed"),
+        ({"classes": ["0"]}, {}, "expected at least 2 classes, got 1 .0."),
     ],
 )
 def test_images_that_do_not_meet_the_contract(changes, expected, message):

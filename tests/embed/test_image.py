@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from flowgmm import embed as package
-from flowgmm.datasets import Images, dataset_spec
+from flowgmm.datasets.registry import dataset_spec
+from flowgmm.datasets.types import Images
 from flowgmm.embed import embed_data, embed_images, fetch
 from flowgmm.embed import image as module
 from flowgmm.utils.errors import UserError
@@ -208,7 +209,7 @@ def test_official_b4_is_fetched_and_checked(images, tmp_path, monkeypatch, b4):
 
     monkeypatch.setattr(fetch, "download_file", download)
     manifest = tmp_path / "encoders" / "efficientnet_b4.json"
-    with pytest.raises(UserError, match="which should start with 23ab8bcd"):
+    with pytest.raises(UserError, match="expected sha256 23ab8bcd"):
         fetch.download_encoder("efficientnet_b4", manifest)
     assert not list(manifest.parent.iterdir())
     start = hashlib.sha256(source.read_bytes()).hexdigest()[:8]

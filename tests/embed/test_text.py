@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import WORDS
+from words import WORDS
 
-from flowgmm.datasets import dataset_spec
+from flowgmm.datasets.registry import dataset_spec
 from flowgmm.embed import embed_data
 from flowgmm.embed import embed_texts as embed
 from flowgmm.embed import text as module

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowgmm.experiments.job_cache import forget_finished, once
+from flowgmm.experiments.job_cache import clear_cache, run_once
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, write_json
 
@@ -21,7 +21,7 @@ def make_in(folder: Path, calls: Path, seconds: float = 0.0) -> None:
             write_json(path, {"name": path.stem})
 
     outputs = [folder / "out" / name for name in ("model.json", "record.json")]
-    once(folder / "jobs" / "abc", outputs, make)
+    run_once(folder / "jobs" / "abc", outputs, make)
 
 
 def test_finished_is_taken_over_until_it_is_forgotten(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_finished_is_taken_over_until_it_is_forgotten(tmp_path: Path) -> None:
         for path in (tmp_path / "out").iterdir():
             path.unlink()
         time.sleep(0.02)
-    forget_finished(tmp_path / "jobs")
+    clear_cache(tmp_path / "jobs")
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["unfinished"]
     make_in(tmp_path, calls)
     assert calls.read_text() == "xx"
@@ -71,10 +71,10 @@ def test_a_failed_job_keeps_its_folder_and_is_done_again(tmp_path: Path) -> None
         raise UserError("full")
 
     with pytest.raises(UserError, match="full"):
-        once(folder, [tmp_path / "record"], fail)
+        run_once(folder, [tmp_path / "record"], fail)
     assert (folder / "state").read_text() == "half"
     assert [path.name for path in folder.parent.iterdir()] == ["abc"]
-    once(folder, [tmp_path / "record"], lambda: (tmp_path / "record").write_text("x") and None)
+    run_once(folder, [tmp_path / "record"], lambda: (tmp_path / "record").write_text("x") and None)
     assert not (folder / "state").exists()
 
 

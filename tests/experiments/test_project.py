@@ -71,7 +71,7 @@ def test_every_job_of_every_recipe_resolves(recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_figure_has_means_for_its_classes(recipe: str, tmp_path: Path) -> None:
-    from flowgmm.datasets import load as load_data
+    from flowgmm.datasets.registry import load as load_data
     from flowgmm.flows.mixture import DATA_MEANS, fixed_means
     from flowgmm.flows.rng import Stream
 

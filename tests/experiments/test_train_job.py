@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from flowgmm.datasets.splits import draw_split
-from flowgmm.experiments import train_job as runs
+from flowgmm.experiments import fitting
+from flowgmm.experiments.fitting import Execution
+from flowgmm.experiments.train_job import train_stack
+from flowgmm.experiments.tune_job import tune_candidate
 from flowgmm.experiments.tuning import choose_candidate
 from flowgmm.methods.mlp import DropoutMLPClassifier
 from flowgmm.utils.errors import UserError
@@ -77,7 +80,7 @@ def write_features(files: dict[str, Any], arrays: dict[str, np.ndarray]) -> None
 
 
 def run(spec: dict[str, Any], files: dict[str, Any], out: Path, **more: Any) -> dict[str, Any]:
-    return runs.train_stack(
+    return train_stack(
         spec, files["features"], files["splits"], out, out.with_name(f"{out.name}-jobs"), **more
     )
 
@@ -144,7 +147,7 @@ def test_no_temperature_makes_the_impossible_likely(files: dict[str, Any], tmp_p
 def tune(spec: dict[str, Any], files: dict[str, Any], output: Path, **more: Any) -> dict[str, Any]:
     spec = spec | {"evaluate": ["val"], "candidate": {"lr": spec["params"]["lr"]}}
     place = (files["features"], files["splits"], output, output.parent / "checkpoints")
-    return runs.tune_candidate(spec, *place, **more)
+    return tune_candidate(spec, *place, **more)
 
 
 def hide(files: dict[str, Any]) -> None:
@@ -190,11 +193,14 @@ def test_an_interrupted_candidate_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tune(MLP, files, tmp_path / "b.json", progress=stop)
+        tune(MLP, files, tmp_path / "b.json", execution=Execution(progress=stop))
     assert not (tmp_path / "b.json").exists()
     seen: list[int] = []
     again = tune(
-        MLP, files, tmp_path / "b.json", progress=lambda step, n_steps, text: seen.append(step)
+        MLP,
+        files,
+        tmp_path / "b.json",
+        execution=Execution(progress=lambda step, n_steps, text: seen.append(step)),
     )
     assert seen[0] > 1
     assert again | {"timing": 0} == whole | {"timing": 0}
@@ -292,11 +298,11 @@ def test_restarts_draw_other_weights_until_the_start_is_good(
 ) -> None:
     plain = run(MLP, files, tmp_path / "plain")
     spec = MLP | {"restart": "val"}
-    monkeypatch.setattr(runs, "RESTART_MARGIN", 2.0)  # any start is good enough
+    monkeypatch.setattr(fitting, "RESTART_MARGIN", 2.0)  # any start is good enough
     record = run(spec, files, tmp_path / "good")
     assert [entry["restarts"]["count"] for entry in record["runs"]] == [0, 0]
     assert [e["metrics"] for e in record["runs"]] == [e["metrics"] for e in plain["runs"]]
-    monkeypatch.setattr(runs, "RESTART_MARGIN", -2.0)  # none is
+    monkeypatch.setattr(fitting, "RESTART_MARGIN", -2.0)  # none is
     record = run(spec, files, tmp_path / "poor")
     assert [entry["restarts"]["count"] for entry in record["runs"]] == [3, 3]
     assert [len(entry["restarts"]["tried"]) for entry in record["runs"]] == [3, 3]
@@ -315,7 +321,7 @@ def test_interrupted_training_leaves_no_output_and_comes_out_the_same(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(MLP, files, tmp_path / "again", progress=stop)
+        run(MLP, files, tmp_path / "again", execution=Execution(progress=stop))
     assert not (tmp_path / "again").exists()
     run(MLP, files, tmp_path / "again")
     whole, again = (
@@ -326,7 +332,7 @@ def test_interrupted_training_leaves_no_output_and_comes_out_the_same(
 
 def test_missing_features(files: dict[str, Any], tmp_path: Path) -> None:
     files["features"].unlink()
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="not found"):
         run(KNN, files, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowgmm.datasets import prepare_data
+from flowgmm.datasets.features import prepare_data
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Project, Run, settings_with

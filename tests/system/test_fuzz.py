@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowgmm.apps.fit.columns import read_table
-from flowgmm.datasets import prepare_data
+from flowgmm.datasets.features import prepare_data
 from flowgmm.embed import embed_data
 from flowgmm.experiments import project as module
 from flowgmm.experiments.checks import load_checked

@@ -69,7 +69,7 @@ def test_fetched_from_the_hub_and_verified_when_used(
     with pytest.raises(UserError, match=message):
         embed_data(spec, tmp_path, tmp_path / "cache", fetched=manifest)
     weights.unlink()
-    with pytest.raises(UserError, match=r"model.safetensors is not there; delete"):
+    with pytest.raises(UserError, match=r"model.safetensors not found; delete"):
         embed_data(spec, tmp_path, tmp_path / "cache", fetched=manifest)
 
 

@@ -335,7 +335,7 @@ def signals(monkeypatch):
     """Signals as scripts take them; as before afterwards."""
     before = {number: signal.getsignal(number) for number in interrupt.SIGNALS}
     monkeypatch.setattr(interrupt, "_received", None)
-    interrupt.watch()
+    interrupt.install_handlers()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -394,7 +394,7 @@ class _Handler(BaseHTTPRequestHandler):
             if not isinstance(question, dict):
                 raise ValueError("a question is a JSON object")
             answer = self.server.worker.submit(self.server.answers[name], question).result()
-        except ValueError as error:  # of JSON too
+        except (UserError, ValueError) as error:  # of JSON too
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
             return
         seconds = time.perf_counter() - start

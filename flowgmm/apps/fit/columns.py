@@ -3,7 +3,7 @@
 import difflib
 import math
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -12,6 +12,7 @@ import numpy as np
 
 from flowgmm.datasets.loaders.table import class_name, read_csv, read_parquet
 from flowgmm.utils.errors import UserError
+from flowgmm.utils.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +27,6 @@ MAX_LEVELS = 20
 # More classes than this look like a number or an identifier.
 MAX_CLASSES = 200
 OTHER = "(other)"
-
-Progress = Callable[[int, int, str], None]
 
 
 def read_table(path: Path, *, sep: str = ",", encoding: str = "utf-8") -> "pd.DataFrame":

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +24,7 @@ from flowgmm.apps.fit.cross_validation import (
 from flowgmm.evaluation.calibration import best_temperature, tempered
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, write_json
+from flowgmm.utils.progress import Progress
 from flowgmm.utils.seeds import derive
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ MODEL, DESCRIPTION = "model.safetensors", "model.json"
 PREDICTIONS, REPORT, PAGE = "predictions.csv", "report.json", "report.html"
 FILES = (MODEL, DESCRIPTION, PREDICTIONS, REPORT, PAGE)
 
-# Called with what is being done, units done, all units.
-Progress = Callable[[str, int, int], None]
+# Called with units done, all units, what is being done.
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def fit_table(
         encoding: Of a CSV.
         seed: Of folds and training.
         force: Whether a folder of results may be replaced.
-        progress: Called with what is being done, units done, all units.
+        progress: Called with units done, all units, what is being done.
 
     Returns:
         What report.json holds.
@@ -292,7 +292,7 @@ def _train(
     estimators: list["FlowGMMClassifier"],
     X: np.ndarray,
     ys: np.ndarray,
-    progress: Callable[[int, int, str], None] | None,
+    progress: Progress | None,
 ) -> list["FlowGMMClassifier"]:
     """Fit one stack.
 
@@ -346,9 +346,9 @@ def _predictions(log_proba: np.ndarray, classes: Sequence[str]) -> "pd.DataFrame
     return frame
 
 
-def _named(progress: Progress | None, name: str) -> Callable[[int, int, str], None] | None:
-    """What a training or an encoder calls, with the work's name put in."""
-    return progress and (lambda done, total, _: progress(name, done, total))
+def _named(progress: Progress | None, name: str) -> Progress | None:
+    """Progress of a training or an encoder, with the work's name as text."""
+    return progress and (lambda done, total, _: progress(done, total, name))
 
 
 @contextlib.contextmanager

@@ -1,11 +1,11 @@
-"""Arrays that are ready for use, with a test part of their own."""
+"""Arrays in an ``.npz`` file, with a test part of their own."""
 
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from flowgmm.datasets import Arrays
+from flowgmm.datasets.types import Arrays
 from flowgmm.utils.errors import UserError
 
 __all__ = ["load_arrays"]
@@ -28,18 +28,18 @@ def load_arrays(raw: Path, *, file: str, classes: list[str] | None = None) -> Ar
     """
     path = raw / file
     if not path.is_file():
-        raise UserError(f"{path} is not there; run the rule that makes it")
+        raise UserError(f"{path} not found; run the rule that makes it")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is no .npz file; make it with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as stored:
             if missing := [name for name in NAMES if name not in stored]:
                 there = ", ".join(stored) or "nothing"
-                raise UserError(f"{file} lacks {', '.join(missing)}; it has {there}")
+                raise UserError(f"{file}: arrays {', '.join(missing)} not found; it has {there}")
             arrays = {name: stored[name] for name in NAMES}
     except UserError:
         raise
-    # Objects, which are pickles; of a damaged file zipfile and NumPy may raise anything.
+    # zipfile and NumPy may raise anything for a damaged file, or one of objects, which are pickles.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read ({reason}); make it again") from error

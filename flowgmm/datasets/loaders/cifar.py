@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm.datasets import Images
 from flowgmm.datasets.loaders.images import archive_files, move_test_images
+from flowgmm.datasets.types import Images
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json
 
@@ -28,7 +28,7 @@ MD5 = {
     "data_batch_5": "53f37980c15c3d472c316c40844f3f0d",
     "test_batch": "803d5f7f4d78ea53de84dbe85f74fb6d",
 }
-# Of a batch: 10,000 rows of a label byte and the red, green and blue planes.
+# Bytes of a batch: 10,000 rows of a label byte and the red, green and blue planes.
 BYTES = 10_000 * ROW
 
 
@@ -53,7 +53,7 @@ def load_cifar10(raw: Path, *, test_to_train: int | None = None, seed: int = 0) 
     for name, expected in MD5.items():
         if name not in batches:
             raise UserError(f"{where} has no {FOLDER}/{name}.bin; delete it and fetch it again")
-        if (got := hashlib.md5(batches[name]).hexdigest()) != expected:
+        if (got := hashlib.md5(batches[name], usedforsecurity=False).hexdigest()) != expected:
             raise UserError(
                 f"{where}: {name} has md5 {got}, expected {expected}; delete it and fetch it again"
             )
@@ -79,7 +79,7 @@ def _from_archive(path: Path) -> dict[str, bytes]:
 
 def _from_pictures(raw: Path) -> dict[str, bytes]:
     """The same bytes from pictures: images side by side, row after row, and a list of labels."""
-    labels = read_json(raw / LABELS, sealed=False)
+    labels = read_json(raw / LABELS, checksum=False)
     batches = {}
     for name in MD5:
         path = raw / f"{name}.webp"
@@ -109,7 +109,7 @@ def _picture(path: Path) -> np.ndarray:
                 raise ValueError(f"{picture.width} x {picture.height} pixels")
             return np.asarray(picture.convert("RGB"))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule download_file") from error
+        raise UserError(f"{path} not found; run the rule download_file") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path} is no picture that can be decoded ({error}); delete it and fetch it again"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm.datasets import Images
 from flowgmm.datasets.loaders.images import keep_shares
+from flowgmm.datasets.types import Images
 from flowgmm.utils.errors import UserError
 
 __all__ = ["load_idx", "read_idx"]
@@ -77,7 +77,7 @@ def _unpack(path: Path, n_axes: int) -> np.ndarray:
         with gzip.open(path) as handle:
             content = handle.read()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule download_file") from error
+        raise UserError(f"{path} not found; run the rule download_file") from error
     except (EOFError, OSError, zlib.error) as error:
         raise UserError(
             f"{path} is cut off or damaged ({error}); delete it and fetch it again"

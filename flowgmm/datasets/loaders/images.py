@@ -1,4 +1,4 @@
-"""What loaders of images share: archives read member by member, and other than official parts."""
+"""Common code of loaders of images: archives read member by member, and parts of other sizes."""
 
 import tarfile
 import zlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm.datasets import Images
+from flowgmm.datasets.types import Images
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.seeds import derive
 
@@ -37,7 +37,7 @@ def archive_files(
                     if content is not None:  # never, of a file
                         yield member.name, content.read()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule download_file") from error
+        raise UserError(f"{path} not found; run the rule download_file") from error
     except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
         raise UserError(
             f"{path} is cut off or damaged ({error}); delete it and fetch it again"
@@ -49,7 +49,7 @@ def keep_shares(data: Images, shares: Sequence[float], seed: int) -> Images:
 
     Arguments:
         data: The images.
-        shares: Of each class, in (0, 1].
+        shares: Share of each class, in (0, 1].
         seed: Number of the draw.
 
     Raises:
@@ -83,7 +83,7 @@ def move_test_images(data: Images, count: int, seed: int) -> Images:
 
     Arguments:
         data: The images.
-        count: How many.
+        count: Number of test images to move.
         seed: Number of the draw.
 
     Raises:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm.datasets import Images, split_by_class
 from flowgmm.datasets.loaders.idx import read_idx
 from flowgmm.datasets.loaders.images import archive_files
+from flowgmm.datasets.splits import split_by_class
+from flowgmm.datasets.types import Images
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.seeds import derive
 

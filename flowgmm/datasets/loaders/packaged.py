@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from flowgmm.datasets import Arrays
+from flowgmm.datasets.types import Arrays
 from flowgmm.utils.seeds import derive
 
 __all__ = ["load_packaged"]

@@ -1,4 +1,4 @@
-"""Generated data in place of data that cannot be had, for tests and demonstrations."""
+"""Surrogates: generated data in place of unavailable data, for tests and demonstrations."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from flowgmm.datasets import Arrays, Images
 from flowgmm.datasets.loaders.images import keep_shares, move_test_images
+from flowgmm.datasets.types import Arrays, Images
 from flowgmm.utils.seeds import derive
 
 __all__ = ["load_surrogate", "load_surrogate_images"]
@@ -77,7 +77,7 @@ def load_surrogate_images(
 
     Arguments:
         raw: Unused; nothing is fetched.
-        images: Which set; there is one.
+        images: Name of the set; only ``digits`` is known.
         channels: Number of equal channels.
         invert: Whether white becomes black, which makes another distribution of them.
         transpose: Whether rows become columns, which makes a third.
@@ -120,7 +120,7 @@ def _draw(
 def _tune(
     centres: np.ndarray, cluster: np.ndarray, noise: np.ndarray, n_clusters: int, accuracy: float
 ) -> float:
-    """Distance of the clusters at which the Bayes classifier is right as often as wanted."""
+    """Distance of the clusters at which the Bayes classifier has the wanted accuracy."""
     from scipy.special import logsumexp
 
     cross = noise @ centres.T

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm.datasets import Images
+from flowgmm.datasets.types import Images
 from flowgmm.utils.errors import UserError
 
 __all__ = ["load_svhn"]
@@ -33,7 +33,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with path.open("rb") as handle:
             stored = loadmat(handle, variable_names=["X", "y"])
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule download_file") from error
+        raise UserError(f"{path} not found; run the rule download_file") from error
     # SciPy's reader has no error of its own for damage: it raises whatever the bytes lead to.
     except Exception as error:
         reason = " ".join(str(error).split())

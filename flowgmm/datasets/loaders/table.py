@@ -1,4 +1,4 @@
-"""Any CSV or Parquet file with a label column."""
+"""Tables: any CSV or Parquet file with a label column."""
 
 import gzip
 import zlib
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.datasets import Arrays, split_by_class
+from flowgmm.datasets.splits import split_by_class
+from flowgmm.datasets.types import Arrays
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.seeds import derive
 
@@ -42,7 +43,7 @@ def load_table(
         classes: Values of the label column, in the order of the classes; None: sorted.
         test_fraction: Share of the labelled rows in the test part.
         standardise: Whether each feature gets mean 0 and standard deviation 1 in the training part.
-        encoding: Of a CSV.
+        encoding: Encoding of a CSV.
         seed: Number of the draw.
 
     Raises:
@@ -110,8 +111,8 @@ def read_parquet(path: Path) -> Any:
     try:
         return pd.read_parquet(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule download_file") from error
-    # Of a damaged file anything may be raised, from Arrow, the system or pandas.
+        raise UserError(f"{path} not found; run the rule download_file") from error
+    # Arrow, the system or pandas may raise anything for a damaged file.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -140,10 +141,8 @@ def read_csv(path: Path, *, encoding: str = "utf-8", **options: Any) -> Any:
                     "correct the option `header` or `sep`"
                 )
         return pd.read_csv(path, **options)
-    except UserError:
-        raise
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule download_file") from error
+        raise UserError(f"{path} not found; run the rule download_file") from error
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not {encoding} (byte {error.object[error.start]:#04x}); "
@@ -151,7 +150,7 @@ def read_csv(path: Path, *, encoding: str = "utf-8", **options: Any) -> Any:
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path} is cut off or damaged ({error}); fetch it again") from error
-    except (ValueError, LookupError) as error:  # what pandas raises, and an unknown encoding
+    except (ValueError, LookupError) as error:  # pandas' own errors, and an unknown encoding
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path} is not a table ({reason}); check the file and the options `sep`, `encoding`"

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from flowgmm.datasets import Texts
+from flowgmm.datasets.types import Texts
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.seeds import derive
 
@@ -61,7 +61,7 @@ def load_text(
         archive: Tar file that holds both.
         train_rows: Keep as many training rows, the first after a seeded shuffle; None: all.
         test_rows: Keep the first rows of the test file; None: all.
-        encoding: Of both files.
+        encoding: Encoding of both files.
         seed: Number of the draw of `train_rows`.
 
     Raises:
@@ -110,7 +110,7 @@ def _open(raw: Path, name: str, archive: str | None, encoding: str) -> Iterator[
                 binary.seek(0)
             yield stack.enter_context(io.TextIOWrapper(binary, encoding=encoding, newline=""))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule download_file") from error
+        raise UserError(f"{path} not found; run the rule download_file") from error
     except KeyError as error:
         raise UserError(
             f"{path} has no member {name}; correct the option `train` or `test`"

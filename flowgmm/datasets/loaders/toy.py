@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm.datasets import Arrays
+from flowgmm.datasets.types import Arrays
 from flowgmm.utils.seeds import derive
 
 __all__ = ["load_circles", "load_eight_gaussians", "load_moons", "load_pinwheel"]

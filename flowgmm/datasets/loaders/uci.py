@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flowgmm.datasets import Arrays, split_by_class
 from flowgmm.datasets.loaders.table import read_csv
+from flowgmm.datasets.splits import split_by_class
+from flowgmm.datasets.types import Arrays
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.seeds import derive
 
@@ -36,7 +37,7 @@ def load_hepmass(
         test: Name of the test file.
         train_fraction: Share of the training file's rows, drawn at random.
         test_fraction: Share of the test file's rows.
-        train_rows: Of those training rows keep as many, by class; None: all (D13).
+        train_rows: Number of training rows to keep, by class; None: all (D13).
         seed: Number of the draw.
 
     Raises:
@@ -144,7 +145,7 @@ def _read_miniboone(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with path.open(encoding="utf-8", errors="replace") as handle:
             first = handle.readline().split()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; run the rule download_file") from error
+        raise UserError(f"{path} not found; run the rule download_file") from error
     if len(first) != 2 or not all(count.isdecimal() for count in first):
         raise UserError(
             f"{path}: the first line should hold the counts of signal and background rows, "
@@ -161,7 +162,7 @@ def _read_miniboone(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _repeated_minimum(X: np.ndarray) -> np.ndarray:
-    """Which features have their smallest value more than five times, shape (D,)."""
+    """Mask of features whose smallest value occurs more than five times, shape (D,)."""
     repeated: np.ndarray = (X.min(axis=0) == X).sum(axis=0) > 5
     return repeated
 

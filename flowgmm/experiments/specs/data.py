@@ -24,7 +24,7 @@ __all__ = [
 @once
 def features_spec(project: Project, dataset: str) -> dict[str, Any]:
     """Spec of the rules `prepare_data` and `embed_data`."""
-    from flowgmm.datasets import LOADERS, dataset_spec
+    from flowgmm.datasets.registry import LOADERS, dataset_spec
 
     surrogate = is_surrogate(project, dataset)
     spec = dataset_spec(dataset, project.dataset(dataset), project.mirror, surrogate)
@@ -45,7 +45,7 @@ def absent_reason(project: Project, dataset: str) -> str | None:
 
 def raw_files(project: Project, dataset: str) -> dict[str, dict[str, Any]]:
     """The dataset's files as `flowgmm.datasets.download.download_file` takes them, by path."""
-    from flowgmm.datasets import dataset_spec
+    from flowgmm.datasets.registry import dataset_spec
 
     files = dataset_spec(dataset, project.dataset(dataset), project.mirror)["files"]
     return {f"{raw_folder(project, dataset)}/{name}": file for name, file in files.items()}
