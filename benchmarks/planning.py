@@ -28,8 +28,9 @@ import numpy as np
 from flowgmm.datasets import prepare
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.project import Run, dump_yaml, load, read_yaml, settings_with
+from flowgmm.experiments.specs.tables import table_spec
 from flowgmm.experiments.train_job import run
-from flowgmm.reporting.tables import make_table, table_spec, write
+from flowgmm.reporting.tables import make_table, write
 from flowgmm.utils.io import (
     content_hash,
     read_json,

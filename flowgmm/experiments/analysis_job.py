@@ -12,6 +12,7 @@ import numpy as np
 
 from flowgmm.analyses import FUNCTIONS, Data, Model, Number
 from flowgmm.evaluation import verdicts
+from flowgmm.evaluation.units import UNIT_SUFFIXES
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import (
     read_json,
@@ -23,53 +24,9 @@ from flowgmm.utils.io import (
     write_text,
 )
 
-__all__ = ["Found", "analyse", "overview", "printed_numbers", "read_found", "write_overview"]
+__all__ = ["Found", "analyse", "overview", "read_found", "write_overview"]
 
 DECIMALS = {"percent": 2, "count": 1, "ratio": 2, "share": 4, "nats": 2, "bits/dim": 4}
-UNITS = {"percent": " %", "count": "", "ratio": "", "share": "", "nats": " nats"}
-# "About 75 %" is read as printed to the nearest 5: twice this is the margin.
-APPROXIMATE = 2.5
-
-
-def printed_numbers(
-    printed: Mapping[str, str], paper_results: Mapping[str, Any], where: str
-) -> dict[str, dict[str, Any]]:
-    """The printed numbers behind an analysis's own.
-
-    Arguments:
-        printed: Path in paper_results.yaml by number, its parts joined by /; a list's entries
-            belong to ``{number}_0``, ``{number}_1``, ...
-        paper_results: Content of that file.
-        where: Place of the analysis, for messages.
-
-    Returns:
-        ``value``, ``spread`` and ``path`` by number.
-
-    Raises:
-        UserError: If a path leads nowhere.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for name, path in printed.items():
-        entry: Any = paper_results
-        for part in path.split("/"):
-            if not isinstance(entry, Mapping) or part not in entry:
-                raise UserError(
-                    f"{where}.printed.{name}: config/paper_results.yaml has no {path!r}; "
-                    f"{part!r} is not there, correct the path"
-                )
-            entry = entry[part]
-        entries = {name: entry}
-        if isinstance(entry, list):
-            entries = {f"{name}_{i}": {"value": value} for i, value in enumerate(entry)}
-        for key, number in entries.items():
-            if not isinstance(number, Mapping) or not isinstance(number.get("value"), (int, float)):
-                raise UserError(
-                    f"{where}.printed.{name}: {path!r} of config/paper_results.yaml is no number; "
-                    "name an entry with a `value`, or a list of numbers"
-                )
-            spread = number.get("spread") or (APPROXIMATE if number.get("approximate") else None)
-            found[key] = {"value": number["value"], "spread": spread, "path": path}
-    return found
 
 
 def analyse(
@@ -407,7 +364,7 @@ def _text(value: float | None, unit: str) -> str:
     number = f"{value:.{DECIMALS[unit]}f}"
     if unit == "count" and float(value).is_integer():
         number = f"{value:.0f}"
-    return number + UNITS.get(unit, f" {unit}")
+    return number + UNIT_SUFFIXES.get(unit, f" {unit}")
 
 
 def _holds(row: Mapping[str, Any]) -> str:

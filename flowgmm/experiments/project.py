@@ -753,7 +753,7 @@ class Config:
 
     def table_runs(self, name: str) -> dict[Run, str | None]:
         """The runs behind a table, each with the reason why it is left out, or None."""
-        from flowgmm.reporting.tables import place_of, rows_of
+        from flowgmm.experiments.specs.tables import place_of, rows_of
 
         entry = self.table(name)
         rows = [r for r in rows_of(name, entry, self.methods) if r["kind"] != "quoted"]
@@ -843,7 +843,7 @@ class Config:
 
     def table_spec(self, name: str) -> dict[str, Any]:
         """What determines a table, beside the records."""
-        from flowgmm.reporting.tables import table_spec
+        from flowgmm.experiments.specs.tables import table_spec
 
         runs = self.table_runs(name)
         spec = table_spec(
@@ -940,7 +940,7 @@ class Config:
 
     def analysis_spec(self, name: str) -> dict[str, Any]:
         """What determines an analysis, beside its inputs."""
-        from flowgmm.experiments.analysis_job import printed_numbers
+        from flowgmm.experiments.specs.analyses import printed_numbers
 
         entry, runs = self.analysis(name), self.analysis_runs(name)
         reasons = []

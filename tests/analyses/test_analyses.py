@@ -12,6 +12,7 @@ from flowgmm import analyses
 from flowgmm.analyses import Data, Model, pooled
 from flowgmm.experiments import analysis_job as findings
 from flowgmm.experiments.project import load, read_yaml
+from flowgmm.experiments.specs.analyses import printed_numbers
 from flowgmm.reporting import figures
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, write_json, write_tensors
@@ -404,13 +405,13 @@ def test_what_is_printed_must_be_there(tmp_path, inputs):
     with pytest.raises(UserError, match="there is no number typo; it has gaussian"):
         findings.analyse(SPEC | {"printed": {"typo": {}}}, *inputs, tmp_path / "x.json")
     paper = {"a": {"b": {"value": 75, "approximate": True}, "list": [0.1, 0.2], "word": "x"}}
-    found = findings.printed_numbers({"n": "a/b", "w": "a/list"}, paper, "here")
+    found = printed_numbers({"n": "a/b", "w": "a/list"}, paper, "here")
     assert found["n"] == {"value": 75, "spread": 2.5, "path": "a/b"}
     assert found["w_1"]["value"] == 0.2
     with pytest.raises(UserError, match="no 'a/c'; 'c' is not there"):
-        findings.printed_numbers({"n": "a/c"}, paper, "here")
+        printed_numbers({"n": "a/c"}, paper, "here")
     with pytest.raises(UserError, match=r"'a/word'.* is no number"):
-        findings.printed_numbers({"n": "a/word"}, paper, "here")
+        printed_numbers({"n": "a/word"}, paper, "here")
 
 
 def test_overview_has_every_number_and_says_what_is_not_run(tmp_path, inputs):

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
+from flowgmm.experiments.specs.tables import table_spec
 from flowgmm.reporting import tables
 from flowgmm.utils import io as files
 from flowgmm.utils.errors import UserError
@@ -27,7 +28,7 @@ TABLES, PAPER, METHODS = config("tables"), config("paper_results"), config("meth
 
 
 def spec_of(name, **changes):
-    return tables.table_spec(name, TABLES[name], PAPER, METHODS, recipe="official", **changes)
+    return table_spec(name, TABLES[name], PAPER, METHODS, recipe="official", **changes)
 
 
 @pytest.fixture
@@ -156,19 +157,19 @@ def cell_printed(name, paper, column):
 def test_mistakes_in_the_config_name_the_place():
     entry = TABLES["demo"] | {"rows": ["knnn"]}
     with pytest.raises(UserError, match=r"demo.rows: method 'knnn' is not in"):
-        tables.table_spec("demo", entry, PAPER, METHODS, recipe="official")
+        table_spec("demo", entry, PAPER, METHODS, recipe="official")
     entry = TABLES["table_1"] | {"columns": [{"dataset": "mars", "labels": "1", "title": "M"}]}
     with pytest.raises(UserError, match=r"points at 'mars', which table_1 of"):
-        tables.table_spec("table_1", entry, PAPER, METHODS, recipe="official")
+        table_spec("table_1", entry, PAPER, METHODS, recipe="official")
     entry = TABLES["table_1"] | {"paper": "table_9"}
     with pytest.raises(UserError, match=r"paper_results.yaml has no table 'table_9' with results"):
-        tables.table_spec("table_1", entry, PAPER, METHODS, recipe="official")
+        table_spec("table_1", entry, PAPER, METHODS, recipe="official")
     entry = TABLES["demo"] | {"extra_rows": [{"title": "ours"}]}
     with pytest.raises(UserError, match=r"extra_rows: neither row 'ours' nor column 'digits"):
-        tables.table_spec("demo", entry, PAPER, METHODS, recipe="official")
+        table_spec("demo", entry, PAPER, METHODS, recipe="official")
     entry = {key: value for key, value in TABLES["demo"].items() if key != "metric"}
     with pytest.raises(UserError, match=r"demo: column 'digits, 50 labels' has no metric"):
-        tables.table_spec("demo", entry, PAPER, METHODS, recipe="official")
+        table_spec("demo", entry, PAPER, METHODS, recipe="official")
 
 
 # Cells
