@@ -408,7 +408,7 @@ def test_what_is_printed_must_be_there(tmp_path, inputs):
     found = printed_numbers({"n": "a/b", "w": "a/list"}, paper, "here")
     assert found["n"] == {"value": 75, "spread": 2.5, "path": "a/b"}
     assert found["w_1"]["value"] == 0.2
-    with pytest.raises(UserError, match="no 'a/c'; 'c' is not there"):
+    with pytest.raises(UserError, match="no 'a/c'; 'c' was not found"):
         printed_numbers({"n": "a/c"}, paper, "here")
     with pytest.raises(UserError, match=r"'a/word'.* is no number"):
         printed_numbers({"n": "a/word"}, paper, "here")
