@@ -30,7 +30,8 @@ from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.project import Run, dump_yaml, load, read_yaml, settings_with
 from flowgmm.experiments.specs.tables import table_spec
 from flowgmm.experiments.train_job import run
-from flowgmm.reporting.tables import make_table, write
+from flowgmm.reporting.tables.aggregate import make_table
+from flowgmm.reporting.tables.files import write
 from flowgmm.utils.io import (
     content_hash,
     read_json,

@@ -7,7 +7,7 @@ from typing import Any
 from flowgmm.experiments.analysis_job import read_found
 from flowgmm.experiments.job_script import run_script
 from flowgmm.reporting.figures import load_panel, make_figure, save
-from flowgmm.reporting.tables import read_table
+from flowgmm.reporting.tables.files import read_table
 
 
 def main(options: argparse.Namespace) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from flowgmm.experiments.project import Config, Job, Run, dump_yaml, load, nearest, settings_with
-from flowgmm.reporting.tables import Cell, Table, read_table, value_text
+from flowgmm.reporting.tables.cells import Cell, Table
+from flowgmm.reporting.tables.files import read_table
+from flowgmm.reporting.tables.layout import value_text
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, sha256
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from flowgmm.analyses import FUNCTIONS, Data, Model, Number
 from flowgmm.evaluation import verdicts
+from flowgmm.evaluation.intervals import interval
 from flowgmm.evaluation.units import UNIT_SUFFIXES
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import (
@@ -183,7 +184,7 @@ def _judged(
             n_points=number.n_points,
             not_comparable=not_comparable,
         )
-    ours = verdicts.interval(number.values, "mean", number.unit, number.n_points)
+    ours = interval(number.values, "mean", number.unit, number.n_points)
     return {
         **asdict(number),
         "values": list(number.values),

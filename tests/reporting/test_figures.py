@@ -10,7 +10,8 @@ import yaml
 from matplotlib.colors import to_rgba
 
 from flowgmm.experiments.specs.tables import table_spec
-from flowgmm.reporting import figures, tables
+from flowgmm.reporting import figures
+from flowgmm.reporting.tables.aggregate import make_table
 from flowgmm.utils import io as files
 from flowgmm.utils.errors import UserError
 
@@ -166,7 +167,7 @@ def tuning_figure():
         for name in ("tables", "paper_results", "methods")
     }
     arguments = (read["tables"]["table_6"], read["paper_results"], read["methods"])
-    table = tables.make_table(table_spec("table_6", *arguments, recipe="smoke"), [])
+    table = make_table(table_spec("table_6", *arguments, recipe="smoke"), [])
     cells = tuple(
         tuple(replace(cell, **made.get((cell.method, cell.dataset), {})) for cell in row)
         for row in table.cells
