@@ -5,13 +5,13 @@ import json
 import sys
 from pathlib import Path
 
-from flowgmm.experiments.analysis_job import analyse
+from flowgmm.experiments.analysis_job import run_analysis
 from flowgmm.experiments.job_script import run_script
 
 
 def main(options: argparse.Namespace) -> None:
     spec = json.loads(options.spec)
-    result = analyse(
+    result = run_analysis(
         spec,
         [Path(path) for path in options.records],
         [Path(path) for path in options.splits],

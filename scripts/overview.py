@@ -3,14 +3,15 @@
 import argparse
 import json
 
-from flowgmm.experiments.analysis_job import read_found, write_overview
+from flowgmm.analyses.results import read_found
 from flowgmm.experiments.job_script import run_script
+from flowgmm.reporting.overview import make_overview
 
 
 def main(options: argparse.Namespace) -> None:
     spec = json.loads(options.spec)
-    found = read_found(spec["analyses"], spec["not_run"], options.found)
-    write_overview(spec, found, options.prefix)
+    found = read_found(spec["analyses"], spec["not_run"], options.found, spec["printed"])
+    make_overview(spec, found, options.prefix)
 
 
 if __name__ == "__main__":

@@ -940,8 +940,6 @@ class Config:
 
     def analysis_spec(self, name: str) -> dict[str, Any]:
         """What determines an analysis, beside its inputs."""
-        from flowgmm.experiments.specs.analyses import printed_numbers
-
         entry, runs = self.analysis(name), self.analysis_runs(name)
         reasons = []
         for role, run in runs.items():
@@ -968,9 +966,6 @@ class Config:
             "left_out": {d: why for d, why in self.analysis_data(name).items() if why is not None},
             "titles": {d: self.dataset(d)["title"] for d in self._analysis_datasets(name)},
             "options": entry.get("options", {}),
-            "printed": printed_numbers(
-                entry.get("printed", {}), self.paper_results, f"config/analyses.yaml: {name}"
-            ),
             "not_comparable": list(dict.fromkeys(reasons)),
             "code": self._code("analyse"),
         }
@@ -984,12 +979,23 @@ class Config:
 
     def _found_spec(self, names: list[str]) -> dict[str, Any]:
         """Which analyses something is made of, and why some of them are not run."""
+        from flowgmm.experiments.specs.analyses import printed_numbers
+
         reasons = {name: self.analysis_not_run(name) for name in names}
+        printed = {
+            name: printed_numbers(
+                self.analysis(name).get("printed", {}),
+                self.paper_results,
+                f"config/analyses.yaml: {name}",
+            )
+            for name in names
+        }
         return {
             "recipe": self.settings["recipe"],
             "analyses": names,
             "titles": {name: self.analysis(name)["title"] for name in names},
             "not_run": {name: why for name, why in reasons.items() if why is not None},
+            "printed": printed,
         }
 
     def run_analyses(self, names: Iterable[str]) -> list[str]:
@@ -1267,7 +1273,7 @@ def _check_length(config: Config, name: str) -> None:
 
 def _check_analysis(config: Config, name: str, entry: Mapping[str, Any]) -> None:
     """Its runs and data exist, its printed numbers too, and its function takes what it is given."""
-    from flowgmm.analyses import check_arguments
+    from flowgmm.analyses.registry import check_arguments
 
     where = f"config/analyses.yaml: {name}"
     for run in (*entry["runs"].values(), *map(vars, config.analysis_runs(name).values())):
@@ -1281,6 +1287,7 @@ def _check_analysis(config: Config, name: str, entry: Mapping[str, Any]) -> None
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     config.analysis_spec(name)
+    config._found_spec([name])
 
 
 def _check_method(config: Config, name: str, settings: Mapping[str, Any], where: str) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from flowgmm.experiments.analysis_job import Found
+    from flowgmm.analyses.results import Found
     from flowgmm.reporting.tables.cells import Cell, Table
 
 __all__ = ["FUNCTIONS", "Flow", "Panel", "load_panel", "make_figure", "save"]

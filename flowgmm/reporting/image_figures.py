@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from flowgmm.experiments.analysis_job import Found
+    from flowgmm.analyses.results import Found
 
 __all__ = ["IMAGE_FUNCTIONS"]
 
@@ -244,7 +244,7 @@ def draw_accuracies(found: "Sequence[Found]") -> "Figure":
         values = [numbers[n]["values"][i] for n, i in zip(titles, places, strict=True)]
         ax.plot(range(len(values)), values, "o-", color=COLOURS[0], label="ours, by seed")
     for i, name in enumerate(titles):
-        printed = numbers[name]["printed"]
+        printed = entry.printed.get(name)
         if printed and not entry.result["not_comparable"]:
             line: Any = {"color": COLOURS[1], "linestyle": "dashed", "label": "paper"}
             ax.plot([i - 0.15, i + 0.15], [printed["value"]] * 2, **line)
@@ -266,7 +266,7 @@ def draw_confidences(found: "Sequence[Found]") -> "Figure":
         doubt = np.maximum(entry.arrays[f"doubt_{name}"], lowest)
         above = np.arange(len(doubt), 0, -1)  # images of at least this doubt
         ax.step(doubt, above, where="post", color=colour, label=title)
-        if printed := entry.numbers[f"n_below_{name}"]["printed"]:
+        if printed := entry.printed.get(f"n_below_{name}"):
             label = f"paper, {title}"
             x = 1 - details["confidence"]
             ax.plot(x, printed["value"], "*", ms=8, mec="black", mew=0.5, c=colour, label=label)
@@ -291,9 +291,9 @@ def draw_class_weights(found: "Sequence[Found]") -> "Figure":
     ax.plot(
         classes, arrays["weights_unlabelled"], "s", c=COLOURS[1], label="learnt from unlabelled"
     )
-    printed = [entry.numbers[f"weight_all_{k}"]["printed"] for k in classes]
-    if all(printed):
-        values = [number["value"] for number in printed]
+    printed = [entry.printed.get(f"weight_all_{k}") for k in classes]
+    values = [number["value"] for number in printed if number]
+    if len(values) == len(classes):
         ax.plot(classes, values, "x", c="black", label="paper (corrected)")
     ax.set_xticks(classes, entry.result["details"]["classes"])
     ax.set(xlabel="class", ylabel="class weight", ylim=(0, None))

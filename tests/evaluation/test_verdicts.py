@@ -61,8 +61,8 @@ def test_choices(values, word):
 def test_printed_spread_widens_the_margin():
     assert judge([82.0] * 4).word == "inconclusive"
     assert judge([82.0] * 4, printed_spread=1.5).word == "reproduced"
-    assert verdicts.margin("percent", 0.3) == 1.5
-    assert verdicts.margin("nats", 0.68) == 1.36
+    assert verdicts.margin("percent", 82.0, 0.3) == 1.5
+    assert verdicts.margin("nats", 0.83, 0.68) == 1.36
 
 
 def test_nll_needs_a_spread_and_has_no_binomial_interval():
