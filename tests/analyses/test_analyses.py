@@ -273,7 +273,7 @@ def test_calibration_compares_test_points_before_and_after(data):
     number = values(found)
     assert number["nll_ratio"].value == 0.25
     assert number["ece_tempered"].value == 0.05
-    assert holds(all(n) for n in found.numbers if holds(n) is not None)
+    assert all(holds(n) is not False for n in found.numbers)
     tempered["accuracy"] = 0.71
     changed = values(FUNCTIONS["calibration"](replace(model(data, None), runs=runs)))
     assert not holds(changed["accuracy_change"])
