@@ -6,7 +6,8 @@ from typing import Any
 
 from flowgmm.analyses.results import read_found
 from flowgmm.experiments.job_script import run_script
-from flowgmm.reporting.figures import load_panel, make_figure, save
+from flowgmm.reporting.figures.make import make_figure, save
+from flowgmm.reporting.figures.planar import load_panel
 from flowgmm.reporting.tables.files import read_table
 
 

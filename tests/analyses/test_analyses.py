@@ -18,7 +18,7 @@ from flowgmm.analyses.results import Found, read_found
 from flowgmm.experiments.analysis_job import run_analysis
 from flowgmm.experiments.project import load, read_yaml
 from flowgmm.experiments.specs.analyses import printed_numbers
-from flowgmm.reporting import figures
+from flowgmm.reporting.figures.make import make_figure
 from flowgmm.reporting.overview import claim_holds, judged, make_overview
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, write_json, write_tensors
@@ -54,7 +54,9 @@ class Linear:
         return (z @ ROTATION.T / SCALE + 0.5).reshape(len(z), 1, SIDE, SIDE)
 
     def _log_joint(self, X):
-        z = self.transform(X)
+        return self.latent_log_joint(self.transform(X))
+
+    def latent_log_joint(self, z):
         density = [multivariate_normal(mu).logpdf(z).reshape(-1) for mu in self.means_]
         return np.stack(density, axis=1) + np.log(self.weights_)
 
@@ -529,11 +531,11 @@ def panels_of(found):
 
 def test_figures_draw_what_was_found_and_say_what_was_not(data, tmp_path):
     for function, content in panels_of(run_all(data, tmp_path)).items():
-        figure = figures.make_figure(function, content, ["scaled down: a"])
+        figure = make_figure(function, content, ["scaled down: a"])
         figure.canvas.draw()
         assert figure.get_supxlabel() == "scaled down: a"
         missing = [Found({"status": "not run", "reason": "data absent"}, {})] * len(content)
-        figure = figures.make_figure(function, missing)
+        figure = make_figure(function, missing)
         words = [text.get_text() for ax in figure.axes for text in ax.texts]
         assert words.count("not run: data absent") >= len(content)
         plt.close("all")
@@ -541,7 +543,7 @@ def test_figures_draw_what_was_found_and_say_what_was_not(data, tmp_path):
 
 def test_figure_5_shows_the_likelihoods(data, tmp_path):
     found = run_all(data, tmp_path)["ood"]
-    axes = figures.make_figure("likelihoods", [found, found]).axes
+    axes = make_figure("likelihoods", [found, found]).axes
     heights = [patch.get_height() for patch in axes[0].containers[0]]
     assert sum(heights) == pytest.approx(1)
     assert axes[0].get_title() == "(a) model of HOME"
