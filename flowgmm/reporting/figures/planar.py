@@ -238,7 +238,9 @@ def _draw_regions(
         # Each border once: drawn from both sides, the dashes would fill each other's gaps.
         others = scores[:, k + 1 :].max(axis=1)
         elsewhere = scores[:, :k].max(axis=1, initial=-np.inf) > np.maximum(scores[:, k], others)
-        margin = np.where(elsewhere, np.nan, scores[:, k] - others).reshape(N_GRID, N_GRID)
+        # Rounded, so that points that two classes share stay on the border.
+        margin = np.where(elsewhere, np.nan, np.round(scores[:, k] - others, 12))
+        margin = margin.reshape(N_GRID, N_GRID)
         ax.contour(side, side, margin, [0.0], colors="black", linestyles="dashed", linewidths=1.1)
 
 
