@@ -20,5 +20,6 @@ def log_mixture(estimator: Any, z: np.ndarray) -> np.ndarray:
     """Latent density log p(z) in nats, shape (N,), of z with shape (N, D)."""
     from scipy.special import logsumexp
 
-    density: np.ndarray = logsumexp(estimator.latent_log_joint(z), axis=1)
+    log_weights = np.log(estimator.weights_.astype(np.float64))
+    density: np.ndarray = logsumexp(log_weights + estimator.component_log_prob(z), axis=1)
     return density

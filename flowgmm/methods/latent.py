@@ -191,8 +191,8 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         ]
         return self._join(np.concatenate(parts), Z[:, n_lead:]).astype(Z.dtype)
 
-    def latent_log_joint(self, z: Any) -> np.ndarray:
-        """Log of weight times density of each component in nats, float64, shape (N, K).
+    def component_log_prob(self, z: Any) -> np.ndarray:
+        """Log latent density of each component, log p(z | y = k), in nats, float64, shape (N, K).
 
         Arguments:
             z: Latent codes, shape (N, D), as `transform` gives them; the columns behind the
@@ -203,14 +203,16 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         if self.model_.mixture.student_t is not None:
             mixture = copy.deepcopy(self.model_.mixture).double()
             with torch.no_grad():
-                joint: np.ndarray = mixture.log_joint(torch.as_tensor(z)[None])[0].numpy()
-            return joint
+                log_prob: np.ndarray = mixture.component_log_prob(torch.as_tensor(z)[None])[
+                    0
+                ].numpy()
+            return log_prob
         # By differences, which keep more digits than the mixture's fast form |z|^2 - 2 z.mu + ...
         means, std = self.means_.astype(np.float64), self.std_.astype(np.float64)
         squared = np.stack([((z - mean) ** 2).sum(axis=1) for mean in means], axis=1)
         d = z.shape[1]
-        log_n = -squared / (2 * std**2) - d * np.log(std) - d / 2 * np.log(2 * np.pi)
-        return np.log(self.weights_.astype(np.float64)) + log_n
+        log_n: np.ndarray = -squared / (2 * std**2) - d * np.log(std) - d / 2 * np.log(2 * np.pi)
+        return log_n
 
     def decision_distance(self, X: Any) -> np.ndarray:
         """Latent distance of each point to the plane halfway between its two nearest means.

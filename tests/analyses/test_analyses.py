@@ -54,11 +54,11 @@ class Linear:
         return (z @ ROTATION.T / SCALE + 0.5).reshape(len(z), 1, SIDE, SIDE)
 
     def _log_joint(self, X):
-        return self.latent_log_joint(self.transform(X))
+        return self.component_log_prob(self.transform(X)) + np.log(self.weights_)
 
-    def latent_log_joint(self, z):
+    def component_log_prob(self, z):
         density = [multivariate_normal(mu).logpdf(z).reshape(-1) for mu in self.means_]
-        return np.stack(density, axis=1) + np.log(self.weights_)
+        return np.stack(density, axis=1)
 
     def score_samples(self, X):
         return np.logaddexp.reduce(self._log_joint(X), axis=1) + D * np.log(SCALE)

@@ -329,19 +329,20 @@ def test_a_compiled_flow_trains_the_same():
 
 
 @pytest.mark.parametrize("student_t", [None, 3.0])
-def test_latent_log_joint_is_the_mixtures(student_t):
+def test_component_log_prob_is_the_mixtures(student_t):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(40, 2)).astype(np.float32), np.arange(40) % 2
     fitted = FlowGMMClassifier(
         n_couplings=2, hidden_size=8, n_steps=2, device="cpu", random_state=0, student_t=student_t
     ).fit(X, y)
-    joint = fitted.latent_log_joint(fitted.transform(X))
+    log_prob = fitted.component_log_prob(fitted.transform(X))
+    joint = log_prob + np.log(fitted.weights_)
     posterior = joint - np.logaddexp.reduce(joint, axis=1, keepdims=True)
     np.testing.assert_allclose(posterior, fitted.predict_log_proba(X), atol=1e-4)
     codes = torch.as_tensor(fitted.transform(X))[None]
     with torch.no_grad():
-        expected = fitted.model_.mixture.log_joint(codes)[0].numpy()
-    np.testing.assert_allclose(joint, expected, rtol=1e-4, atol=1e-4)
+        expected = fitted.model_.mixture.component_log_prob(codes)[0].numpy()
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_decision_distance_refuses_unequal_spreads():

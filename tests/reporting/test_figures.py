@@ -37,9 +37,9 @@ class Shear:
     def inverse_transform(self, z):
         return np.stack([z[:, 0] / 3, (z[:, 1] - np.sin(z[:, 0])) / 3], axis=1)
 
-    def latent_log_joint(self, z):
+    def component_log_prob(self, z):
         squared = ((z[:, None] - self.means_) ** 2).sum(axis=-1)
-        return np.log(self.weights_) - squared / (2 * self.std_**2) - 2 * np.log(self.std_)
+        return -squared / (2 * self.std_**2) - 2 * np.log(self.std_)
 
     def predict(self, X):
         z = self.transform(X)

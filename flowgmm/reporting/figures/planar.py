@@ -29,7 +29,7 @@ class Flow(Protocol):
     std_: np.ndarray
     weights_: np.ndarray
 
-    def latent_log_joint(self, z: np.ndarray) -> np.ndarray: ...
+    def component_log_prob(self, z: np.ndarray) -> np.ndarray: ...
     def predict(self, X: np.ndarray) -> np.ndarray: ...
     def transform(self, X: np.ndarray) -> np.ndarray: ...
     def inverse_transform(self, z: np.ndarray) -> np.ndarray: ...
@@ -233,14 +233,12 @@ def _draw_regions(
             vmax=n_classes - 0.5,
             interpolation="nearest",
         )
-    scores = model.latent_log_joint(to_latent(grid))
+    scores = np.log(model.weights_) + model.component_log_prob(to_latent(grid))
     for k in range(n_classes - 1):
         # Each border once: drawn from both sides, the dashes would fill each other's gaps.
         others = scores[:, k + 1 :].max(axis=1)
         elsewhere = scores[:, :k].max(axis=1, initial=-np.inf) > np.maximum(scores[:, k], others)
-        # Rounded, so that points that two classes share stay on the border.
-        margin = np.where(elsewhere, np.nan, np.round(scores[:, k] - others, 12))
-        margin = margin.reshape(N_GRID, N_GRID)
+        margin = np.where(elsewhere, np.nan, scores[:, k] - others).reshape(N_GRID, N_GRID)
         ax.contour(side, side, margin, [0.0], colors="black", linestyles="dashed", linewidths=1.1)
 
 
