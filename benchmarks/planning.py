@@ -32,9 +32,11 @@ from flowgmm.experiments.project import Run, settings_with
 from flowgmm.experiments.specs.data import features_spec
 from flowgmm.experiments.specs.runs import jobs_of, split_numbers, train_spec
 from flowgmm.experiments.specs.splits import split_spec
+from flowgmm.experiments.specs.tables import describe_table
 from flowgmm.experiments.train_job import train_stack
 from flowgmm.experiments.yaml_io import dump_yaml, read_yaml
-from flowgmm.reporting.tables import make_table, table_spec, write
+from flowgmm.reporting.tables.aggregate import make_table
+from flowgmm.reporting.tables.files import write
 from flowgmm.utils.io import (
     content_hash,
     read_json,
@@ -215,7 +217,7 @@ def tables(folder: Path, n_datasets: int) -> dict[str, Any]:
         entry["columns"] = [
             {"dataset": f"set_{i:04}", "labels": "50", "title": str(i)} for i in columns
         ]
-        spec = table_spec("scale", entry, {}, config.methods, recipe="smoke")
+        spec = describe_table("scale", entry, {}, config.methods, recipe="smoke")
         paths = [path for n, path in made if n == number]
         start = time.process_time()
         table = make_table(spec, paths)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from flowgmm.methods.label_spreading import KNNLabelSpreading, RBFLabelSpreading
     from flowgmm.methods.mlp import DropoutMLPClassifier
     from flowgmm.methods.pi_model import PiModelClassifier
+    from flowgmm.reporting.results import load_results
 
     __version__: str
 
@@ -21,6 +22,7 @@ __all__ = [
     "PiModelClassifier",
     "RBFLabelSpreading",
     "__version__",
+    "load_results",
 ]
 
 _MODULES = {
@@ -29,6 +31,7 @@ _MODULES = {
     "KNNLabelSpreading": "flowgmm.methods.label_spreading",
     "PiModelClassifier": "flowgmm.methods.pi_model",
     "RBFLabelSpreading": "flowgmm.methods.label_spreading",
+    "load_results": "flowgmm.reporting.results",
 }
 
 

@@ -4,17 +4,18 @@ import argparse
 import json
 from typing import Any
 
-from flowgmm.experiments.analysis_job import read_found
+from flowgmm.analyses.results import read_found
 from flowgmm.experiments.job_script import run_script
-from flowgmm.reporting.figures import load_panel, make_figure, save
-from flowgmm.reporting.tables import read_table
+from flowgmm.reporting.figures.make import make_figure, save
+from flowgmm.reporting.figures.planar import load_panel
+from flowgmm.reporting.tables.files import read_table
 
 
 def main(options: argparse.Namespace) -> None:
     spec = json.loads(options.spec)
     figure = spec["figure"]
     if "analyses" in figure:
-        found = read_found(figure["analyses"], spec["not_run"], options.found)
+        found = read_found(figure["analyses"], spec["not_run"], options.found, spec["printed"])
         content: Any = list(found.values())
     elif "table" in figure:
         content = read_table(options.table[0])

@@ -3,13 +3,14 @@
 import argparse
 import json
 
-from flowgmm.experiments.analysis_job import make_overview, read_found
+from flowgmm.analyses.results import read_found
 from flowgmm.experiments.job_script import run_script
+from flowgmm.reporting.overview import make_overview
 
 
 def main(options: argparse.Namespace) -> None:
     spec = json.loads(options.spec)
-    found = read_found(spec["analyses"], spec["not_run"], options.found)
+    found = read_found(spec["analyses"], spec["not_run"], options.found, spec["printed"])
     make_overview(spec, found, options.prefix)
 
 

@@ -4,7 +4,8 @@ import argparse
 import json
 
 from flowgmm.experiments.job_script import run_script
-from flowgmm.reporting.tables import make_table, write
+from flowgmm.reporting.tables.aggregate import make_table
+from flowgmm.reporting.tables.files import write
 
 
 def main(options: argparse.Namespace) -> None:

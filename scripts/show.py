@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flowgmm.experiments.job_script import run_script
 from flowgmm.experiments.project import load
-from flowgmm.reporting.tables import print_tables
+from flowgmm.reporting.tables.console import print_tables
 
 TARGETS = {"demo": (("table_7", "demo"), ("figure_1",))}
 

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from flowgmm.experiments.checks import load_checked
-from flowgmm.experiments.project import Job, Project, Run, settings_with
+from flowgmm.experiments.project import (
+    Job,
+    Project,
+    Run,
+    settings_with,
+)
 from flowgmm.experiments.specs.runs import train_spec
 from flowgmm.experiments.validation import nearest
 from flowgmm.experiments.yaml_io import dump_yaml
-from flowgmm.reporting.tables import Cell, Table, read_table, value_text
+from flowgmm.reporting.tables.cells import Cell, Table
+from flowgmm.reporting.tables.files import read_table
+from flowgmm.reporting.tables.layout import value_text
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, sha256
 

@@ -40,7 +40,8 @@ def prepare_data(
     data = load(spec, raw)
     if isinstance(data, Texts) or (isinstance(data, Images) and spec["kind"] != "image"):
         raise UserError(
-            f"dataset {spec['dataset']!r} needs an encoder; make its features with the rule embed"
+            f"dataset {spec['dataset']!r} needs an encoder; make its features with the rule "
+            "embed_data"
         )
     if isinstance(data, Arrays) and spec["kind"] == "image":
         raise UserError(

@@ -5,7 +5,8 @@ Let p be the printed number, s its printed spread and d the margin:
     d = max(1.5 percentage points (0.15 nats; 0.015 for a calibration error; 0.01 for a share;
             half of a printed count), 2 s)
 
-and let [low, high] be an interval for what our runs aggregate to (see `interval`). Then
+and let [low, high] be an interval for what our runs aggregate to (see
+`flowgmm.evaluation.intervals`). Then
 
     reproduced      [low, high] lies inside [p - d, p + d]
     higher, lower   [low, high] lies wholly above p + d, wholly below p - d
@@ -26,7 +27,7 @@ deviations for a mean of 5). The specification's check 8.3 adds our own spread t
 and compares the bare medians, so a method that scatters widely would always count as reproduced.
 Here our spread widens the interval instead, and a wild method ends as `inconclusive`.
 
-What the interval covers is the variation over runs on the given test points. With one run (or a
+The interval covers the variation over runs on the given test points. With one run (or a
 method that gives the same number for every seed) there is no such variation to see; the interval
 is then the binomial one of the test points, and the verdict is about that run.
 
@@ -51,13 +52,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flowgmm.evaluation.intervals import interval
+
 __all__ = [
-    "COVERAGE",
     "MARGINS",
     "WORDS",
-    "Interval",
     "Verdict",
-    "interval",
     "judge",
     "judge_choice",
     "margin",
@@ -72,18 +72,7 @@ WORDS = (
     "failed",
     "not run",
 )
-COVERAGE = 0.9
 MARGINS = {"percent": 1.5, "nats": 0.15, "ece": 0.015, "share": 0.01, "count": 0.0}
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An interval for the aggregate of our runs, how it was made and what it covers."""
-
-    low: float
-    high: float
-    kind: str
-    coverage: float
 
 
 @dataclass(frozen=True)
@@ -94,62 +83,16 @@ class Verdict:
     why: str = ""
 
 
-def margin(unit: str, printed_spread: float | None = None, printed: float = 0.0) -> float:
-    """Distance from the printed number that still counts as the same, in `unit`."""
-    relative = printed / 2 if unit == "count" else 0.0
-    return max(MARGINS[unit], relative, 2 * (printed_spread or 0.0))
-
-
-def interval(
-    values: Sequence[float], aggregate: str, unit: str, n_points: int | None = None
-) -> Interval | None:
-    """Interval for the median or the mean over runs.
-
-    ============================  ======================================  ==================
-    runs                          interval                                coverage
-    ============================  ======================================  ==================
-    one, or all of them equal     Wilson's, of an accuracy on n_points    90 %
-    median, fewer than 5          smallest to largest value, exact        1 - 2^(1-n)
-    median, 5 or more             percentile bootstrap, 1999 resamples    90 % (86-93 found)
-    mean                          Student's t                             90 %, normal runs
-    ============================  ======================================  ==================
-
-    The bootstrap of the mean covers too little at n = 5, so the mean keeps Student's t; below 5
-    runs the bootstrap of the median has too few distinct values to resample.
+def margin(unit: str, printed: float, printed_spread: float | None = None) -> float:
+    """Distance from the printed number that still counts as the same, in `unit`.
 
     Arguments:
-        values: The number of each run, in `unit`.
-        aggregate: ``"median"`` or ``"mean"``.
-        unit: Key of `MARGINS`; the binomial interval needs ``"percent"``.
-        n_points: Test points behind each accuracy.
-
-    Returns:
-        None where no spread can be known: one run, and no accuracy on a known number of points.
+        unit: Key of `MARGINS`.
+        printed: The paper's number.
+        printed_spread: The paper's spread; None if it prints none.
     """
-    from scipy import stats
-
-    runs = np.asarray(values, dtype=np.float64)
-    n = len(runs)
-    if np.ptp(runs) == 0:
-        if unit != "percent" or not n_points:
-            return None
-        hits = round(runs[0] / 100 * n_points)
-        low, high = stats.binomtest(hits, n_points).proportion_ci(COVERAGE, method="wilson")
-        return Interval(100 * low, 100 * high, "Wilson, test points only", COVERAGE)
-    if aggregate == "mean":
-        half = stats.t.ppf((1 + COVERAGE) / 2, n - 1) * runs.std(ddof=1) / np.sqrt(n)
-        return Interval(runs.mean() - half, runs.mean() + half, "Student t of the mean", COVERAGE)
-    if n < 5:
-        return Interval(runs.min(), runs.max(), "range of the runs", 1 - 2.0 ** (1 - n))
-    low, high = stats.bootstrap(
-        (runs,),
-        np.median,
-        confidence_level=COVERAGE,
-        n_resamples=1999,
-        method="percentile",
-        rng=np.random.default_rng(0),  # the same runs always give the same verdict
-    ).confidence_interval
-    return Interval(low, high, "bootstrap of the median", COVERAGE)
+    relative = printed / 2 if unit == "count" else 0.0
+    return max(MARGINS[unit], relative, 2 * (printed_spread or 0.0))
 
 
 def judge(
@@ -190,7 +133,7 @@ def judge(
     ours = interval(values, aggregate, unit, n_points)
     if ours is None:
         return Verdict("inconclusive", "the spread over runs is not known")
-    d = margin(unit, printed_spread, printed)
+    d = margin(unit, printed, printed_spread)
     why = f"{ours.kind} [{ours.low:.2f}, {ours.high:.2f}], printed {printed:g} ± {d:g}"
     if printed - d <= ours.low and ours.high <= printed + d:
         return Verdict("reproduced", why)

@@ -9,7 +9,7 @@ from typing import Any
 from flowgmm.experiments.paths import ENCODERS
 from flowgmm.experiments.project import FILES, NAME, RULES, Project, load
 from flowgmm.experiments.recipes import label_set, method_settings, resolve_settings
-from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec
+from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec, found_spec
 from flowgmm.experiments.specs.data import absent_reason
 from flowgmm.experiments.specs.figures import figure_analyses
 from flowgmm.experiments.specs.tables import table_records, table_runs, table_spec
@@ -188,7 +188,7 @@ def _check_length(project: Project, name: str) -> None:
 
 def _check_analysis(project: Project, name: str, entry: Mapping[str, Any]) -> None:
     """Its runs and data exist, its printed numbers too, and its function takes what it is given."""
-    from flowgmm.analyses import check_arguments
+    from flowgmm.analyses.registry import check_arguments
 
     where = f"config/analyses.yaml: {name}"
     for run in (*entry["runs"].values(), *map(vars, analysis_runs(project, name).values())):
@@ -202,6 +202,7 @@ def _check_analysis(project: Project, name: str, entry: Mapping[str, Any]) -> No
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     analysis_spec(project, name)
+    found_spec(project, [name])
 
 
 def _check_method(project: Project, name: str, settings: Mapping[str, Any], where: str) -> None:

@@ -1,5 +1,6 @@
 """A fitted flow and mixture in use: codes, densities, samples, boundaries, paths between points."""
 
+import copy
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -190,14 +191,54 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         ]
         return self._join(np.concatenate(parts), Z[:, n_lead:]).astype(Z.dtype)
 
-    def decision_distance(self, X: Any) -> np.ndarray:
-        """Latent distance of each point to the nearest boundary between two classes, shape (N,).
+    def component_log_prob(self, z: Any) -> np.ndarray:
+        """Log latent density of each component, log p(z | y = k), in nats, float64, shape (N, K).
 
-        With mu', mu'' the means nearest to z: | |z - mu'|^2 - |z - mu''|^2 | / (2 |mu' - mu''|),
-        which is exact for equal weights and spreads.
+        Arguments:
+            z: Latent codes, shape (N, D), as `transform` gives them; the columns behind the
+                flow's own have no part in the mixture.
+        """
+        check_is_fitted(self)
+        z = np.asarray(z, dtype=np.float64)[:, : self.preprocess_.n_lead]
+        if self.model_.mixture.student_t is not None:
+            mixture = copy.deepcopy(self.model_.mixture).double()
+            with torch.no_grad():
+                log_prob: np.ndarray = mixture.component_log_prob(torch.as_tensor(z)[None])[
+                    0
+                ].numpy()
+            return log_prob
+        # By differences, which keep more digits than the mixture's fast form |z|^2 - 2 z.mu + ...
+        means, std = self.means_.astype(np.float64), self.std_.astype(np.float64)
+        squared = np.stack([((z - mean) ** 2).sum(axis=1) for mean in means], axis=1)
+        d = z.shape[1]
+        log_n: np.ndarray = -squared / (2 * std**2) - d * np.log(std) - d / 2 * np.log(2 * np.pi)
+        return log_n
+
+    def decision_distance(self, X: Any) -> np.ndarray:
+        """Latent distance of each point to the plane halfway between its two nearest means.
+
+        With mu', mu'' the means nearest to z: | |z - mu'|^2 - |z - mu''|^2 | / (2 |mu' - mu''|).
+        That plane is the boundary between the two classes for Gaussian components of equal weights
+        and spreads. It is the paper's measure, and not always the distance to the nearest boundary:
+        with three or more classes another may be nearer.
+
+        Arguments:
+            X: Points, shape (N, D) or (N, C, H, W).
+
+        Returns:
+            Distances in latent units, shape (N,).
+
+        Raises:
+            ValueError: If the spreads differ; the boundary is then no plane.
 
         Source: spec 1.8 (Fig. 3c).
         """
+        check_is_fitted(self)
+        if not np.allclose(self.std_, self.std_[0]):
+            raise ValueError(
+                f"decision_distance expected components of one spread, got {self.std_}; "
+                "fit with learn_std=False"
+            )
         z = self.transform(X)[:, : self.preprocess_.n_lead].astype(np.float64)
         means = self.means_.astype(np.float64)
         squared = (z**2).sum(1)[:, None] - 2 * z @ means.T + (means**2).sum(1)

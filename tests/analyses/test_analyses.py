@@ -1,6 +1,7 @@
-"""Analyses of image models, with a linear flow whose numbers are known, and what is written."""
+"""Analyses of image models, with a linear flow whose numbers are known, and their overview."""
 
-from dataclasses import replace
+import csv
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,13 +9,17 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, ortho_group, rankdata
 
-from flowgmm import analyses
-from flowgmm.analyses import Data, Model, pooled
-from flowgmm.experiments import analysis_job as findings
-from flowgmm.experiments.checks import load_checked
-from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec
-from flowgmm.experiments.yaml_io import read_yaml
-from flowgmm.reporting import figures
+from flowgmm.analyses.boundary import _ratio
+from flowgmm.analyses.features import pooled
+from flowgmm.analyses.inputs import Data, Model
+from flowgmm.analyses.interpolation import _drop
+from flowgmm.analyses.registry import FUNCTIONS, check_arguments
+from flowgmm.analyses.results import Found, read_found
+from flowgmm.experiments.analysis_job import run_analysis
+from flowgmm.experiments.project import load, read_yaml
+from flowgmm.experiments.specs.analyses import printed_numbers
+from flowgmm.reporting.figures.make import make_figure
+from flowgmm.reporting.overview import claim_holds, judged, make_overview
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, write_json, write_tensors
 
@@ -49,9 +54,11 @@ class Linear:
         return (z @ ROTATION.T / SCALE + 0.5).reshape(len(z), 1, SIDE, SIDE)
 
     def _log_joint(self, X):
-        z = self.transform(X)
+        return self.component_log_prob(self.transform(X)) + np.log(self.weights_)
+
+    def component_log_prob(self, z):
         density = [multivariate_normal(mu).logpdf(z).reshape(-1) for mu in self.means_]
-        return np.stack(density, axis=1) + np.log(self.weights_)
+        return np.stack(density, axis=1)
 
     def score_samples(self, X):
         return np.logaddexp.reduce(self._log_joint(X), axis=1) + D * np.log(SCALE)
@@ -110,6 +117,14 @@ def data(tmp_path):
     return write_data(tmp_path / "home", "home", *images(60))
 
 
+def holds(number):
+    return claim_holds(number.value, number.at_least, number.at_most)
+
+
+def n_holds(number):
+    return sum(claim_holds(v, number.at_least, number.at_most) for v in number.values)
+
+
 def model(data, *estimators, accuracies=None, history=None, title="m", split=None):
     n = len(estimators)
     accuracies = accuracies or [0.9] * n
@@ -128,7 +143,7 @@ def values(found):
 def test_interpolation_measures_the_drop_along_latent_lines(data):
     fitted = Linear(MEANS)
     options = {"n_points": 5, "n_pairs": 7, "n_shown": 2}
-    found = analyses.interpolation(model(data, fitted), **options)
+    found = FUNCTIONS["interpolation"](model(data, fitted), **options)
     assert found.arrays["images_same"].shape == (2, 5, 1, SIDE, SIDE)
     # The map is linear, so images on the line are averages of its ends.
     ends = found.arrays["images_different"][:, [0, -1]]
@@ -145,17 +160,17 @@ def test_interpolation_measures_the_drop_along_latent_lines(data):
         assert values(found)[f"drop_latent_{kind}"].value == pytest.approx(expected)
         same = [a == b for a, b in found.details["classes"][kind]]
         assert all(same) if kind == "same" else not any(same)
-    assert values(found)["contrast"].holds
+    assert holds(values(found)["contrast"])
 
 
 def test_an_even_path_has_two_middle_points():
     log_p = np.array([[0.0, -3.0, -5.0, -2.0]])
-    assert analyses._drop(log_p) == pytest.approx(-1 + 4)
+    assert _drop(log_p) == pytest.approx(-1 + 4)
 
 
 def test_boundary_counts_what_lies_close(data):
     close, far = Linear(0.3 * MEANS), Linear(MEANS)
-    found = analyses.boundary(
+    found = FUNCTIONS["boundary"](
         model(data, close, close), model(data, far, far), threshold=2.0, quantile=0.5
     )
     X = data.X_train[6:60]
@@ -171,15 +186,15 @@ def test_boundary_counts_what_lies_close(data):
 
 
 def test_ratio_is_that_of_the_sums():
-    number = analyses._ratio("r", "", [[30, 10], [1, 0]])
+    number = _ratio("r", "", [[30, 10], [1, 0]])
     assert number.values == (3.0, 1.0)
     assert number.value == pytest.approx(3.1)
-    assert number.holds
-    assert number.n_holds == 1
+    assert holds(number)
+    assert n_holds(number) == 1
 
 
 def test_features_move_one_channel(data):
-    found = analyses.features(
+    found = FUNCTIONS["features"](
         model(data, Linear(MEANS)), maps=[[1, 0]], alphas=[-2, 0, 2], n_images=2
     )
     moved = found.arrays["images_0"]
@@ -187,7 +202,7 @@ def test_features_move_one_channel(data):
     np.testing.assert_allclose(moved[:, 1], found.arrays["images"], atol=1e-6)
     np.testing.assert_allclose(moved[:, 2] - moved[:, 1], 0.2, atol=1e-6)
     assert found.arrays["counts_0"].sum() == 60 * D
-    assert values(found)["round_trip"].holds
+    assert holds(values(found)["round_trip"])
     assert values(found)["moved"].value == pytest.approx(0.2)
 
 
@@ -204,7 +219,7 @@ def test_ood_compares_likelihoods_and_modes(data, tmp_path):
     # At a class's mean its likelihood is highest.
     at_mean = np.repeat(CENTRES[1:2], 60, axis=0).astype(np.uint8)
     central = write_data(tmp_path / "central", "central", at_mean, y)
-    found = analyses.ood(
+    found = FUNCTIONS["ood"](
         model(data, fitted),
         {"home": data, "strange": strange, "central": central},
         above=[["home", "strange"], ["home", "central"], ["home", "absent"]],
@@ -214,8 +229,8 @@ def test_ood_compares_likelihoods_and_modes(data, tmp_path):
     number = values(found)
     home, other = (fitted.score_samples(d.test[0]) for d in (data, strange))
     assert number["home_above_strange"].value == pytest.approx(np.median(home) - np.median(other))
-    assert number["home_above_strange"].holds
-    assert not number["home_above_central"].holds
+    assert holds(number["home_above_strange"])
+    assert not holds(number["home_above_central"])
     ranks = rankdata(np.concatenate([home, other]))[: len(home)]
     auroc = (ranks.sum() - 60 * 61 / 2) / 60**2
     assert number["auroc_strange"].value == pytest.approx(auroc)
@@ -232,7 +247,7 @@ def test_ood_compares_likelihoods_and_modes(data, tmp_path):
 
 
 def test_samples_lie_around_the_means(data):
-    found = analyses.samples(model(data, Linear(MEANS)), temperatures=[0.0, 0.5], n_per_class=4)
+    found = FUNCTIONS["samples"](model(data, Linear(MEANS)), temperatures=[0.0, 0.5], n_per_class=4)
     np.testing.assert_allclose(found.arrays["means"], CENTRES / 255, atol=1e-5)
     expected = np.repeat(found.arrays["means"][:, None], 4, axis=1)
     np.testing.assert_allclose(found.arrays["samples_0"], expected, atol=1e-5)
@@ -244,36 +259,36 @@ def test_samples_lie_around_the_means(data):
 def test_em_is_compared_on_the_seeds_that_both_have(data):
     direct = model(data, None, None, None, accuracies=[0.9, 0.92, 0.91], title="direct")
     em = replace(model(data, None, None, accuracies=[0.93, 0.9], title="EM"), seeds=[1, 2])
-    found = values(analyses.em(direct, em))
+    found = values(FUNCTIONS["em"](direct, em))
     np.testing.assert_allclose(found["em_minus_direct"].values, [1.0, -1.0])
     assert found["direct"].value == pytest.approx(91)
-    assert found["em_minus_direct"].holds
+    assert holds(found["em_minus_direct"])
     with pytest.raises(UserError, match="no seed in common"):
-        analyses.em(replace(direct, seeds=[5, 6, 7]), em)
+        FUNCTIONS["em"](replace(direct, seeds=[5, 6, 7]), em)
 
 
 def test_calibration_compares_test_points_before_and_after(data):
     plain = {"class_nll": 4.0, "ece": 0.2, "accuracy": 0.7}
     tempered = {"class_nll": 1.0, "ece": 0.05, "accuracy": 0.7}
     runs = [{"metrics": {"test": plain, "test_tempered": tempered}, "temperature": 9.0}]
-    found = analyses.calibration(replace(model(data, None), runs=runs))
+    found = FUNCTIONS["calibration"](replace(model(data, None), runs=runs))
     number = values(found)
     assert number["nll_ratio"].value == 0.25
     assert number["ece_tempered"].value == 0.05
-    assert all(n.holds for n in found.numbers if n.holds is not None)
+    assert all(holds(n) is not False for n in found.numbers)
     tempered["accuracy"] = 0.71
-    changed = values(analyses.calibration(replace(model(data, None), runs=runs)))
-    assert not changed["accuracy_change"].holds
+    changed = values(FUNCTIONS["calibration"](replace(model(data, None), runs=runs)))
+    assert not holds(changed["accuracy_change"])
 
 
 def test_ordering_is_judged_split_by_split(data):
     runs = {"sup": [0.6, 0.7], "plain": [0.7, 0.8], "cons": [0.8, 0.78]}
     models = {name: model(data, None, None, accuracies=values) for name, values in runs.items()}
-    found = values(analyses.ordering(**models))
+    found = values(FUNCTIONS["ordering"](**models))
     np.testing.assert_allclose(found["plain_minus_sup"].values, [10, 10])
     np.testing.assert_allclose(found["cons_minus_plain"].values, [10, -2])
-    assert found["cons_minus_plain"].holds
-    assert found["cons_minus_plain"].n_holds == 1
+    assert holds(found["cons_minus_plain"])
+    assert n_holds(found["cons_minus_plain"]) == 1
     assert found["cons_minus_sup"].value == pytest.approx(14)
 
 
@@ -283,7 +298,7 @@ def test_means_compares_losses_early_and_accuracies_late(data):
     latent = model(
         data, None, history={"step": step, "loss": [5.0, None, 6.0, 2.0]}, accuracies=[0.8]
     )
-    found = analyses.means(random, latent, early=0.2)
+    found = FUNCTIONS["means"](random, latent, early=0.2)
     assert values(found)["early_loss"].value == -1
     assert values(found)["from_latent_minus_random"].value == pytest.approx(-10)
     assert np.isnan(found.arrays["loss_from_latent"][0, 1])
@@ -291,7 +306,7 @@ def test_means_compares_losses_early_and_accuracies_late(data):
 
 def test_student_t_counts_low_confidences(data):
     sure, unsure = Linear(0.1 * MEANS), Linear(0.01 * MEANS)
-    found = analyses.student_t(model(data, sure), model(data, unsure), confidence=0.99)
+    found = FUNCTIONS["student_t"](model(data, sure), model(data, unsure), confidence=0.99)
     confidence = np.exp(unsure.predict_log_proba(data.test[0])).max(axis=1)
     assert values(found)["n_below_student_t"].value == (confidence < 0.99).sum() > 0
     np.testing.assert_allclose(found.arrays["doubt_student_t"], np.sort(1 - confidence), atol=1e-9)
@@ -308,10 +323,10 @@ def test_imbalance_predicts_the_average_of_both_halves(data):
     expected = (1 / K + shares) / 2
     fitted = Linear(MEANS, weights=np.add(expected, [0.05, -0.05, 0]))
     own = Linear(MEANS, weights=np.add(shares, [-0.01, 0, 0.01]))
-    found = analyses.imbalance(model(data, fitted, split=split), model(data, own, split=split))
+    found = FUNCTIONS["imbalance"](model(data, fitted, split=split), model(data, own, split=split))
     np.testing.assert_allclose(found.arrays["predicted"], expected)
     assert values(found)["deviation_all"].value == pytest.approx(0.05)
-    assert not values(found)["deviation_all"].holds
+    assert not holds(values(found)["deviation_all"])
     assert values(found)["deviation_unlabelled"].value == pytest.approx(0.01)
 
 
@@ -330,9 +345,11 @@ SPEC = {
     "left_out": {},
     "titles": {"home": "Home"},
     "options": {"confidence": 0.99},
-    "printed": {"n_below_student_t": {"value": 24, "spread": None, "path": "p"}},
     "not_comparable": [],
 }
+
+
+PRINTED = {"em": {"n_below_student_t": {"value": 24, "spread": None, "path": "p"}}}
 
 
 @pytest.fixture
@@ -374,8 +391,8 @@ def inputs(tmp_path, data, monkeypatch):
     return records, splits, [data.path]
 
 
-def test_analyse_gathers_seeds_leaves_out_failed_ones_and_judges(tmp_path, inputs, data):
-    result = findings.run_analysis(SPEC, *inputs, tmp_path / "x.json", device="cpu")
+def test_an_analysis_gathers_seeds_and_leaves_out_failed_ones(tmp_path, inputs, data):
+    result = run_analysis(SPEC, *inputs, tmp_path / "x.json", device="cpu")
     assert read_json(tmp_path / "x.json") == result
     assert result["seeds"] == {"gaussian": [0, 1, 2], "student_t": [0, 2]}
     assert result["failed"] == {"gaussian": {}, "student_t": {"1": "diverged"}}
@@ -384,7 +401,11 @@ def test_analyse_gathers_seeds_leaves_out_failed_ones_and_judges(tmp_path, input
     # Seeds 0 and 2 are the first of their stacks.
     proba = np.exp(Linear(0.05 * MEANS).predict_log_proba(data.test[0]))
     assert count["values"] == [(proba.max(axis=1) < 0.99).sum()] * 2
-    assert count["verdict"] == "inconclusive"  # a seed has no number
+    # Judged later, so that an edited rule of verdicts reruns no analysis.
+    assert not {"verdict", "interval", "holds", "printed"} & set(count)
+    (found,) = read_found(["em"], {}, [tmp_path / "x.json"], PRINTED).values()
+    numbers = {number["name"]: number for number in judged(found)}
+    assert numbers["n_below_student_t"]["verdict"] == "inconclusive"  # a seed has no number
     assert numbers["gaussian"]["verdict"] == ""  # nothing is printed
     assert set(read_tensors(tmp_path / "x.safetensors")[0]) >= {"doubt_gaussian"}
 
@@ -395,32 +416,35 @@ def test_analyse_without_a_seed_is_failed(tmp_path, inputs):
         for run in record["runs"]:
             run |= {"status": "failed", "reason": "diverged: loss nan"}
         write_json(path, record)
-    result = findings.run_analysis(SPEC, *inputs, tmp_path / "x.json")
+    result = run_analysis(SPEC, *inputs, tmp_path / "x.json")
     assert result["status"] == "failed"
     assert "Student-t: diverged: loss nan" in result["reason"]
-    found = findings.read_found(["em"], {}, [tmp_path / "x.json"])
+    found = read_found(["em"], {}, [tmp_path / "x.json"], {})
     assert found["em"].missing.startswith("failed: no seed is left")
 
 
 def test_what_is_printed_must_be_there(tmp_path, inputs):
-    with pytest.raises(UserError, match="there is no number typo; it has gaussian"):
-        findings.run_analysis(SPEC | {"printed": {"typo": {}}}, *inputs, tmp_path / "x.json")
+    run_analysis(SPEC, *inputs, tmp_path / "x.json")
+    (found,) = read_found(["em"], {}, [tmp_path / "x.json"], {"em": {"typo": {}}}).values()
+    with pytest.raises(UserError, match="unknown number typo; expected one of gaussian"):
+        judged(found)
     paper = {"a": {"b": {"value": 75, "approximate": True}, "list": [0.1, 0.2], "word": "x"}}
-    found = findings.printed_numbers({"n": "a/b", "w": "a/list"}, paper, "here")
+    found = printed_numbers({"n": "a/b", "w": "a/list"}, paper, "here")
     assert found["n"] == {"value": 75, "spread": 2.5, "path": "a/b"}
     assert found["w_1"]["value"] == 0.2
-    with pytest.raises(UserError, match="no 'a/c'; 'c' is not there"):
-        findings.printed_numbers({"n": "a/c"}, paper, "here")
+    with pytest.raises(UserError, match="no 'a/c'; 'c' was not found"):
+        printed_numbers({"n": "a/c"}, paper, "here")
     with pytest.raises(UserError, match=r"'a/word'.* is no number"):
-        findings.printed_numbers({"n": "a/word"}, paper, "here")
+        printed_numbers({"n": "a/word"}, paper, "here")
 
 
 def test_overview_has_every_number_and_says_what_is_not_run(tmp_path, inputs):
     reason = {"not_comparable": ["scaled down: few steps"]}
-    result = findings.run_analysis(SPEC | reason, *inputs, tmp_path / "em.json")
+    result = run_analysis(SPEC | reason, *inputs, tmp_path / "em.json")
     spec = {"recipe": "r", "titles": {"em": "EM", "ood": "Elsewhere"}}
-    found = findings.read_found(["em", "ood"], {"ood": "data absent"}, [tmp_path / "em.json"])
-    findings.make_overview(spec, found, tmp_path / "o")
+    files = [tmp_path / "em.json"]
+    found = read_found(["em", "ood"], {"ood": "data absent"}, files, PRINTED)
+    make_overview(spec, found, tmp_path / "o")
     rows = read_json(tmp_path / "o.json")["rows"]
     assert len(rows) == len(result["numbers"]) + 1
     assert rows[-1]["verdict"] == "not run"
@@ -429,8 +453,14 @@ def test_overview_has_every_number_and_says_what_is_not_run(tmp_path, inputs):
     assert "seed 1 of student_t failed: diverged" in text
     assert "not comparable: scaled down: few steps" in text
     assert " | 24 | not comparable |" in text
-    csv = (tmp_path / "o.csv").read_text().splitlines()
-    assert len(csv) == len(rows) + 1
+    with (tmp_path / "o.csv").open(newline="") as handle:
+        lines = list(csv.DictReader(handle))
+    assert len(lines) == len(rows)
+    assert any(line["low"] for line in lines)
+    for line, row in zip(lines, rows, strict=True):
+        box = row.get("interval") or {"low": "", "high": "", "kind": "", "coverage": ""}
+        cells = [line[key] for key in ("low", "high", "interval", "coverage")]
+        assert cells == [str(box[key]) for key in ("low", "high", "kind", "coverage")]
 
 
 # Config and figures
@@ -438,23 +468,23 @@ def test_overview_has_every_number_and_says_what_is_not_run(tmp_path, inputs):
 
 def test_every_analysis_of_the_config_takes_what_it_is_given():
     entries = read_yaml(ROOT / "config" / "analyses.yaml")
-    assert {entry["function"] for entry in entries.values()} == set(analyses.FUNCTIONS)
+    assert {entry["function"] for entry in entries.values()} == set(FUNCTIONS)
     for entry in entries.values():
         data = ["data"] if "data" in entry else []
         given = [*entry["runs"], *data, *entry.get("options", {})]
-        analyses.check_arguments(entry["function"], given)
+        check_arguments(entry["function"], given)
         with pytest.raises(UserError, match="it takes"):
-            analyses.check_arguments(entry["function"], [*given, "typo"])
+            check_arguments(entry["function"], [*given, "typo"])
         with pytest.raises(UserError, match="missing a required argument"):
-            analyses.check_arguments(entry["function"], given[1:])
+            check_arguments(entry["function"], given[1:])
     with pytest.raises(UserError, match="'pie' is not known"):
-        analyses.check_arguments("pie", [])
+        check_arguments("pie", [])
 
 
 def found_of(name, numbers, arrays, details, **more):
-    made = [findings._judged(n, more.get("printed", {}).get(n.name), 1, 0, []) for n in numbers]
+    made = [{**asdict(n), "values": list(n.values)} for n in numbers]
     result = {"status": "ok", "numbers": made, "details": details, "seeds": more.get("seeds", {})}
-    return findings.Found({"name": name, **result}, arrays)
+    return Found({"name": name, **result}, arrays)
 
 
 def run_all(data, tmp_path):
@@ -480,7 +510,7 @@ def run_all(data, tmp_path):
     }
     found = {}
     for name, (arguments, options) in calls.items():
-        made = analyses.FUNCTIONS[name](*arguments, **options)
+        made = FUNCTIONS[name](*arguments, **options)
         seeds = {role: [0] for role in ("direct", "em")}
         found[name] = found_of(name, made.numbers, made.arrays, made.details, seeds=seeds)
     return found
@@ -501,13 +531,11 @@ def panels_of(found):
 
 def test_figures_draw_what_was_found_and_say_what_was_not(data, tmp_path):
     for function, content in panels_of(run_all(data, tmp_path)).items():
-        figure = figures.make_figure(function, content, ["scaled down: a"])
+        figure = make_figure(function, content, ["scaled down: a"])
         figure.canvas.draw()
         assert figure.get_supxlabel() == "scaled down: a"
-        missing = [findings.Found({"status": "not run", "reason": "data absent"}, {})] * len(
-            content
-        )
-        figure = figures.make_figure(function, missing)
+        missing = [Found({"status": "not run", "reason": "data absent"}, {})] * len(content)
+        figure = make_figure(function, missing)
         words = [text.get_text() for ax in figure.axes for text in ax.texts]
         assert words.count("not run: data absent") >= len(content)
         plt.close("all")
@@ -515,7 +543,7 @@ def test_figures_draw_what_was_found_and_say_what_was_not(data, tmp_path):
 
 def test_figure_5_shows_the_likelihoods(data, tmp_path):
     found = run_all(data, tmp_path)["ood"]
-    axes = figures.make_figure("likelihoods", [found, found]).axes
+    axes = make_figure("likelihoods", [found, found]).axes
     heights = [patch.get_height() for patch in axes[0].containers[0]]
     assert sum(heights) == pytest.approx(1)
     assert axes[0].get_title() == "(a) model of HOME"
@@ -523,12 +551,11 @@ def test_figure_5_shows_the_likelihoods(data, tmp_path):
 
 
 def test_recipes_may_replace_label_sets():
-    config = load_checked(ROOT)
-    runs = analysis_runs(config, "boundary")
+    config = load(ROOT)
+    runs = config.analysis_runs("boundary")
     assert {run.labels for run in runs.values()} == {"1000"}
-    extra = {"name": "x", "analyses": {"mnist/1000": "100"}}
-    config = replace(config, recipes=[*config.recipes, extra])
-    assert {run.labels for run in analysis_runs(config, "boundary").values()} == {"100"}
-    reasons = analysis_spec(config, "boundary")["not_comparable"]
+    config.recipes.append({"name": "x", "analyses": {"mnist/1000": "100"}})
+    assert {run.labels for run in config.analysis_runs("boundary").values()} == {"100"}
+    reasons = config.analysis_spec("boundary")["not_comparable"]
     assert "label set 100 in place of 1000" in reasons
-    assert analysis_runs(config, "ood_mnist")["model"].labels == "all"
+    assert config.analysis_runs("ood_mnist")["model"].labels == "all"

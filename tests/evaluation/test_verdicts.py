@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flowgmm.evaluation import verdicts
+from flowgmm.evaluation.intervals import interval
 from flowgmm.evaluation.metrics import mad, median
 
 PRINTED, N_POINTS, N_TRIALS = 80.0, 7600, 300
@@ -60,8 +61,8 @@ def test_choices(values, word):
 def test_printed_spread_widens_the_margin():
     assert judge([82.0] * 4).word == "inconclusive"
     assert judge([82.0] * 4, printed_spread=1.5).word == "reproduced"
-    assert verdicts.margin("percent", 0.3) == 1.5
-    assert verdicts.margin("nats", 0.68) == 1.36
+    assert verdicts.margin("percent", 82.0, 0.3) == 1.5
+    assert verdicts.margin("nats", 0.83, 0.68) == 1.36
 
 
 def test_nll_needs_a_spread_and_has_no_binomial_interval():
@@ -90,20 +91,20 @@ def test_not_comparable_and_nothing_printed():
 
 
 def test_intervals_against_independent_numbers():
-    wilson = verdicts.interval([90.0], "median", "percent", 100)
+    wilson = interval([90.0], "median", "percent", 100)
     # Wilson's formula by hand: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
     z, n, p = 1.6448536, 100, 0.9
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     low, high = [100 * (p + z**2 / (2 * n) + s * half) / (1 + z**2 / n) for s in (-1, 1)]
     assert (wilson.low, wilson.high) == pytest.approx((low, high), abs=1e-4)
 
-    ends = verdicts.interval([3.0, 1.0, 2.0, 9.0], "median", "nats")
+    ends = interval([3.0, 1.0, 2.0, 9.0], "median", "nats")
     assert (ends.low, ends.high, ends.coverage) == (1.0, 9.0, 0.875)
 
-    student = verdicts.interval([1.0, 2.0, 3.0], "mean", "nats")
+    student = interval([1.0, 2.0, 3.0], "mean", "nats")
     assert student.high - 2.0 == pytest.approx(2.919986 / np.sqrt(3), abs=1e-5)  # t(0.95, 2 df)
-    again = verdicts.interval([1.0, 2.0, 4.0, 5.0, 7.0, 9.0], "median", "nats")
-    assert again == verdicts.interval([1.0, 2.0, 4.0, 5.0, 7.0, 9.0], "median", "nats")
+    again = interval([1.0, 2.0, 4.0, 5.0, 7.0, 9.0], "median", "nats")
+    assert again == interval([1.0, 2.0, 4.0, 5.0, 7.0, 9.0], "median", "nats")
 
 
 def rates(truth, n, std, aggregate="median"):
@@ -164,3 +165,10 @@ def test_a_wild_method_is_not_reproduced_as_it_was_under_check_8_3():
         specification += abs(median(values) - PRINTED) <= max(1.5, 2 * mad(values))
     assert ours == 0
     assert specification / N_TRIALS > 0.5
+
+
+def test_the_margin_needs_the_printed_number_and_is_half_of_a_count():
+    assert verdicts.margin("count", 24.0) == 12.0
+    assert verdicts.margin("percent", 80.0, 1.0) == 2.0
+    with pytest.raises(TypeError):
+        verdicts.margin("count")

@@ -326,3 +326,32 @@ def test_a_compiled_flow_trains_the_same():
     compiled, plain = fitted(compile=True, n_steps=3), fitted(n_steps=3)
     np.testing.assert_allclose(compiled.history_["loss"], plain.history_["loss"], 1e-4)
     assert compiled.model_.state_dict().keys() == plain.model_.state_dict().keys()
+
+
+@pytest.mark.parametrize("student_t", [None, 3.0])
+def test_component_log_prob_is_the_mixtures(student_t):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 2)).astype(np.float32), np.arange(40) % 2
+    fitted = FlowGMMClassifier(
+        n_couplings=2, hidden_size=8, n_steps=2, device="cpu", random_state=0, student_t=student_t
+    ).fit(X, y)
+    log_prob = fitted.component_log_prob(fitted.transform(X))
+    joint = log_prob + np.log(fitted.weights_)
+    posterior = joint - np.logaddexp.reduce(joint, axis=1, keepdims=True)
+    np.testing.assert_allclose(posterior, fitted.predict_log_proba(X), atol=1e-4)
+    codes = torch.as_tensor(fitted.transform(X))[None]
+    with torch.no_grad():
+        expected = fitted.model_.mixture.component_log_prob(codes)[0].numpy()
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_decision_distance_refuses_unequal_spreads():
+    X, y = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32), np.arange(40) % 2
+    fitted = FlowGMMClassifier(
+        n_couplings=2, hidden_size=8, n_steps=2, device="cpu", random_state=0
+    ).fit(X, y)
+    assert fitted.decision_distance(X).shape == (40,)
+    with torch.no_grad():
+        fitted.model_.mixture.rho[0, 0] += 1
+    with pytest.raises(ValueError, match="expected components of one spread"):
+        fitted.decision_distance(X)

@@ -9,7 +9,11 @@ import pytest
 import yaml
 from matplotlib.colors import to_rgba
 
-from flowgmm.reporting import figures, tables
+from flowgmm.experiments.specs.tables import describe_table
+from flowgmm.reporting.figures.make import FUNCTIONS, make_figure, save
+from flowgmm.reporting.figures.planar import Panel, load_panel
+from flowgmm.reporting.plot_style import class_colour
+from flowgmm.reporting.tables.aggregate import make_table
 from flowgmm.utils import io as files
 from flowgmm.utils.errors import UserError
 
@@ -33,6 +37,10 @@ class Shear:
     def inverse_transform(self, z):
         return np.stack([z[:, 0] / 3, (z[:, 1] - np.sin(z[:, 0])) / 3], axis=1)
 
+    def component_log_prob(self, z):
+        squared = ((z[:, None] - self.means_) ** 2).sum(axis=-1)
+        return -squared / (2 * self.std_**2) - 2 * np.log(self.std_)
+
     def predict(self, X):
         z = self.transform(X)
         return ((z[:, None] - self.means_) ** 2).sum(axis=-1).argmin(axis=1)
@@ -44,7 +52,7 @@ def panel_of(n_classes, n=120):
     y = np.arange(n) % n_classes
     x = model.inverse_transform(model.means_[y] + rng.normal(size=(n, 2)))
     labelled = np.arange(2 * n_classes)
-    return figures.Panel("sheared", x, y, labelled, model, (-2.0, 2.0), (-6.0, 6.0))
+    return Panel("sheared", x, y, labelled, model, (-2.0, 2.0), (-6.0, 6.0))
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +72,7 @@ def borders(ax):
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
 def test_borders_are_equally_far_from_the_two_nearest_means(n_classes):
     panel = panel_of(n_classes)
-    axes = figures.make_figure("transport", [panel]).axes
+    axes = make_figure("transport", [panel]).axes
     for vertices in (panel.model.transform(borders(axes[0])), borders(axes[1])):
         distances = np.linalg.norm(vertices[:, None] - panel.model.means_, axis=-1)
         nearest = np.sort(distances, axis=1)
@@ -78,15 +86,21 @@ def test_borders_follow_unequal_weights_and_std():
     panel = panel_of(2)
     panel.model.weights_ = np.array([0.9, 0.1])
     panel.model.std_ = np.array([1.0, 0.5])
-    z = borders(figures.make_figure("transport", [panel]).axes[1])
+    z = borders(make_figure("transport", [panel]).axes[1])
     squared = ((z[:, None] - panel.model.means_) ** 2).sum(axis=-1)
     log_joint = np.log([0.9, 0.1]) - squared / [2.0, 0.5] - 2 * np.log([1.0, 0.5])
     assert np.abs(log_joint[:, 0] - log_joint[:, 1]).max() < 0.05
 
 
+def test_any_number_of_classes_is_drawn_in_as_many_colours():
+    assert len({class_colour(k) for k in range(18)}) == 18
+    axes = make_figure("transport", [panel_of(8)]).axes
+    assert len(np.unique(axes[3].collections[0].get_facecolors(), axis=0)) == 8
+
+
 def test_regions_are_the_predictions():
     panel = panel_of(3)
-    (image,) = figures.make_figure("transport", [panel]).axes[0].get_images()
+    (image,) = make_figure("transport", [panel]).axes[0].get_images()
     assert image.get_array().shape == (150, 150)
     left, right, bottom, top = image.get_extent()
     assert (left, right, bottom, top) == (-2.0, 2.0, -2.0, 2.0)
@@ -97,25 +111,25 @@ def test_regions_are_the_predictions():
 
 def test_labelled_points_are_large_with_a_black_edge():
     panel = panel_of(2)
-    ax = figures.make_figure("transport", [panel]).axes[0]
+    ax = make_figure("transport", [panel]).axes[0]
     points, labelled = [c for c in ax.collections if not hasattr(c, "levels")]
     assert labelled.get_sizes()[0] > 10 * points.get_sizes()[0]
     np.testing.assert_array_equal(labelled.get_edgecolors()[0], to_rgba("black"))
     np.testing.assert_allclose(labelled.get_offsets(), panel.x[panel.labelled])
-    colours = [to_rgba(figures.COLOURS[k]) for k in panel.y[panel.labelled]]
+    colours = [to_rgba(class_colour(k)) for k in panel.y[panel.labelled]]
     np.testing.assert_allclose(labelled.get_facecolors(), colours)
 
 
 def test_samples_are_1000_per_component_and_their_images_under_the_inverse():
     panel = panel_of(3)
-    _, _, mixture, samples = figures.make_figure("transport", [panel]).axes
+    _, _, mixture, samples = make_figure("transport", [panel]).axes
     z, x = (ax.collections[0] for ax in (mixture, samples))
     assert len(z.get_offsets()) == 3000
     np.testing.assert_allclose(
         panel.model.transform(np.asarray(x.get_offsets())), z.get_offsets(), atol=1e-5
     )
     for k in range(3):
-        mine = (z.get_facecolors() == to_rgba(figures.COLOURS[k])).all(axis=1)
+        mine = (z.get_facecolors() == to_rgba(class_colour(k))).all(axis=1)
         np.testing.assert_allclose(
             z.get_offsets()[mine].mean(axis=0), panel.model.means_[k], atol=0.15
         )
@@ -126,8 +140,8 @@ def test_samples_are_1000_per_component_and_their_images_under_the_inverse():
 @pytest.mark.parametrize(("function", "n_panels"), [("transport", 3), ("with_and_without", 4)])
 def test_equal_figures_give_equal_bytes(function, n_panels, tmp_path):
     for name in ("a", "b"):
-        figure = figures.make_figure(function, [panel_of(2)] * n_panels)
-        paths = figures.save(figure, tmp_path / name)
+        figure = make_figure(function, [panel_of(2)] * n_panels)
+        paths = save(figure, tmp_path / name)
         assert [path.name for path in paths] == [f"{name}.png", f"{name}.pdf"]
     for suffix in ("png", "pdf"):
         assert files.sha256(tmp_path / f"a.{suffix}") == files.sha256(tmp_path / f"b.{suffix}")
@@ -137,8 +151,8 @@ def test_equal_figures_give_equal_bytes(function, n_panels, tmp_path):
 
 
 def test_marks_are_written_below():
-    assert figures.make_figure("transport", [panel_of(2)]).get_supxlabel() == ""
-    marked = figures.make_figure("transport", [panel_of(2)], ["scaled down: a", "surrogate data"])
+    assert make_figure("transport", [panel_of(2)]).get_supxlabel() == ""
+    marked = make_figure("transport", [panel_of(2)], ["scaled down: a", "surrogate data"])
     assert marked.get_supxlabel() == "scaled down: a; surrogate data"
 
 
@@ -165,12 +179,12 @@ def tuning_figure():
         for name in ("tables", "paper_results", "methods")
     }
     arguments = (read["tables"]["table_6"], read["paper_results"], read["methods"])
-    table = tables.make_table(tables.table_spec("table_6", *arguments, recipe="smoke"), [])
+    table = make_table(describe_table("table_6", *arguments, recipe="smoke"), [])
     cells = tuple(
         tuple(replace(cell, **made.get((cell.method, cell.dataset), {})) for cell in row)
         for row in table.cells
     )
-    return figures.make_figure("tuning", replace(table, cells=cells))
+    return make_figure("tuning", replace(table, cells=cells))
 
 
 def test_tuning_shows_curves_choices_and_printed_values():
@@ -195,20 +209,20 @@ def test_tuning_shows_curves_choices_and_printed_values():
 
 def test_tuning_is_a_column_wide_and_reproducible(tmp_path):
     for name in ("a", "b"):
-        figures.save(tuning_figure(), tmp_path / name)
+        save(tuning_figure(), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert plt.imread(tmp_path / "a.png").shape[1] == 660  # 3.3 inches at 200 dpi
 
 
 def test_mistakes():
     with pytest.raises(UserError, match="function 'pie' is not known"):
-        figures.make_figure("pie", [panel_of(2)])
+        make_figure("pie", [panel_of(2)])
     with pytest.raises(UserError, match="draws pairs, got 3 panels"):
-        figures.make_figure("with_and_without", [panel_of(2)] * 3)
+        make_figure("with_and_without", [panel_of(2)] * 3)
 
 
 def test_config_names_every_function():
-    assert {entry["function"] for entry in CONFIG.values()} == set(figures.FUNCTIONS)
+    assert {entry["function"] for entry in CONFIG.values()} == set(FUNCTIONS)
 
 
 def test_a_panel_from_the_workflows_files(tmp_path):
@@ -225,26 +239,26 @@ def test_a_panel_from_the_workflows_files(tmp_path):
     files.write_tensors(tmp_path / "features", {"X_train": x, "y_train": y}, run)
     files.write_tensors(tmp_path / "split", {"labelled": np.arange(10)}, run)
     place = (tmp_path / "features", tmp_path / "split", tmp_path / "model.safetensors")
-    panel = figures.load_panel(entry, *place)
+    panel = load_panel(entry, *place)
     np.testing.assert_allclose(panel.model.transform(x), model.transform(x))
     assert panel.x_limits == (-1.5, 2.5)
-    assert len(figures.make_figure("transport", [panel]).axes) == 4
+    assert len(make_figure("transport", [panel]).axes) == 4
 
     model.failure_ = "diverged: mean loss nan"
     FlowGMMClassifier.save_stack(place[2], [model], run)
     with pytest.raises(UserError, match="diverged: mean loss nan; there is nothing to draw"):
-        figures.load_panel(entry, *place)
+        load_panel(entry, *place)
     files.write_tensors(tmp_path / "features", {"X_train": np.c_[x, x], "y_train": y})
     with pytest.raises(UserError, match="needs 2 features, got 4"):
-        figures.load_panel(entry, *place)
+        load_panel(entry, *place)
     other = {**entry, "labels": "other"}
     with pytest.raises(
         UserError, match=r"split is of \{'labels': 'figure'\}, expected .*delete it"
     ):
-        figures.load_panel(other, *place)
+        load_panel(other, *place)
     other = {**entry, "method": "other"}
     files.write_tensors(tmp_path / "features", {"X_train": x, "y_train": y}, run)
     with pytest.raises(
         UserError, match=r"model.safetensors .*it is of another run.*train it again"
     ):
-        figures.load_panel(other, *place)
+        load_panel(other, *place)

@@ -12,7 +12,12 @@ import jsonschema
 import pytest
 import yaml
 
-from flowgmm.reporting import tables
+from flowgmm.experiments.specs.tables import describe_table
+from flowgmm.reporting.tables.aggregate import make_table
+from flowgmm.reporting.tables.console import print_tables
+from flowgmm.reporting.tables.files import read_table, write
+from flowgmm.reporting.tables.latex_writer import escape
+from flowgmm.reporting.tables.markdown_writer import markdown_text
 from flowgmm.utils import io as files
 from flowgmm.utils.errors import UserError
 
@@ -27,7 +32,7 @@ TABLES, PAPER, METHODS = config("tables"), config("paper_results"), config("meth
 
 
 def spec_of(name, **changes):
-    return tables.table_spec(name, TABLES[name], PAPER, METHODS, recipe="official", **changes)
+    return describe_table(name, TABLES[name], PAPER, METHODS, recipe="official", **changes)
 
 
 @pytest.fixture
@@ -156,19 +161,19 @@ def cell_printed(name, paper, column):
 def test_mistakes_in_the_config_name_the_place():
     entry = TABLES["demo"] | {"rows": ["knnn"]}
     with pytest.raises(UserError, match=r"demo.rows: method 'knnn' is not in"):
-        tables.table_spec("demo", entry, PAPER, METHODS, recipe="official")
+        describe_table("demo", entry, PAPER, METHODS, recipe="official")
     entry = TABLES["table_1"] | {"columns": [{"dataset": "mars", "labels": "1", "title": "M"}]}
     with pytest.raises(UserError, match=r"points at 'mars', which table_1 of"):
-        tables.table_spec("table_1", entry, PAPER, METHODS, recipe="official")
+        describe_table("table_1", entry, PAPER, METHODS, recipe="official")
     entry = TABLES["table_1"] | {"paper": "table_9"}
     with pytest.raises(UserError, match=r"paper_results.yaml has no table 'table_9' with results"):
-        tables.table_spec("table_1", entry, PAPER, METHODS, recipe="official")
+        describe_table("table_1", entry, PAPER, METHODS, recipe="official")
     entry = TABLES["demo"] | {"extra_rows": [{"title": "ours"}]}
     with pytest.raises(UserError, match=r"extra_rows: neither row 'ours' nor column 'digits"):
-        tables.table_spec("demo", entry, PAPER, METHODS, recipe="official")
+        describe_table("demo", entry, PAPER, METHODS, recipe="official")
     entry = {key: value for key, value in TABLES["demo"].items() if key != "metric"}
     with pytest.raises(UserError, match=r"demo: column 'digits, 50 labels' has no metric"):
-        tables.table_spec("demo", entry, PAPER, METHODS, recipe="official")
+        describe_table("demo", entry, PAPER, METHODS, recipe="official")
 
 
 # Cells
@@ -179,7 +184,7 @@ def test_a_cell_joins_seed_blocks_in_percent(add_record):
         add_record("ag_news", "200", "flowgmm", [0.81, 0.83], first=2),
         add_record("ag_news", "200", "flowgmm", [0.82, 0.80], first=0),
     ]
-    cell = cell_of(tables.make_table(spec_of("table_1"), records), "flowgmm")
+    cell = cell_of(make_table(spec_of("table_1"), records), "flowgmm")
     assert [run["seed"] for run in cell.runs] == [0, 1, 2, 3]
     assert (cell.value, cell.spread) == pytest.approx((81.5, 1.0))
     assert (cell.n, cell.n_failed, cell.n_missing) == (4, 0, 0)
@@ -194,7 +199,7 @@ def test_table_7_takes_mean_and_std_of_the_unlabelled_points(add_record):
     for run in content["runs"]:
         run["metrics"]["test"]["accuracy"] = 0.5
     files.write_json(record, content)
-    table = tables.make_table(spec_of("table_7"), [record])
+    table = make_table(spec_of("table_7"), [record])
     unlabelled, fresh = cell_of(table, "flowgmm", 1), cell_of(table, "flowgmm", 3)
     assert (unlabelled.value, unlabelled.spread) == pytest.approx((99.8, 0.4))
     assert unlabelled.verdict == "reproduced"
@@ -209,13 +214,13 @@ def test_failed_seeds_are_shown_and_never_dropped(add_record):
         add_record("ag_news", "200", "flowgmm", [0.82, 0.82, None, 0.25], failed=(2, 3)),
         add_record("ag_news", "200", "pi_model", [None, None, None, 0.80], failed=(0, 1, 2)),
     ]
-    table = tables.make_table(spec_of("table_1"), records)
+    table = make_table(spec_of("table_1"), records)
     cell = cell_of(table, "flowgmm")
     assert (cell.n, cell.n_failed, cell.n_missing) == (4, 2, 1)
     assert (cell.value, cell.value_ok, cell.n_ok) == pytest.approx((82.0, 82.0, 2))
     assert cell.verdict == "inconclusive"
     assert cell_of(table, "pi_model").verdict == "failed"
-    text = "".join(path.read_text("utf-8") for path in tables.write(table, "t"))
+    text = "".join(path.read_text("utf-8") for path in write(table, "t"))
     assert "82.0 ± 0.0 (n = 3 of 4, 2 failed)<br>82.0 over the 2 that did not fail" in text
     assert "failed (3 of 4 seeds) · paper 80.2 ± 0.3" in text
     assert "seed 2 failed: loss is NaN at step 7" in text
@@ -223,14 +228,14 @@ def test_failed_seeds_are_shown_and_never_dropped(add_record):
 
 def test_what_is_not_run_says_why(add_record):
     spec = spec_of("table_1", not_run={"hepmass/20/flowgmm": "data absent"})
-    table = tables.make_table(spec, [])
+    table = make_table(spec, [])
     assert cell_of(table, "flowgmm", 2).why == "data absent"
     assert {cell.verdict for row in table.cells for cell in row} == {"not run"}
     spec = spec_of("table_3", not_run={"mnist/all/flowgmm_sup_all": "left out"})
-    images = tables.make_table(spec, [])
+    images = make_table(spec, [])
     assert cell_of(images, "flowgmm_sup_all").why == "left out"
     assert cell_of(images, "flowgmm").why == "no record was given"
-    markdown = tables.write(images, "t")[1].read_text("utf-8")
+    markdown = write(images, "t")[1].read_text("utf-8")
     assert "not run<br>paper 98.94" in markdown
     assert "not run (left out)" in markdown
     # A density is not something that every method has.
@@ -238,7 +243,7 @@ def test_what_is_not_run_says_why(add_record):
     content = files.read_json(record)
     del content["runs"][0]["metrics"]["unlabelled"]["nll"]
     files.write_json(record, content)
-    cell = cell_of(tables.make_table(spec_of("table_7"), [record]), "flowgmm")
+    cell = cell_of(make_table(spec_of("table_7"), [record]), "flowgmm")
     assert (cell.verdict, cell.why) == (
         "not run",
         "this method has no nll on unlabelled points",
@@ -253,7 +258,7 @@ def test_a_row_may_have_a_label_set_of_its_own(add_record):
         add_record("mnist", "1000", "flowgmm", [0.989] * 3),
     ]
     small = {"mnist/all": ["20 steps"], "mnist/1000": ["40 steps"], "mnist/100": ["60 steps"]}
-    table = tables.make_table(spec_of("table_3", scaled_down=small), records)
+    table = make_table(spec_of("table_3", scaled_down=small), records)
     assert (cell_of(table, "flowgmm_sup_all").labels, cell_of(table, "flowgmm").labels) == (
         "all",
         "1000",
@@ -262,9 +267,7 @@ def test_a_row_may_have_a_label_set_of_its_own(add_record):
     assert cell_of(table, "flowgmm_sup_all").verdict == "reproduced"
     assert table.remarks[0]["notes"] == ["scaled down: 20 steps, 40 steps", "as cropped"]
     with pytest.raises(UserError, match="mnist/1000/flowgmm_sup_all has no place in table_3"):
-        tables.make_table(
-            spec_of("table_3"), [add_record("mnist", "1000", "flowgmm_sup_all", [0.9])]
-        )
+        make_table(spec_of("table_3"), [add_record("mnist", "1000", "flowgmm_sup_all", [0.9])])
 
 
 def test_one_model_may_fill_two_rows(add_record):
@@ -278,14 +281,14 @@ def test_one_model_may_fill_two_rows(add_record):
         for run in content["runs"]:
             run["metrics"]["test_tempered"] = run["metrics"]["test"] | {"class_nll": 0.1}
         files.write_json(path, content)
-    table = tables.make_table(spec_of("table_5"), records)
+    table = make_table(spec_of("table_5"), records)
     raw, tempered = table.cells
     assert [cell.method for cell in raw] == ["flowgmm_sup_nl"] * 3 + ["flowgmm_sup_all"] * 3
     assert [cell.method for cell in tempered] == [cell.method for cell in raw]
     assert (raw[0].value, tempered[0].value) == (0.3, 0.1)
     assert (raw[0].printed["text"], tempered[0].printed["text"]) == ("0.295", "0.094")
     assert (raw[2].value, raw[2].printed) == (tempered[2].value, None)
-    csv_path, md_path, *_ = tables.write(table, "t")
+    csv_path, md_path, *_ = write(table, "t")
     assert "not the model of Table 3" in md_path.read_text("utf-8")  # the columns' own notes
     rows = list(csv.DictReader(io.StringIO(csv_path.read_text("utf-8"))))
     kinds = {(r["dataset"], r["metric"], r["evaluate"]) for r in rows}
@@ -293,9 +296,9 @@ def test_one_model_may_fill_two_rows(add_record):
 
 
 def test_the_papers_footnote_is_shown():
-    table = tables.make_table(spec_of("table_4"), [])
-    assert "99.04 percent" in tables._markdown(table)
-    assert "footnote" not in tables._markdown(tables.make_table(spec_of("table_3"), []))
+    table = make_table(spec_of("table_4"), [])
+    assert "99.04 percent" in markdown_text(table)
+    assert "footnote" not in markdown_text(make_table(spec_of("table_3"), []))
 
 
 def test_other_data_and_scaled_down_runs_are_never_compared(add_record):
@@ -308,14 +311,14 @@ def test_other_data_and_scaled_down_runs_are_never_compared(add_record):
         add_record("yahoo", "800", "flowgmm", [0.579] * 4, spec={"scaled_down": ["60 steps"]}),
     ]
     spec = spec_of("table_1", scaled_down={"miniboone/20": ["60 steps"]})
-    table = tables.make_table(spec, records)
+    table = make_table(spec, records)
     for column, why in [
         (0, "encoder MiniLM in place of BERT"),
         (1, "scaled down: 60 steps"),
     ]:
         cell = cell_of(table, "flowgmm", column)
         assert (cell.verdict, cell.why) == ("not comparable", why)
-    markdown = tables.write(table, "t")[1].read_text("utf-8")
+    markdown = write(table, "t")[1].read_text("utf-8")
     header = markdown.splitlines()[2]
     assert "AG-News, 200 labels (not the paper's data) <sup>1, 2</sup>" in header
     assert "Yahoo! Answers, 800 labels (scaled down) <sup>3</sup>" in header
@@ -327,7 +330,7 @@ def test_other_data_and_scaled_down_runs_are_never_compared(add_record):
 def table_6(add_record):
     small = {"spec": {"scaled_down": ["60 steps"]}}
     four, lr = [0.8] * 4, {"lr": 3.0e-4}
-    return tables.make_table(
+    return make_table(
         spec_of("table_6", not_run={"miniboone/20/knn": "data absent"}),
         [
             add_record("ag_news", "200", "flowgmm", four, tuned=[lr] * 4),
@@ -356,7 +359,7 @@ def test_table_6_shows_what_was_chosen_beside_what_is_printed(add_record):
     assert found["yahoo", "knn"] == ("inconclusive", None)
     assert found["hepmass", "flowgmm"] == ("not comparable", 3.0e-4)
     assert cell_of(table, "flowgmm").runs[0]["tuning"] == curve_of({"lr": 3.0e-4})
-    csv_path, md_path, tex_path, json_path = tables.write(table, "t")
+    csv_path, md_path, tex_path, json_path = write(table, "t")
     markdown = md_path.read_text("utf-8")
     assert "| lr = 0.0003<br>reproduced · paper lr = 0.0003 |" in markdown
     assert "| lr = 0.0003, weight = 3<br>lower · paper lr = 0.001 |" in markdown
@@ -368,26 +371,26 @@ def test_table_6_shows_what_was_chosen_beside_what_is_printed(add_record):
     rows = list(csv.DictReader(io.StringIO(csv_path.read_text("utf-8"))))
     (flow,) = [r for r in rows if (r["dataset"], r["method"]) == ("ag_news", "flowgmm")]
     assert (flow["value"], flow["paper"], flow["verdict"]) == ("0.0003", "0.0003", "reproduced")
-    again = tables.read_table(json_path)
-    assert tables.write(again, "u")[1].read_text("utf-8") == markdown
+    again = read_table(json_path)
+    assert write(again, "u")[1].read_text("utf-8") == markdown
 
 
 def test_records_that_do_not_fit_are_refused(add_record):
     spec = spec_of("table_1")
     stray = add_record("digits", "50", "knn", [0.9])
     with pytest.raises(UserError, match="digits/50/knn has no place in table_1"):
-        tables.make_table(spec, [stray])
+        make_table(spec, [stray])
     one = add_record("ag_news", "200", "flowgmm", [0.8, 0.8])
     two = add_record("ag_news", "200", "flowgmm", [0.8, 0.8], first=1)
     with pytest.raises(UserError, match="seed 1 is in another record"):
-        tables.make_table(spec, [one, two])
+        make_table(spec, [one, two])
     hashes = {"spec": "a", "code": "changed", "features": "c", "splits": {}}
     three = add_record("ag_news", "200", "flowgmm", [0.8], first=2, hashes=hashes)
     with pytest.raises(UserError, match="its code differ"):
-        tables.make_table(spec, [one, three])
+        make_table(spec, [one, three])
     small = add_record("ag_news", "200", "pi_model", [0.8], recipe="small")
     with pytest.raises(UserError, match="recipe 'small'"):
-        tables.make_table(spec, [small])
+        make_table(spec, [small])
 
 
 # Files
@@ -399,11 +402,11 @@ def table(add_record):
         add_record("ag_news", "200", method, [0.8 + 0.01 * i for i in range(n)])
         for method, n in [("knn", 1), ("flowgmm", 4), ("self_training", 1)]
     ]
-    return tables.make_table(spec_of("table_1", not_run={"yahoo/800/knn": "data absent"}), records)
+    return make_table(spec_of("table_1", not_run={"yahoo/800/knn": "data absent"}), records)
 
 
 def test_csv_is_tidy(table):
-    rows = list(csv.DictReader(io.StringIO(tables.write(table, "t")[0].read_text("utf-8"))))
+    rows = list(csv.DictReader(io.StringIO(write(table, "t")[0].read_text("utf-8"))))
     assert len(rows) == 7 * 4
     (flow,) = [r for r in rows if (r["dataset"], r["method"]) == ("ag_news", "flowgmm")]
     assert float(flow["value"]) == pytest.approx(81.5)
@@ -414,7 +417,7 @@ def test_csv_is_tidy(table):
 
 
 def test_json_leads_from_a_cell_to_its_runs(table):
-    path = tables.write(table, "results/t")[3]
+    path = write(table, "results/t")[3]
     content = json.loads(path.read_text("utf-8"))
     cell = content["cells"][5][0]
     assert cell["runs"][3]["seeds"] == {"initialisation": 1003}
@@ -426,14 +429,12 @@ def test_json_leads_from_a_cell_to_its_runs(table):
     assert origin["environment"]["device"] == "cpu"
     assert origin["timing"]["wall_s"] == 1.5
     assert origin["spec"]["lr"] == 3e-4
-    again = tables.read_table(path)
-    assert tables.write(again, "u")[1].read_text("utf-8") == (
-        path.with_suffix(".md").read_text("utf-8")
-    )
+    again = read_table(path)
+    assert write(again, "u")[1].read_text("utf-8") == (path.with_suffix(".md").read_text("utf-8"))
 
 
 def test_markdown_has_equal_columns_and_sets_extra_rows_apart(table):
-    lines = tables.write(table, "t")[1].read_text("utf-8").splitlines()
+    lines = write(table, "t")[1].read_text("utf-8").splitlines()
     body = [line for line in lines if line.startswith("|")]
     assert {line.count("|") for line in body} == {6}
     heading = next(i for i, line in enumerate(body) if "Beside the paper's rows" in line)
@@ -444,7 +445,7 @@ def test_markdown_has_equal_columns_and_sets_extra_rows_apart(table):
 
 def test_many_columns_run_down_the_page(add_record):
     record = add_record("circles", "10", "flowgmm", [0.97] * 5)
-    markdown = tables.write(tables.make_table(spec_of("table_7"), [record]), "t")[1]
+    markdown = write(make_table(spec_of("table_7"), [record]), "t")[1]
     lines = markdown.read_text("utf-8").splitlines()
     assert lines[2] == "|  | FlowGMM | SCNF Glow+Glow (as printed) |"
     assert any(
@@ -457,7 +458,7 @@ def test_many_columns_run_down_the_page(add_record):
 @pytest.mark.parametrize("name", sorted(TABLES))
 def test_latex_is_balanced_ascii_and_compiles(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tex = tables.write(tables.make_table(spec_of(name), []), "t")[2].read_text("utf-8")
+    tex = write(make_table(spec_of(name), []), "t")[2].read_text("utf-8")
     assert tex.isascii()
     bare = re.sub(r"\\[\\{}&%$#_]", "", tex)  # without escaped characters and line ends
     assert bare.count("{") == bare.count("}")
@@ -473,14 +474,14 @@ def test_latex_is_balanced_ascii_and_compiles(name, tmp_path, monkeypatch):
 
 
 def test_escaping():
-    assert tables._escape(r"50 % of a_b & {c} \ ~ ± [1]") == (
+    assert escape(r"50 % of a_b & {c} \ ~ ± [1]") == (
         r"50 \% of a\_b \& \{c\} \textbackslash{} \textasciitilde{} $\pm$ {[}1{]}"
     )
 
 
 def test_print_tables(table, capsys):
-    path = tables.write(table, "results/table_1")[3]
-    tables.print_tables([path])
+    path = write(table, "results/table_1")[3]
+    print_tables([path])
     shown = capsys.readouterr().out
     assert "81.5" in shown
     assert re.search(r"Verdicts: .*1 inconclusive", shown)

@@ -213,7 +213,7 @@ LATER = {"make_table", "make_figure"}
             ("\n\n\n", "\n\nEDITED = 1\n"),
             {"draw_split", "train_stack", *LATER},
         ),
-        ("flowgmm/reporting/figures.py", ("\n\n\n", "\n\nEDITED = 1\n"), {"make_figure"}),
+        ("flowgmm/reporting/figures/make.py", ("\n\n\n", "\n\nEDITED = 1\n"), {"make_figure"}),
         ("scripts/train_stack.py", ("\n\n\n", "\n\nEDITED = 1\n"), {"train_stack", *LATER}),
     ],
 )

@@ -9,6 +9,7 @@ from flowgmm.experiments.recipes import replaced_labels, resolve_settings
 from flowgmm.experiments.specs import rule_hash
 from flowgmm.experiments.specs.data import absent_reason, skip_reason
 from flowgmm.experiments.specs.runs import jobs_of, split_paths
+from flowgmm.utils.errors import UserError
 
 __all__ = [
     "analysis_data",
@@ -22,8 +23,12 @@ __all__ = [
     "found_paths",
     "found_spec",
     "overview_spec",
+    "printed_numbers",
     "run_analyses",
 ]
+
+# "About 75 %" is read as printed to the nearest 5: twice this is the margin.
+APPROXIMATE = 2.5
 
 
 def analysis_runs(project: Project, name: str) -> dict[str, Run]:
@@ -86,8 +91,6 @@ def analysis_features(project: Project, name: str) -> list[str]:
 
 def analysis_spec(project: Project, name: str) -> dict[str, Any]:
     """Spec of the rule `run_analysis`."""
-    from flowgmm.experiments.analysis_job import printed_numbers
-
     entry, runs = project.analysis(name), analysis_runs(project, name)
     reasons = []
     for role, run in runs.items():
@@ -114,9 +117,6 @@ def analysis_spec(project: Project, name: str) -> dict[str, Any]:
         "left_out": {d: why for d, why in analysis_data(project, name).items() if why is not None},
         "titles": {d: project.dataset(d)["title"] for d in _analysis_datasets(project, name)},
         "options": entry.get("options", {}),
-        "printed": printed_numbers(
-            entry.get("printed", {}), project.paper_results, f"config/analyses.yaml: {name}"
-        ),
         "not_comparable": list(dict.fromkeys(reasons)),
         "code": rule_hash(project, "run_analysis"),
     }
@@ -134,13 +134,22 @@ def overview_spec(project: Project) -> dict[str, Any]:
 
 
 def found_spec(project: Project, names: list[str]) -> dict[str, Any]:
-    """Names and titles of analyses, with reasons not to run some of them."""
+    """Names, titles and printed numbers of analyses, with reasons not to run some of them."""
+    printed = {
+        name: printed_numbers(
+            project.analysis(name).get("printed", {}),
+            project.paper_results,
+            f"config/analyses.yaml: {name}",
+        )
+        for name in names
+    }
     reasons = {name: analysis_skip_reason(project, name) for name in names}
     return {
         "recipe": project.settings["recipe"],
         "analyses": names,
         "titles": {name: project.analysis(name)["title"] for name in names},
         "not_run": {name: why for name, why in reasons.items() if why is not None},
+        "printed": printed,
     }
 
 
@@ -152,3 +161,44 @@ def run_analyses(project: Project, names: Iterable[str]) -> list[str]:
 def found_paths(project: Project, names: Iterable[str]) -> list[str]:
     """Result files of the analyses that are run."""
     return [analysis_path(project, name) for name in run_analyses(project, names)]
+
+
+def printed_numbers(
+    printed: Mapping[str, str], paper_results: Mapping[str, Any], where: str
+) -> dict[str, dict[str, Any]]:
+    """Look up the printed numbers that belong to an analysis's own.
+
+    Arguments:
+        printed: Path in paper_results.yaml by number, its parts joined by /; a list's entries
+            belong to ``{number}_0``, ``{number}_1``, ...
+        paper_results: Content of that file.
+        where: Entry of the analysis in the config, for messages.
+
+    Returns:
+        ``value``, ``spread`` and ``path`` by number.
+
+    Raises:
+        UserError: If a path leads nowhere.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, path in printed.items():
+        entry: Any = paper_results
+        for part in path.split("/"):
+            if not isinstance(entry, Mapping) or part not in entry:
+                raise UserError(
+                    f"{where}.printed.{name}: config/paper_results.yaml has no {path!r}; "
+                    f"{part!r} was not found, correct the path"
+                )
+            entry = entry[part]
+        entries = {name: entry}
+        if isinstance(entry, list):
+            entries = {f"{name}_{i}": {"value": value} for i, value in enumerate(entry)}
+        for key, number in entries.items():
+            if not isinstance(number, Mapping) or not isinstance(number.get("value"), (int, float)):
+                raise UserError(
+                    f"{where}.printed.{name}: {path!r} of config/paper_results.yaml is no number; "
+                    "name an entry with a `value`, or a list of numbers"
+                )
+            spread = number.get("spread") or (APPROXIMATE if number.get("approximate") else None)
+            found[key] = {"value": number["value"], "spread": spread, "path": path}
+    return found

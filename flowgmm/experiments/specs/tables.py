@@ -1,7 +1,9 @@
 """Specs and inputs of the rules in `tables.smk`."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flowgmm.evaluation.units import METRIC_UNITS, SYMBOLS
 from flowgmm.experiments.paths import run_file
 from flowgmm.experiments.project import Job, Project, Run
 from flowgmm.experiments.recipes import method_settings, resolve_settings
@@ -9,8 +11,12 @@ from flowgmm.experiments.specs import rule_hash
 from flowgmm.experiments.specs.data import skip_reason
 from flowgmm.experiments.specs.origins import origin_hash, source_paths
 from flowgmm.experiments.specs.runs import jobs_of
+from flowgmm.utils.errors import UserError
 
 __all__ = [
+    "describe_table",
+    "place_of",
+    "rows_of",
     "table_jobs",
     "table_origin",
     "table_records",
@@ -19,11 +25,12 @@ __all__ = [
     "table_spec",
 ]
 
+# Estimators' names of hyper-parameters that the paper prints by a symbol.
+PARAMETERS = {symbol: name for name, symbol in SYMBOLS.items()}
+
 
 def table_runs(project: Project, name: str) -> dict[Run, str | None]:
     """The runs behind a table, each with the reason why it is left out, or None."""
-    from flowgmm.reporting.tables import place_of, rows_of
-
     entry = project.table(name)
     rows = [r for r in rows_of(name, entry, project.methods) if r["kind"] != "quoted"]
     runs: dict[Run, str | None] = {}
@@ -61,10 +68,8 @@ def table_origin(project: Project, name: str) -> str:
 
 def table_spec(project: Project, name: str) -> dict[str, Any]:
     """Spec of the rule `make_table`."""
-    from flowgmm.reporting.tables import table_spec
-
     runs = table_runs(project, name)
-    spec = table_spec(
+    spec = describe_table(
         name,
         project.table(name),
         project.paper_results,
@@ -81,3 +86,169 @@ def table_spec(project: Project, name: str) -> dict[str, Any]:
         },
     )
     return spec | {"code": rule_hash(project, "make_table")}
+
+
+def rows_of(
+    name: str, entry: Mapping[str, Any], methods: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """List the rows of a table, each with its title and `kind`.
+
+    Arguments:
+        name: Key of the table.
+        entry: Its entry in `config/tables.yaml`.
+        methods: Content of `config/methods.yaml`, for the titles.
+
+    Raises:
+        UserError: If a row has no title, or a cell no method.
+    """
+    rows = []
+    for kind, key in (("paper", "rows"), ("extra", "extra_rows"), ("quoted", "quoted")):
+        for row in entry.get(key, []):
+            if isinstance(row, str):
+                if row not in methods:
+                    raise UserError(
+                        f"config/tables.yaml: {name}.{key}: method {row!r} is not in "
+                        "config/methods.yaml; add it there, or write {method: ..., title: ...}"
+                    )
+                row = {"method": row, "title": methods[row]["title"]}
+            bare = [c["title"] for c in entry["columns"] if "method" not in c]
+            if "method" not in row and bare:
+                raise UserError(
+                    f"config/tables.yaml: {name}.{key}: neither row {row['title']!r} nor column "
+                    f"{bare[0]!r} has a method; give it to one of them"
+                )
+            rows.append({**row, "kind": kind})
+    return rows
+
+
+def place_of(
+    row: Mapping[str, Any], column: Mapping[str, Any], entry: Mapping[str, Any]
+) -> dict[str, str]:
+    """Dataset, label set, method and points of a cell; the row overrides the column."""
+    return {
+        "dataset": column["dataset"],
+        "labels": row.get("labels", column["labels"]),
+        "method": row.get("method", column.get("method")),
+        "evaluate": row.get("evaluate", column.get("evaluate", entry["evaluate"])),
+    }
+
+
+def describe_table(
+    name: str,
+    entry: Mapping[str, Any],
+    paper_results: Mapping[str, Any],
+    methods: Mapping[str, Any],
+    *,
+    recipe: str,
+    not_run: Mapping[str, str] | None = None,
+    scaled_down: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Resolve a table, without its records, to plain JSON.
+
+    Arguments:
+        name: Key of the table.
+        entry: Its entry in `config/tables.yaml`.
+        paper_results: Content of `config/paper_results.yaml`.
+        methods: Content of `config/methods.yaml`, for the titles.
+        recipe: Name of the recipe.
+        not_run: Reason by ``"dataset/labels/method"`` for what has no runs.
+        scaled_down: What was made smaller, by ``"dataset/labels"``.
+
+    Raises:
+        UserError: If a row has no title or a column points at nothing printed.
+    """
+    rows = rows_of(name, entry, methods)
+    columns, places = [], []
+    for column in entry["columns"]:
+        metric = column.get("metric") or entry.get("metric")
+        if metric is None:
+            raise UserError(
+                f"config/tables.yaml: {name}: column {column['title']!r} has no metric; give it "
+                f"one of {', '.join(METRIC_UNITS)}, or the table"
+            )
+        cells = [place_of(row, column, entry) for row in rows]
+        places.append(cells)
+        data = [f"{c['dataset']}/{c['labels']}" for c in cells]
+        columns.append(
+            {
+                "dataset": column["dataset"],
+                "title": column["title"],
+                "metric": metric,
+                "unit": METRIC_UNITS[metric],
+                "paper": column.get("paper", column["dataset"]) if "paper" in entry else None,
+                "notes": column.get("notes", []),
+                "scaled_down": list(
+                    dict.fromkeys(s for d in data for s in (scaled_down or {}).get(d, []))
+                ),
+            }
+        )
+    if "paper" in entry and "results" not in paper_results.get(entry["paper"], {}):
+        raise UserError(
+            f"config/tables.yaml: {name}: config/paper_results.yaml has no table "
+            f"{entry['paper']!r} with results; correct `paper`, or leave it out"
+        )
+    paper = paper_results[entry["paper"]] if "paper" in entry else {"results": {}}
+    results = paper["results"]
+    for column in columns:
+        if column["paper"] is not None and column["paper"] not in results:
+            raise UserError(
+                f"config/tables.yaml: {name}: column {column['title']!r} points at "
+                f"{column['paper']!r}, which {entry['paper']} of config/paper_results.yaml lacks; "
+                f"it has {', '.join(results)}"
+            )
+
+    def cell(row: Mapping[str, Any], column: Mapping[str, Any], place: dict[str, str]) -> Any:
+        key = "/".join(place[part] for part in ("dataset", "labels", "method"))
+        return {
+            **place,
+            "printed": _printed(results.get(column["paper"], {}), row, column),
+            "not_run": (not_run or {}).get(key),
+        }
+
+    return {
+        "name": name,
+        "title": entry["title"],
+        "recipe": recipe,
+        "aggregate": entry["aggregate"],
+        "spread": entry["spread"],
+        "footnote": paper.get("footnote"),
+        "columns": columns,
+        "rows": rows,
+        "cells": [
+            [cell(row, column, cells[i]) for column, cells in zip(columns, places, strict=True)]
+            for i, row in enumerate(rows)
+        ],
+    }
+
+
+def _printed(
+    results: Mapping[str, Any], row: Mapping[str, str], column: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The paper's number for a cell, with its digits as printed; None if there is none."""
+    number = results.get(row.get("paper") or row.get("method", ""))
+    if number is None:
+        return None
+    if column["metric"] == "tuned":
+        ((symbol, value),) = number.items()
+        return {
+            "value": value,
+            "spread": None,
+            "text": f"{symbol} = {value:g}",
+            "reported_by": "own",
+            "source": None,
+            "parameter": PARAMETERS.get(symbol, symbol),
+        }
+    if "value" not in number:  # by metric; the paper calls both likelihoods NLL
+        number = number.get(column["metric"].removeprefix("class_"))
+    elif column["metric"] != "accuracy":
+        number = None  # tables with one number per method print accuracies
+    if number is None or number["value"] is None:
+        return None
+    spread = "" if number["spread"] is None else f" ± {number['spread']}"
+    return {
+        "value": number["value"],
+        "spread": number["spread"],
+        "text": number.get("printed", f"{number['value']}{spread}"),
+        "reported_by": number["reported_by"],
+        "source": number.get("source"),
+    }

@@ -1,0 +1,1 @@
+"""Figures: models, tables and analyses drawn with matplotlib, one module per kind of figure."""
