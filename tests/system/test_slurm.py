@@ -211,15 +211,6 @@ def assert_same_bits(clone: Path, undisturbed: Path) -> None:
         assert all((here[key] == there[key]).all() for key in here)
 
 
-def test_a_group_waits_for_one_dataset_alone(tmp_path: Path) -> None:
-    clone = fresh_clone(tmp_path / "clone")
-    said = snakemake(clone, "--profile", "slurm", "--dry-run", "--", "table_1")
-    groups = re.findall(r"Group job (\w+) .*:\n\n((?: {4}.*\n)+)", said)
-    assert len(groups) == 8  # splits and classic methods of four datasets
-    for name, jobs in groups:
-        assert {name.partition("_")[2]} == set(re.findall(r"wildcards: dataset=(\w+)", jobs))
-
-
 def test_a_cancelled_training_is_submitted_again_and_goes_on(
     ended: dict[str, tuple], undisturbed: Path
 ) -> None:
