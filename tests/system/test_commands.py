@@ -30,7 +30,7 @@ KEPT = ("knn", "flowgmm")
 
 
 def example(pattern: str) -> str:
-    """A block of the folder's README, so that what it shows is what is tested."""
+    """Read a block of the folder's README, whose example is tested."""
     text = (ROOT / "workflow" / "rules" / "datasets" / "README.md").read_text()
     (block,) = re.findall(rf"\n\n((?:    {pattern}.*\n)(?:(?:    .*)?\n)*)", text)
     return re.sub("^    ", "", block, flags=re.MULTILINE).rstrip() + "\n"
@@ -38,7 +38,7 @@ def example(pattern: str) -> str:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository with a set of each kind, after `extra_tables` at smoke size."""
+    """Copy of the repository with a data set of each kind, after `extra_tables` at smoke size."""
     folder = copy_repository(tmp_path_factory.mktemp("ran"))
     make_table(folder / "mine.csv")
     with pytest.MonkeyPatch.context() as patch:
@@ -117,9 +117,7 @@ def test_why_leads_from_a_cell_to_the_command_that_remakes_it(
     assert jobs == {"train_stack", "make_table"}
 
 
-def test_why_says_what_has_changed(
-    ran: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_why_reports_changes(ran: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(ran, changed, symlinks=True)
     recipe = changed / "config/recipes/smoke.yaml"
@@ -167,13 +165,13 @@ def config_options(folder: Path) -> list[str]:
     return [word for change in changes for word in ("--config", change)]
 
 
-def test_estimate_of_what_is_there_and_of_what_is_missing(
+def test_estimate_of_finished_and_of_missing_results(
     ran: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = flowgmm(ran, monkeypatch, "estimate", "extra_tables", *config_options(ran))
     assert "Nothing to do" in done.stdout
     files = set((ran / "results").rglob("*"))
-    # The same two methods on another set: known from those that ran.
+    # The same two methods on another data set: scaled from the jobs that ran.
     config = [word.replace("breast_cancer,", "") for word in config_options(ran)]
     record = "results/smoke/runs/breast_cancer/10/{}/seeds-0-1/record.json"
     targets = [record.format(method) for method in KEPT]

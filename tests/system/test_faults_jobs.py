@@ -42,7 +42,7 @@ def here(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Here]:
-    """A working directory of its own where all jobs are done."""
+    """Working directory with all jobs done, the current one."""
     folder = shutil.copytree(project.whole, tmp_path / "here")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", [])
@@ -58,7 +58,7 @@ def here(
 def killed_at_random(
     job: Arguments, folder: Path, seconds: float, count: int, number: signal.Signals
 ) -> tuple[int, list[str]]:
-    """Start a job over and over and end it at random moments; give exit statuses and words.
+    """Start a job repeatedly, end it at random moments; return the number of ends and messages.
 
     A job that was done before its moment came ends the series early, and counts.
     """
@@ -78,7 +78,7 @@ def killed_at_random(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
 def test_ended_training(number: signal.Signals, project: Project, tmp_path: Path) -> None:
-    """At random moments, the next one going on from the last one's checkpoint."""
+    """End trainings at random moments; each resumes from the checkpoint of the one before."""
     expected, count = results(project.whole), tries(2)
     folder = shutil.copytree(project.whole, tmp_path / "killed")
     ended, said = 0, []
@@ -94,7 +94,7 @@ def test_ended_training(number: signal.Signals, project: Project, tmp_path: Path
         assert not [path for path in (folder / TRAINED).iterdir() if path.name.startswith(".")]
     message = "starts where the checkpoint is; says nothing"
     if number == signal.SIGTERM:
-        # None if every moment came before the first step; that one is saved in test_train.
+        # None if every moment came before the first step; tests/training has that case.
         saved = [text for text in said if "checkpoint is saved" in text]
         message = saved[-1].strip().rpartition("\n")[2] if saved else "interrupted by SIGTERM"
     name = "kill -9" if number == signal.SIGKILL else "SIGTERM"
@@ -151,7 +151,7 @@ def truncated(path: Path) -> None:
 
 
 def flipped(path: Path) -> None:
-    """One bit of a number, not of the header, is another."""
+    """Flip a bit of a number, not of the header."""
     content = bytearray(path.read_bytes())
     place = len(content) - 5
     if path.suffix == ".json":
@@ -181,7 +181,7 @@ def swapped(path: Path, other: str) -> None:
     ],
 )
 def test_damaged_input(damage: str, what: str, path: str, other: str, job: str, here: Here) -> None:
-    """The next job refuses it, with its path and what to do; its output is not there."""
+    """The next job refuses it with its path and a remedy, and leaves no output."""
     if other == "circles.safetensors":
         arrays, meta = read_tensors(FEATURES)
         write_tensors(other, arrays, meta | {"dataset": "circles"})
@@ -224,7 +224,7 @@ def test_damaged_model_and_predictions(damage: str, here: Here) -> None:
 
 @pytest.fixture(scope="module")
 def unfinished(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints of a training that was killed."""
+    """Make checkpoints by killing a training."""
     folder = shutil.copytree(project.whole, tmp_path_factory.mktemp("unfinished") / "here")
     remove(folder, TRAINED)
     process = launch(project.jobs["train"], folder=folder)
@@ -239,7 +239,7 @@ def unfinished(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.mark.parametrize("damage", ["truncated", "bit-flipped", "swapped"])
 def test_damaged_checkpoint(damage: str, project: Project, unfinished: Path, here: Here) -> None:
-    """It is set aside and the training starts afresh, to the same bits; another's is refused."""
+    """A damaged checkpoint is set aside and training starts afresh; another run's is refused."""
     remove(here.folder, TRAINED)
     shutil.copytree(unfinished, CHECKPOINTS)
     (state,) = Path(CHECKPOINTS).glob("*/state")
@@ -279,7 +279,7 @@ def unfinished_files(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("job", ["train", "table"])
 def test_full_disk(job: str, project: Project, here: Here) -> None:
-    """The first checkpoint or file finds no place; with place the same command goes on."""
+    """The first checkpoint or file does not fit; with space the same command goes on."""
     made = {"train": TRAINED, "table": "results/faults/tables"}[job]
     remove(here.folder, made)
     expected = results(here.folder)
@@ -315,7 +315,7 @@ def test_full_disk_while_a_checkpoint_is_saved(
 
 @pytest.mark.parametrize("job", ["prepare", "split-0", "train", "table"])
 def test_read_only_folder(job: str, project: Project, here: Here) -> None:
-    """Mounted read-only, since root may write anywhere else."""
+    """The folder is mounted read-only, since root ignores permissions."""
     whole = results(here.folder)
     with small_disk(here.folder / "disk", "64m") as again:
         shutil.copytree("results", "disk/results")

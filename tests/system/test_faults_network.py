@@ -26,7 +26,7 @@ GOOD = {"sha256": hashlib.sha256(CONTENT).hexdigest()}
 
 
 class Unreliable(http.server.BaseHTTPRequestHandler):
-    """Misbehaves as the path says: always, or the first time only where it starts with /once."""
+    """Fail in the way named by the path: always, or only the first time if it starts with /once."""
 
     asked: ClassVar[dict[str, int]] = {}
 
@@ -89,7 +89,7 @@ def server() -> Iterator[str]:
 def test_broken_network(
     fault: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing lies at the destination, and the next good try succeeds."""
+    """No file is left at the destination, and the next try succeeds."""
     monkeypatch.setattr("flowgmm.datasets.download.TIMEOUT_S", 1.0)
     Unreliable.asked.clear()
     target = tmp_path / "raw" / "file"
@@ -131,7 +131,7 @@ def test_full_disk_while_downloading(server: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["wrong", "hangup", "500"])
 def test_broken_hub(fault: str, encoder: str, tmp_path: Path) -> None:
-    """Weights that come wrong leave no encoder behind."""
+    """Broken weights leave no encoder behind."""
     hub = model_hub({"tiny": Path(encoder)})
 
     class Broken(hub):

@@ -26,7 +26,7 @@ from flowgmm.utils.io import read_json, sha256
 
 @pytest.fixture(scope="module")
 def made(project: Project) -> str:
-    """The table made by Snakemake in the clone, while a second Snakemake is refused."""
+    """Make the table with Snakemake in the clone; return the output of a second one at once."""
     first = start(project.clone, *OPTIONS, f"{TABLE}.md")
     locks = project.clone / ".snakemake" / "locks"
     until = time.monotonic() + 120
@@ -40,7 +40,7 @@ def made(project: Project) -> str:
 
 
 def test_two_snakemakes_at_once(project: Project, made: str) -> None:
-    """The second one refuses and does nothing; the first one's table is right."""
+    """The second one stops without work; the table of the first one is right."""
     (line,) = [line for line in made.splitlines() if "cannot be locked" in line]
     tables = {path: bits for path, bits in results(project.clone).items() if "/tables/" in path}
     whole = {path: bits for path, bits in results(project.whole).items() if "/tables/" in path}
@@ -50,7 +50,7 @@ def test_two_snakemakes_at_once(project: Project, made: str) -> None:
 
 @pytest.mark.parametrize("shift", [-86400, 86400, None], ids=["back", "forward", "random"])
 def test_a_clock_that_jumps(shift: int | None, project: Project, made: str) -> None:
-    """Times of files say nothing: contents decide, and nothing runs again."""
+    """Contents of files decide, not times: nothing runs again."""
     rng = random.Random(0)
     now = time.time()
     for path in (project.clone / "results").rglob("*"):
@@ -63,7 +63,7 @@ def test_a_clock_that_jumps(shift: int | None, project: Project, made: str) -> N
 
 
 def test_a_setting_is_changed_after_the_clock_jumped_back(project: Project, made: str) -> None:
-    """Snakemake refuses what is older than its input; then what was trained is not lost."""
+    """Snakemake refuses outputs older than their inputs; the training is not lost."""
     path = project.clone / "config" / "recipes" / "faults.yaml"
     before, future = path.read_text(), time.time() + 86400
     for file in (project.clone / "results").rglob("*"):
@@ -75,12 +75,12 @@ def test_a_setting_is_changed_after_the_clock_jumped_back(project: Project, made
         (line,) = [line for line in refused.splitlines() if "older modification time" in line]
         assert f"{STEPS + 10}/{STEPS + 10}" in refused
         assert not (project.clone / TRAINED / "record.json").exists()
-        # As the README says.
+        # The README's remedy.
         remedy = "find results -newermt now -exec touch {} +"
         subprocess.run(["bash", "-c", remedy], cwd=project.clone, check=True)
         said = snakemake(project.clone, *OPTIONS, f"{TABLE}.md")
         assert "rule train_stack" in said and "rule make_table" in said
-        assert f"/{STEPS + 10}" not in said  # it is taken over, not trained again
+        assert f"/{STEPS + 10}" not in said  # from the cache, not trained again
         assert "rule fit_classic" not in said and "rule draw_split" not in said
         origins = read_json(project.clone / f"{TABLE}.json")["records"]
         trained = project.clone / TRAINED / "record.json"
