@@ -1,4 +1,4 @@
-"""How cost grows: CPU seconds and peak memory against the sizes of data, model and stack.
+"""Growth of cost: CPU seconds and peak memory against the sizes of data, model and stack.
 
     python benchmarks/growth.py --json benchmarks/growth.json
     python benchmarks/growth.py --json benchmarks/growth.json --figure docs/figures/growth.png

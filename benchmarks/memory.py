@@ -57,7 +57,7 @@ class Noise:
         """Positive numbers, as a network's features are."""
         rng = np.random.default_rng(int(items[0]))
         vectors = np.abs(rng.standard_normal((len(items), WIDTH), np.float32))
-        vectors[:, 0] = 0  # a dead feature, which is dropped
+        vectors[:, 0] = 0  # a constant feature, which is dropped
         return vectors
 
 
