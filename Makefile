@@ -28,7 +28,7 @@ quick: env
 
 # The fault suites with all tries, and the table of what survived; half an hour.
 FAULT_LOG := $(CURDIR)/build/faults.jsonl
-FAULT_SUITES := $(wildcard $(addprefix tests/system/test_,faults.py offline.py slurm.py fuzz.py security.py))
+FAULT_SUITES := $(wildcard $(addprefix tests/system/test_,faults_*.py offline.py slurm.py fuzz.py security.py))
 faults: env
 	mkdir -p $(dir $(FAULT_LOG)) && rm -f $(FAULT_LOG)
 	$(TEST_ENV) FLOWGMM_FAULTS=all FLOWGMM_FAULT_LOG=$(FAULT_LOG) pytest -q -n 2 --dist loadfile $(FAULT_SUITES) \

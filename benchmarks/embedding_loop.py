@@ -1,31 +1,26 @@
 """Texts and images per second of the embedding against a plain loop over the same encoder.
 
-The plain loop takes what comes as it comes, in batches of 32 and float32: texts padded to the
-encoder's 512 word pieces, images through the network as its package gives it. Beside it stand texts
-padded to the longest of a batch, and texts one by one, unpadded, as the authors embedded theirs.
-All take turns in one process. `--accuracy` instead compares the vectors, and what logistic
-regression and nearest neighbours make of them.
+The plain loop encodes batches of 32 in the order of the data, in float32: texts padded to the
+encoder's 512 word pieces, images through the network as its package gives it. Two more loops pad
+texts to the longest of a batch, or encode them one by one, unpadded, as the authors did. All take
+turns in one process. `--accuracy` compares the vectors instead, and the accuracy of logistic
+regression and nearest neighbours on them.
 
-    OMP_NUM_THREADS=2 python benchmarks/embedding_loop.py text --threads 2 \
-        --json benchmarks/embedding_text.json
-    OMP_NUM_THREADS=2 python benchmarks/embedding_loop.py text --threads 2 --accuracy \
-        --json benchmarks/embedding_text_accuracy.json
+    OMP_NUM_THREADS=2 python benchmarks/embedding_loop.py text --threads 2
+    OMP_NUM_THREADS=2 python benchmarks/embedding_loop.py text --threads 2 --accuracy
 """
 
-import argparse
 import json
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from embedding import quartiles
+from common import MIRROR, ROOT, machine, make_parser, quartiles, seconds_of, write_results
 from torch.utils.flop_counter import FlopCounterMode
-from train_step import machine
 
 from flowgmm.datasets.loaders.cifar import load_cifar10
 from flowgmm.datasets.loaders.text import load_text, normalise
@@ -33,7 +28,6 @@ from flowgmm.embed import embed_images, embed_texts
 from flowgmm.embed import image as image_module
 from flowgmm.embed import text as text_module
 from flowgmm.embed.cache import best_precision
-from flowgmm.utils.io import write_json
 
 Vectors = Callable[[list[int]], np.ndarray]
 BATCH = 32
@@ -41,7 +35,7 @@ DRAWS = 10
 
 
 def text_loop(texts: list[str], batch: int, padding: str | bool) -> Vectors:
-    """The plain loop over texts; mean over the word pieces, as the encoder was trained."""
+    """Make the plain loop over texts: mean over the word pieces, as the encoder was trained."""
     from transformers import AutoModel, AutoTokenizer
 
     folder = text_module.encoder_folder("minilm", Path())
@@ -65,7 +59,7 @@ def text_loop(texts: list[str], batch: int, padding: str | bool) -> Vectors:
 
 
 def image_loop(images: np.ndarray, batch: int) -> Vectors:
-    """The plain loop over images."""
+    """Make the plain loop over images."""
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0")
@@ -87,7 +81,7 @@ def image_loop(images: np.ndarray, batch: int) -> Vectors:
 
 
 def our_texts(texts: list[str], **options: Any) -> Vectors:
-    """As `embed_texts` encodes a chunk."""
+    """Make the encoder of a chunk of `embed_texts`."""
     folder = text_module.encoder_folder("minilm", Path())
     default = {
         "pooling": "mean",
@@ -102,7 +96,7 @@ def our_texts(texts: list[str], **options: Any) -> Vectors:
 
 
 def our_images(images: np.ndarray, **options: Any) -> Vectors:
-    """As `embed_images` encodes a chunk."""
+    """Make the encoder of a chunk of `embed_images`."""
     default = {
         "resolution": 224,
         "precision": best_precision("cpu"),
@@ -118,9 +112,9 @@ def our_images(images: np.ndarray, **options: Any) -> Vectors:
 
 
 def load(kind: str, mirror: Path) -> tuple[Any, np.ndarray, Any, np.ndarray]:
-    """Texts of AG-News or images of CIFAR-10, and their classes: training and test part."""
+    """Load texts of AG-News or images of CIFAR-10 and their classes: training and test part."""
     if kind == "text":
-        config = yaml.safe_load((Path(__file__).parents[1] / "config/datasets.yaml").read_text())
+        config = yaml.safe_load((ROOT / "config/datasets.yaml").read_text())
         options = config["ag_news"]["options"] | {"train": "train_partial.csv.gz"}
         data: Any = load_text(mirror / "ag_news_csv", **options, train_rows=4000)
     else:
@@ -129,7 +123,7 @@ def load(kind: str, mirror: Path) -> tuple[Any, np.ndarray, Any, np.ndarray]:
 
 
 def sides(kind: str, data: Any) -> dict[str, tuple[Vectors, int]]:
-    """What is timed, and how many items it takes each time: the slow ones fewer."""
+    """Encoders to time, and the number of items of a round: fewer of the slow ones."""
     if kind == "images":
         return {"ours": (our_images(data), 128), "plain": (image_loop(data, BATCH), 64)}
     return {
@@ -143,7 +137,7 @@ def sides(kind: str, data: Any) -> dict[str, tuple[Vectors, int]]:
 
 
 def measure(kind: str, mirror: Path, rounds: int) -> dict[str, Any]:
-    """Items per second in turn, ratios within a round, shares of the rate of a product."""
+    """Measure items per second in turn, ratios within a round, shares of a product's rate."""
     data = load(kind, mirror)[0]
     timed = sides(kind, data)
     square = {d: torch.randn(1024, 1024).to(d) for d in (torch.float32, torch.bfloat16)}
@@ -157,14 +151,10 @@ def measure(kind: str, mirror: Path, rounds: int) -> dict[str, Any]:
     for number in range(1, rounds + 1):
         for name, (encode, count) in timed.items():
             items = [(number * 512 + i) % len(data) for i in range(count)]
-            start = time.perf_counter()
-            encode(items)
-            rates[name].append(count / (time.perf_counter() - start))
+            rates[name].append(count / seconds_of(lambda: encode(items)))  # noqa: B023
         for dtype, matrix in square.items():
-            start = time.perf_counter()
-            for _ in range(5):
-                matrix @ matrix
-            products[dtype].append(5 * 2 * 1024**3 / (time.perf_counter() - start))
+            seconds = seconds_of(lambda: matrix @ matrix, times=5)  # noqa: B023
+            products[dtype].append(2 * 1024**3 / seconds)
     result: dict[str, Any] = {
         "product_gflops": {str(d): quartiles(np.array(v) / 1e9) for d, v in products.items()}
     }
@@ -184,10 +174,9 @@ def measure(kind: str, mirror: Path, rounds: int) -> dict[str, Any]:
 def accuracy(
     kind: str, mirror: Path, n_train: int, n_test: int, counts: list[int]
 ) -> dict[str, Any]:
-    """Cosine distances of our vectors to the plain loop's, and accuracies of classifiers on both.
+    """Compare our vectors to the plain loop's: cosine distances, accuracies of classifiers.
 
-    The same labelled points, in `DRAWS` draws, for both; means and standard errors over the draws
-    of the accuracy and of its difference.
+    Both have the same labelled points, in `DRAWS` draws; means and standard errors are over draws.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
@@ -237,19 +226,16 @@ def accuracy(
 
 
 def mean_and_error(values: np.ndarray) -> dict[str, float]:
+    """Mean and its standard error."""
     error = values.std(ddof=1) / len(values) ** 0.5
     return {"mean": float(values.mean()), "standard_error": float(error)}
 
 
-def lines(result: dict[str, Any]) -> Iterable[str]:
-    return (f"{name}: {json.dumps(found)}" for name, found in result.items())
-
-
 def main() -> None:
     """Measure one kind; print a line for each side; write everything to a file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("kind", choices=["text", "images"])
-    parser.add_argument("--mirror", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--mirror", type=Path, default=MIRROR)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--accuracy", action="store_true")
@@ -258,7 +244,6 @@ def main() -> None:
     )
     parser.add_argument("--test", type=int, default=1000, help="with --accuracy")
     parser.add_argument("--labels", type=int, nargs="+", default=[50, 200, 1000])
-    parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     before = machine(args.threads)
@@ -266,11 +251,10 @@ def main() -> None:
         result = accuracy(args.kind, args.mirror, args.train, args.test, args.labels)
     else:
         result = measure(args.kind, args.mirror, args.rounds)
-    print("\n".join(lines(result)))
-    if args.json:
-        write_json(
-            args.json, {"machine": before, "kind": args.kind, "rounds": args.rounds, **result}
-        )
+    for name, found in result.items():
+        print(f"{name}: {json.dumps(found)}")
+    header = {"machine": before, "kind": args.kind, "rounds": args.rounds}
+    write_results(args.json, header | result)
 
 
 if __name__ == "__main__":

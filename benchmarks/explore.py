@@ -1,12 +1,11 @@
-"""Frames per second of `flowgmm explore`, as its page asks for them.
+"""Frames per second of `flowgmm explore`, as its page requests them.
 
-Every frame moves the slider: it is a question over HTTP to the page's server, whose answer is the
-changed images. With `--browser` Chromium opens the page and sweeps; its own figure is kept too.
+Every frame moves the slider: an HTTP request to the page's server, answered with the changed
+images. With `--browser` Chromium opens the page and sweeps; the rate that it shows is kept too.
 
-    python benchmarks/explore.py --browser --json benchmarks/explore.json
+    python benchmarks/explore.py --browser
 """
 
-import argparse
 import itertools
 import json
 import queue
@@ -20,16 +19,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from embedding import make_convolution, quartiles
+from common import (
+    chosen,
+    machine,
+    make_convolution,
+    make_parser,
+    quartiles,
+    seconds_of,
+    write_results,
+)
 from torch.utils.flop_counter import FlopCounterMode
-from train_step import machine
 
 from flowgmm import FlowGMMClassifier
 from flowgmm.apps.explore import server as explore
 from flowgmm.experiments.job_script import keep_freed_memory
-from flowgmm.utils.io import write_json
 
-# Shape of an image and parameters of the model: of the paper's size, and of the recipe `small`.
+# Shape of an image and parameters of the model: the recipe `small`, then the paper's size.
 MODELS: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {
     "small": ((1, 28, 28), {"pool": 2, "n_filters": 16, "n_blocks": 2}),
     "mnist": ((1, 28, 28), {}),
@@ -38,7 +43,7 @@ MODELS: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {
 LAYERS, COUNTS = (3, 7), (1, 4)
 WARM_UP = 2
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-# Seconds that the page sweeps before it tells its rate.
+# Seconds of sweeping before the rate is read.
 SWEEP = 8
 SCRIPT = """
 <script>onload = () => {
@@ -55,7 +60,7 @@ SCRIPT = """
 
 
 def make_explorer(name: str) -> explore.Explorer:
-    """A model after one step on random images: its speed is that of any other."""
+    """Make a model of one step on random images: speed does not depend on the weights."""
     shape, params = MODELS[name]
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 256, (10, *shape), np.uint8), np.arange(10) % 4
@@ -68,7 +73,7 @@ def make_explorer(name: str) -> explore.Explorer:
 def time_frames(
     explorer: explore.Explorer, server: explore.Server, layer: int, n_images: int, n_frames: int
 ) -> dict[str, Any]:
-    """Milliseconds and frames per second, and on a CPU the share of its convolution rate."""
+    """Measure milliseconds and frames per second; on a CPU, the share of its convolution rate."""
     state = explorer._state(tuple(range(n_images)), layer)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         explorer.flow.back(*state, layer)
@@ -84,8 +89,7 @@ def time_frames(
         response = connection.getresponse()
         pixels = response.read()
         frame = time.perf_counter()
-        convolution()
-        rate = in_convolution / (time.perf_counter() - frame)
+        rate = in_convolution / seconds_of(convolution)
         if response.status != 200:
             raise RuntimeError(pixels.decode())
         flow = float(re.search(r"dur=([\d.]+)", response.headers["Server-Timing"])[1]) / 1000
@@ -105,13 +109,13 @@ def time_frames(
 
 
 def sweep_in_browser(server: explore.Server, layer: int) -> float | None:
-    """Frames per second that the page itself shows, with its four images; None if it shows none."""
+    """Read the frames per second that the page shows for four images; None if it shows none."""
     told: queue.Queue[str] = queue.Queue()
     server.answers["tell"] = lambda question: told.put(question["rate"])
     plain = explore.page
     explore.page = lambda: plain() + (SCRIPT % (layer, 1000 * SWEEP)).encode()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        # A port for tools keeps it from leaving as soon as the page is loaded.
+        # A port for tools keeps Chromium from ending once the page is loaded.
         command = ["chromium", *FLAGS.split(), "--remote-debugging-port=0"]
         browser = subprocess.Popen(
             [*command, f"--user-data-dir={folder}", server.url], stderr=subprocess.DEVNULL
@@ -127,19 +131,16 @@ def sweep_in_browser(server: explore.Server, layer: int) -> float | None:
 
 def main() -> None:
     """Measure the models asked for; print a line each; write everything to a file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", help=f"any of {', '.join(MODELS)}; all if none")
+    parser = make_parser(__doc__, "models")
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--browser", action="store_true", help="sweep in Chromium, too")
-    parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
-    if unknown := sorted(set(args.models) - set(MODELS)):
-        parser.error(f"unknown models {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    names = chosen(parser, args.models, MODELS)
     keep_freed_memory()
     torch.set_num_threads(args.threads)
     before, results = machine(args.threads), {}
-    for name in args.models or MODELS:
+    for name in names:
         explorer = make_explorer(name)
         with explore.Server(explorer) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -156,10 +157,8 @@ def main() -> None:
                     flush=True,
                 )
             server.shutdown()
-    if args.json:
-        where = str(explorer.device)
-        summary = {"machine": before, "device": where, "frames": args.frames, "models": results}
-        write_json(args.json, summary)
+    header = {"machine": before, "device": str(explorer.device), "frames": args.frames}
+    write_results(args.json, header | {"models": results})
 
 
 if __name__ == "__main__":

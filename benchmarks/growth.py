@@ -1,14 +1,13 @@
-"""How cost grows: CPU seconds and peak memory against the sizes of data, model and stack.
+"""Growth of cost: CPU seconds and peak memory against the sizes of data, model and stack.
 
     python benchmarks/growth.py --json benchmarks/growth.json
     python benchmarks/growth.py --json benchmarks/growth.json --figure docs/figures/growth.png
 
 Every measurement is a process of its own, forked once the libraries are imported, on one thread;
 sizes come in random order, round by round, so that other load falls on all. Exponents are least
-squares on logarithms. With `--figure` nothing is measured: the picture is made from the file.
+squares on logarithms. With `--figure` nothing is measured: the picture is drawn from the file.
 """
 
-import argparse
 import multiprocessing
 import time
 from collections import defaultdict
@@ -19,17 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import machine, make_parser, plain_likelihood, quartiles, resident, write_results
 from scipy.stats import linregress, t
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
-from train_step import LIKELIHOOD, machine
 
 from flowgmm.methods.classic import self_training
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.label_spreading import KNNLabelSpreading, RBFLabelSpreading
 from flowgmm.reporting.plot_style import COLOURS, STYLE
-from flowgmm.utils.io import atomic_path, read_json, write_json
+from flowgmm.utils.io import atomic_path, read_json
 
 N_LABELLED, N_PREDICTED = 256, 1000
 PLANNING = Path(__file__).parent / "planning.json"
@@ -37,10 +36,10 @@ PLANNING = Path(__file__).parent / "planning.json"
 
 @dataclass(frozen=True)
 class Size:
-    """How large a problem is.
+    """Size of a problem.
 
     Arguments:
-        points: Points learnt from, `N_LABELLED` of them labelled; all of them where a method sees
+        points: Training points, `N_LABELLED` of them labelled; all of them where a method takes
             labelled points only.
         features: D.
         classes: K.
@@ -55,7 +54,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Curve:
-    """A method's cost against one of the sizes, the others being those of `base`."""
+    """Cost of a method against one of the sizes; the others are those of `base`."""
 
     method: str
     axis: str
@@ -63,18 +62,18 @@ class Curve:
     base: Size
 
     def sizes(self) -> list[Size]:
-        """The problems to measure."""
+        """List the problems to measure."""
         return [replace(self.base, **{self.axis: value}) for value in self.values]
 
 
 def flowgmm(X: np.ndarray, y: np.ndarray, size: Size) -> dict[str, float]:
-    """One epoch, as the official recipe trains text, in batches of 250; also seconds per step."""
+    """Train one epoch in batches of 250; return the seconds per step."""
     ticks: list[tuple[int, float]] = []
     estimators = [
         FlowGMMClassifier(
             n_couplings=4,
             hidden_size=64,
-            **LIKELIHOOD,
+            **plain_likelihood(),
             n_steps=None,
             n_epochs=1,
             unlabelled_batch=250,
@@ -89,12 +88,12 @@ def flowgmm(X: np.ndarray, y: np.ndarray, size: Size) -> dict[str, float]:
         np.tile(y, (size.seeds, 1)),
         progress=lambda step, *_: ticks.append((step, time.process_time())),
     )
-    (first, start), (last, end) = ticks[len(ticks) // 8], ticks[-1]  # the first warm up
+    (first, start), (last, end) = ticks[len(ticks) // 8], ticks[-1]  # without the warm-up
     return {"step_seconds": (end - start) / (last - first)}
 
 
 def classic(make: Callable[[], Any], labelled_only: bool = False) -> Callable[..., dict[str, Any]]:
-    """Fit, and predict `N_PREDICTED` points."""
+    """Make a function that fits, and predicts `N_PREDICTED` points."""
 
     def run(X: np.ndarray, y: np.ndarray, size: Size) -> dict[str, float]:
         if labelled_only:
@@ -149,7 +148,7 @@ CURVES = [
 
 
 def make_data(size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """A Gaussian per class, centres at distance 4 from 0, classes in turn: X (N, D), y (N,)."""
+    """Draw a Gaussian per class, centres at distance 4 from 0: X (N, D) and y (N,)."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((size.points, size.features), np.float32)
     centres = rng.standard_normal((size.classes, size.features), np.float32)
@@ -159,14 +158,8 @@ def make_data(size: Size) -> tuple[np.ndarray, np.ndarray]:
     return X, np.where(np.arange(size.points) < N_LABELLED, truth, -1)
 
 
-def resident(name: str) -> float:
-    """VmRSS (now) or VmHWM (largest since it was reset) of this process in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
-
-
 def measure(task: tuple[str, Size]) -> dict[str, float]:
-    """CPU seconds, and peak memory in MiB beyond the libraries', of a method, data included."""
+    """Measure CPU seconds and peak MiB beyond the libraries' of a method, data included."""
     method, size = task
     call = METHODS[method][1]
     torch.set_num_threads(1)
@@ -175,11 +168,11 @@ def measure(task: tuple[str, Size]) -> dict[str, float]:
         call(*make_data(small), small)
         before = resident("VmRSS")
         X, y = make_data(size)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         start = time.process_time()
         found = call(X, y, size)
         seconds = time.process_time() - start
-    # More than nothing, so that there is a logarithm.
+    # Above zero, for the logarithm.
     return {"cpu_seconds": seconds, "mib": max(0.1, resident("VmHWM") - before), **found}
 
 
@@ -196,9 +189,8 @@ def summarise(curve: Curve, found: list[list[dict[str, float]]]) -> dict[str, An
     quantities = {}
     for name in found[0][0]:
         costs = np.array([[repeat[name] for repeat in repeats] for repeats in found])
-        quartiles = np.quantile(costs, [0.25, 0.5, 0.75], axis=1).tolist()
         quantities[name] = {
-            **dict(zip(("q25", "median", "q75"), quartiles, strict=True)),
+            **quartiles(costs, axis=1),
             "exponent": exponent(sizes, costs),
             "exponent_of_largest": exponent(sizes[-3:], costs[-3:]),
         }
@@ -212,7 +204,7 @@ def summarise(curve: Curve, found: list[list[dict[str, float]]]) -> dict[str, An
 
 
 def measure_all(repeats: int) -> dict[str, Any]:
-    """All curves, each size `repeats` times."""
+    """Measure all curves, each size `repeats` times."""
     before = machine(1)
     tasks = sorted({(curve.method, size) for curve in CURVES for size in curve.sizes()}, key=repr)
     found: dict[tuple[str, Size], list[dict[str, float]]] = defaultdict(list)
@@ -230,7 +222,7 @@ def measure_all(repeats: int) -> dict[str, Any]:
 
 
 def draw(results: dict[str, Any], path: str) -> None:
-    """A grid of panels: FlowGMM above, the classic methods below; CPU seconds, then memory."""
+    """Draw a grid of panels: FlowGMM above, classic methods below; CPU seconds, then memory."""
     import matplotlib.pyplot as plt
 
     curves = {(curve["method"], curve["axis"]): curve for curve in results["curves"]}
@@ -260,17 +252,7 @@ def draw(results: dict[str, Any], path: str) -> None:
         for panel in grid[2:, 3]:
             panel.axis("off")
         if PLANNING.exists():
-            panel, plan = grid[2, 3], read_json(PLANNING)["single"]
-            panel.axis("on")
-            for name, of, colour in (("plans", "", "black"), ("floors", "floor_", "0.5")):
-                jobs, seconds = zip(*((p["jobs"], p["cpu_s"]) for p in plan[name]), strict=True)
-                power = f"{plan[of + 'exponent']:.2f}" + (", a bare workflow" if of else "")
-                panel.plot(jobs, seconds, color=colour, marker="o", markersize=4, label=power)
-            finish(panel, "jobs")
-            # The bare workflows have a job more, at the same place to the eye.
-            sizes = [p["jobs"] for p in plan["plans"]]
-            panel.set_xticks(sizes, [f"{size / 1000:.2g}k" for size in sizes])
-            panel.set_title("CPU seconds of Snakemake's plan", fontsize=9)
+            draw_dry_run(grid[2, 3], read_json(PLANNING)["single"])
         lines = [
             plt.Line2D([], [], color=colours[name], marker=MARKS[name], label=METHODS[name][0])
             for name in METHODS
@@ -284,11 +266,25 @@ def draw(results: dict[str, Any], path: str) -> None:
             figure.savefig(part, format="png", dpi=110)
 
 
+def draw_dry_run(panel: Any, found: dict[str, Any]) -> None:
+    """Plot CPU seconds of Snakemake's dry run against jobs, beside a bare workflow."""
+    panel.axis("on")
+    for name, prefix, colour in (("plans", "", "black"), ("floors", "floor_", "0.5")):
+        jobs, seconds = zip(*((run["jobs"], run["cpu_s"]) for run in found[name]), strict=True)
+        power = f"{found[prefix + 'exponent']:.2f}" + (", a bare workflow" if prefix else "")
+        panel.plot(jobs, seconds, color=colour, marker="o", markersize=4, label=power)
+    finish(panel, "jobs")
+    # The bare workflows have one job more, which does not show.
+    sizes = [run["jobs"] for run in found["plans"]]
+    panel.set_xticks(sizes, [f"{size / 1000:.2g}k" for size in sizes])
+    panel.set_title("CPU seconds of Snakemake's dry run", fontsize=9)
+
+
 MARKS = dict(zip(METHODS, "os^vDP", strict=True))
 
 
 def plot(panel: Any, curve: dict[str, Any], name: str, colour: str) -> None:
-    """A curve with its quartiles; its exponent is the label."""
+    """Plot a curve with its quartiles; its exponent is the label."""
     found, power = curve[name], curve[name]["exponent"]
     half = (power["high"] - power["low"]) / 2
     median = np.array(found["median"])
@@ -305,7 +301,7 @@ def plot(panel: Any, curve: dict[str, Any], name: str, colour: str) -> None:
 
 
 def finish(panel: Any, label: str) -> None:
-    """Logarithms, at least a decade; a grey line of slope 1; room above for the exponents."""
+    """Set logarithmic axes of at least a decade, a grey line of slope 1, room for the exponents."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     handles, labels = panel.get_legend_handles_labels()
@@ -326,12 +322,13 @@ def finish(panel: Any, label: str) -> None:
 
 
 def main() -> None:
-    """Measure and write, or draw what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Measure and write a file, or draw the figure from the file."""
+    parser = make_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each size")
-    parser.add_argument("--json", required=True, help="file of the results")
     parser.add_argument("--figure", help="picture to make from that file, instead of measuring")
     args = parser.parse_args()
+    if args.json is None:
+        parser.error("expected --json FILE")
     if args.figure:
         draw(read_json(args.json), args.figure)
         return
@@ -346,7 +343,7 @@ def main() -> None:
                     f" largest {curve[name]['exponent_of_largest']['slope']:.2f}:"
                     f" {curve[name]['median'][0]:.3g} to {curve[name]['median'][-1]:.3g}"
                 )
-    write_json(args.json, results)
+    write_results(args.json, results)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Seconds and memory of an image training step of FlowGMM-cons: our model against the literal one.
 
-Each has a process of its own and they take turns, step by step, so that whatever else the machine
-does falls on both; the machine's own rate of convolutions is measured between the steps. What is
-timed is a whole step: batch, augmentation, dequantisation, both views, loss, gradients, clipping,
-optimizer. At the paper's size the literal step takes the better part of a minute on two cores.
+Each has a process of its own and they take turns, step by step, so that other load falls on both;
+the machine's own rate of convolutions is measured between the steps. A whole step is timed: batch,
+augmentation, dequantisation, both views, loss, gradients, clipping, optimizer. At the paper's size
+a literal step takes most of a minute on two cores.
 
-    python benchmarks/image_step.py --threads 2 --json benchmarks/image_step.json
+    python benchmarks/image_step.py --threads 2
 
 With `--device cuda` both train on a GPU; memory is then the GPU's.
 """
@@ -20,18 +20,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from embedding import quartiles
-from memory import resident
+from common import (
+    chosen,
+    machine,
+    make_convolution,
+    make_parser,
+    quartiles,
+    resident,
+    seconds_of,
+    wait,
+    write_results,
+)
 from torch.utils.flop_counter import FlopCounterMode
-from train_step import machine
 
 from flowgmm.experiments.job_script import keep_freed_memory
 from flowgmm.flows.reference.multiscale import ReferenceImageFlow, ReferenceImageFlowGMM, dequantise
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
-from flowgmm.utils.io import write_json
 
-# Steps before the first that counts: memory is allocated and pages are touched; on a GPU a step is
-# recorded, the fourth.
+# Steps before the first that counts: memory is allocated and pages are touched; on a GPU the fourth
+# step is recorded.
 WARM_UP, GPU_WARM_UP = 1, 6
 N_CLASSES = 10
 PADDING = 4
@@ -44,7 +51,7 @@ class Shape:
     """Images and a flow.
 
     Arguments:
-        title: Whose they are.
+        title: Name of the data.
         n_channels: C.
         side: H = W.
         n_filters: m.
@@ -67,7 +74,7 @@ PAPER = ("mnist", "cifar")
 
 
 def make_data(shape: Shape, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """As many labelled as unlabelled random images as a step takes."""
+    """Make the random images of a step: `batch` labelled and as many unlabelled."""
     rng = np.random.default_rng(0)
     X = rng.integers(0, 256, (2 * batch, shape.n_channels, shape.side, shape.side), np.uint8)
     y = np.full(2 * batch, -1)
@@ -76,7 +83,7 @@ def make_data(shape: Shape, batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def operations(shape: Shape, batch: int) -> int:
-    """Operations of a step's convolutions: two views forward, one backward (twice a forward)."""
+    """Count operations of a step's convolutions: two views forward, one backward (two forwards)."""
     flow = make_literal(shape).flow.eval()
     x = torch.full((1, shape.n_channels, shape.side, shape.side), 0.5)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -85,7 +92,7 @@ def operations(shape: Shape, batch: int) -> int:
 
 
 def make_literal(shape: Shape) -> ReferenceImageFlowGMM:
-    """The literal model with random weights."""
+    """Make the literal model with random weights."""
     torch.manual_seed(0)
     flow = ReferenceImageFlow(shape.n_channels, shape.side, shape.n_filters, shape.n_blocks)
     means = torch.randn(N_CLASSES, shape.n_channels * shape.side**2)
@@ -94,7 +101,7 @@ def make_literal(shape: Shape) -> ReferenceImageFlowGMM:
 
 
 def train_literal(shape: Shape, args: argparse.Namespace, turn: Callable[[], None]) -> None:
-    """Steps of the literal model, one a turn; always in float32."""
+    """Make steps of the literal model, one a turn; always in float32."""
     torch.set_default_device(args.device)
     X, y = (torch.from_numpy(array).to(args.device) for array in make_data(shape, args.batch))
     model = make_literal(shape)
@@ -124,7 +131,7 @@ def train_literal(shape: Shape, args: argparse.Namespace, turn: Callable[[], Non
 
 
 def train_ours(shape: Shape, args: argparse.Namespace, turn: Callable[[], None]) -> None:
-    """Steps of `FlowGMMClassifier.fit` as a training job makes them, one a turn."""
+    """Make steps of `FlowGMMClassifier.fit` as a training job does, one a turn."""
     keep_freed_memory()
     X, y = make_data(shape, args.batch)
     model = FlowGMMClassifier(
@@ -159,7 +166,7 @@ def train_ours(shape: Shape, args: argparse.Namespace, turn: Callable[[], None])
 
 
 def work(name: str, connection: Connection, shape: Shape, args: argparse.Namespace) -> None:
-    """In a process of its own: wait, make a step, send its seconds and the peak memory so far."""
+    """Wait, make a step, send its seconds and the peak memory so far; in a process of its own."""
     torch.set_num_threads(args.threads)
     torch.ones(2, requires_grad=True).sum().backward()  # imports what the first backward imports
     libraries = resident("VmRSS")
@@ -167,7 +174,7 @@ def work(name: str, connection: Connection, shape: Shape, args: argparse.Namespa
 
     def memory() -> int:
         if args.device == "cpu":
-            return resident("VmHWM") - libraries
+            return round(resident("VmHWM") - libraries)
         return torch.cuda.max_memory_allocated() // 2**20
 
     def turn() -> None:
@@ -182,33 +189,20 @@ def work(name: str, connection: Connection, shape: Shape, args: argparse.Namespa
     train(shape, args, turn)
 
 
-def wait(device: str) -> None:
-    """Until all that was asked of a GPU is done."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-
-
 @torch.inference_mode()
 def gaussians_seconds(shape: Shape, batch: int) -> float:
-    """Seconds in which the literal model evaluates its Gaussians once; a step does so twice."""
+    """Measure seconds of the literal model's Gaussians, evaluated once; a step does so twice."""
     model = make_literal(shape)
     z = torch.randn(2 * batch, model.means.shape[1])
-    start = time.perf_counter()
-    model.log_prob_of_codes(z)
-    return time.perf_counter() - start
+    return seconds_of(lambda: model.log_prob_of_codes(z))
 
 
 def measure(shape: Shape, args: argparse.Namespace) -> dict[str, Any]:
-    """Both models' seconds and memory in one shape, and the machine's own rate in between."""
-    channels, size = 2 * 64, shape.side // 2
+    """Measure seconds and memory of both models, and the machine's own rate in between."""
     dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
-    x = torch.randn(2 * args.batch, channels, size, size).to(
-        args.device, dtype, memory_format=torch.channels_last
+    convolution, convolution_operations = make_convolution(
+        dtype, 2 * args.batch, side=shape.side // 2, device=args.device
     )
-    convolution = torch.nn.Conv2d(channels, channels, 3, padding=1).to(
-        args.device, dtype, memory_format=torch.channels_last
-    )
-    convolution_operations = 2 * x.numel() * 9 * channels
     context = multiprocessing.get_context("spawn")
     processes, connections = [], {}
     n_convolutions = 1 if args.device == "cpu" else 100  # on a GPU launches would be measured
@@ -228,13 +222,8 @@ def measure(shape: Shape, args: argparse.Namespace) -> dict[str, Any]:
                 found, memory[name] = connection.recv()
                 seconds[name].append(found)
             with torch.inference_mode():
-                convolution(x)
-                wait(args.device)
-                start = time.perf_counter()
-                for _ in range(n_convolutions):
-                    convolution(x)
-                wait(args.device)
-                seconds["convolution"].append((time.perf_counter() - start) / n_convolutions)
+                seconds_of(convolution, device=args.device)
+                seconds["convolution"].append(seconds_of(convolution, n_convolutions, args.device))
     finally:
         for process in processes:
             process.terminate()
@@ -257,21 +246,16 @@ def measure(shape: Shape, args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Measure the shapes asked for; print a line each; write everything to a file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "shapes", nargs="*", help=f"any of {', '.join(SHAPES)}; the paper's if none"
-    )
+    parser = make_parser(__doc__, "shapes")
     parser.add_argument("--repeats", type=int, default=4, help="steps that count (at most 180)")
     parser.add_argument("--batch", type=int, default=32, help="labelled, and as many unlabelled")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of ours")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     if not 1 <= args.repeats <= 180:
         parser.error(f"--repeats must be in 1..180, got {args.repeats}")
-    if unknown := sorted(set(args.shapes) - set(SHAPES)):
-        parser.error(f"unknown shape {', '.join(unknown)}; choose from {', '.join(SHAPES)}")
+    names = chosen(parser, args.shapes, SHAPES, default=PAPER)
     torch.set_num_threads(args.threads)
     results: dict[str, Any] = {
         "machine": machine(args.threads, args.device),
@@ -280,7 +264,7 @@ def main() -> None:
         "batch": 2 * args.batch,
         "shapes": {},
     }
-    for name in args.shapes or PAPER:
+    for name in names:
         found = measure(SHAPES[name], args)
         results["shapes"][name] = asdict(SHAPES[name]) | found
         ratio, share = found["speed_up"], found["share_of_convolution_rate"]
@@ -292,8 +276,7 @@ def main() -> None:
             f"{100 * share['median']:.0f} % of the convolution rate",
             flush=True,
         )
-    if args.json:
-        write_json(args.json, results)
+    write_results(args.json, results)
 
 
 if __name__ == "__main__":

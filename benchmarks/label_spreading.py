@@ -3,9 +3,9 @@
 Both are fitted in turn, each in a process of its own, to the same MNIST pixels: a full graph with a
 Gaussian kernel (`rbf`), or one of nearest neighbours (`knn`).
 
-    OMP_NUM_THREADS=1 python benchmarks/label_spreading.py --json benchmarks/label_spreading.json
+    OMP_NUM_THREADS=1 python benchmarks/label_spreading.py
     OMP_NUM_THREADS=1 python benchmarks/label_spreading.py knn --points 100000 --sides ours \
-        --repeats 1 --json benchmarks/label_spreading_100000.json
+        --repeats 1
 """
 
 import argparse
@@ -20,20 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from memory import resident
+from common import MIRROR, chosen, machine, make_parser, resident, write_results
 
 from flowgmm.datasets.loaders.idx import read_idx
-from flowgmm.utils.io import read_json, write_json
+from flowgmm.utils.io import read_json
 
 SIDES = ("ours", "sklearn")
-# Of the kernel exp(-GAMMA (1 - cos)) and its spreading; of the neighbours' graph and its.
+# Kernel exp(-GAMMA (1 - cos)) and its spreading; graph of neighbours and its spreading.
 GAMMA, RHO = 20.0, 0.5
 N_NEIGHBORS, ALPHA = 16, 0.3
 LIBRARIES = ("flowgmm.methods.label_spreading", "sklearn.semi_supervised")
 
 
 def prepare(folder: Path, mirror: Path, n: int, n_labels: int) -> None:
-    """Pixels of n images and their classes; those beyond the 60,000 are shifted by a pixel."""
+    """Write pixels of n images and their classes; images beyond 60,000 are shifted by a pixel."""
     images, classes = read_idx(mirror / "mnist", "train", 10)
     images = np.concatenate([images, np.roll(images, 1, axis=3)])[:n]
     np.save(folder / "X", images.reshape(len(images), -1).astype(np.float32))
@@ -45,7 +45,7 @@ def prepare(folder: Path, mirror: Path, n: int, n_labels: int) -> None:
 
 
 def fit(folder: Path, graph: str, side: str) -> dict[str, Any]:
-    """Seconds, seconds of processor time and MiB beyond the libraries' of one fit."""
+    """Measure one fit: wall and CPU seconds, MiB beyond the libraries'."""
     for library in LIBRARIES:
         importlib.import_module(library)
     from sklearn.semi_supervised import LabelSpreading
@@ -72,13 +72,13 @@ def fit(folder: Path, graph: str, side: str) -> dict[str, Any]:
     return {
         "seconds": wall,
         "cpu_seconds": cpu,
-        "beyond_mib": resident("VmHWM") - libraries,
+        "beyond_mib": round(resident("VmHWM") - libraries),
         "n_iter": int(model.n_iter_),
     }
 
 
 def compare(folder: Path, graph: str, sides: list[str], repeats: int) -> dict[str, list[Any]]:
-    """Fits in turn, each side's; how many labels of both agree."""
+    """Fit each side in turn; count the labels on which both agree."""
     truth, y = np.load(folder / "truth.npy"), np.load(folder / "y.npy")
     found: dict[str, list[Any]] = {side: [] for side in sides}
     agreement = []
@@ -96,7 +96,7 @@ def compare(folder: Path, graph: str, sides: list[str], repeats: int) -> dict[st
 
 
 def summarise(found: dict[str, list[Any]]) -> dict[str, Any]:
-    """Median, least and most of each number, and of the ratios of neighbouring fits."""
+    """Median, minimum and maximum of each number and of the ratios of neighbouring fits."""
     summary: dict[str, Any] = {}
     for side in set(found) & set(SIDES):
         for name in found[side][0]:
@@ -109,47 +109,37 @@ def summarise(found: dict[str, list[Any]]) -> dict[str, Any]:
 
 
 def spread(values: list[float]) -> dict[str, float]:
+    """Minimum, median and maximum."""
     return {"least": min(values), "median": float(np.median(values)), "most": max(values)}
 
 
 def main() -> None:
     """Compare the sides on each graph asked for; print a line a fit; write everything to a file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("graphs", nargs="*", help="rbf, knn; both if none")
-    parser.add_argument("--mirror", type=Path, default=Path("../shared/data"))
+    parser = make_parser(__doc__, "graphs")
+    parser.add_argument("--mirror", type=Path, default=MIRROR)
     parser.add_argument("--points", type=int, default=20_000)
     parser.add_argument("--labels", type=int, default=200)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", help="file for the results")
     parser.add_argument("--add", action="store_true", help="to the fits in the file")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:
         print(json.dumps(fit(Path(args.inside), args.graphs[0], args.sides[0])))
         return
-    from train_step import machine  # it imports torch, which no fit needs
-
+    graphs = chosen(parser, args.graphs, ("rbf", "knn"))
     before = machine(int(os.environ["OMP_NUM_THREADS"]))
     earlier = read_json(args.json)["fits"] if args.add else {}
     fits = {}
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), args.mirror, args.points, args.labels)
-        for graph in args.graphs or ("rbf", "knn"):
+        for graph in graphs:
             new = compare(Path(folder), graph, args.sides, args.repeats)
             fits[graph] = {name: earlier.get(graph, {}).get(name, []) + new[name] for name in new}
-    if args.json:
-        write_json(
-            args.json,
-            {
-                "machine": before,
-                "points": args.points,
-                "features": 784,
-                "labels": args.labels,
-                "fits": earlier | fits,
-                "summary": {graph: summarise(found) for graph, found in (earlier | fits).items()},
-            },
-        )
+    fits = earlier | fits
+    header = {"machine": before, "points": args.points, "features": 784, "labels": args.labels}
+    summary = {graph: summarise(found) for graph, found in fits.items()}
+    write_results(args.json, header | {"fits": fits, "summary": summary})
 
 
 if __name__ == "__main__":

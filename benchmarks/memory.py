@@ -1,11 +1,10 @@
 """Peak memory beyond the libraries' own, of embedding and of training on 60,000 x 1792 features.
 
-Each job runs in a process of its own: its largest resident set minus the one after the imports.
-`--together` looks at trainings beside each other instead: what each has of the features for itself,
-and what it shares.
+Each job runs in a process of its own: its peak resident set minus the one after the imports.
+`--together` runs trainings beside each other instead: private and shared memory of each.
 
-    python benchmarks/memory.py --json benchmarks/memory.json
-    OMP_NUM_THREADS=1 python benchmarks/memory.py --together --json benchmarks/memory_together.json
+    python benchmarks/memory.py
+    OMP_NUM_THREADS=1 python benchmarks/memory.py --together
 """
 
 import argparse
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import ROOT, chosen, make_parser, resident, write_results
 
 from flowgmm.datasets.features import make_features
 from flowgmm.datasets.splits import draw_split
@@ -31,37 +31,29 @@ from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.project import Project, Run
 from flowgmm.experiments.specs.runs import jobs_of, train_spec
 from flowgmm.experiments.train_job import train_stack
-from flowgmm.utils.io import read_json, sha256, write_json, write_tensors
+from flowgmm.utils.io import read_json, sha256, write_tensors
 
 N_TRAIN, N_TEST, WIDTH, N_CLASSES, N_LABELS = 50_000, 10_000, 1792, 10, 250
 STEPS = 20
 LIBRARIES = ("pandera.pandas", "safetensors.torch", "sklearn.linear_model", "torch", "torchvision")
 TRAININGS = ("flowgmm", "pi_model", "rbf_label_spreading", "knn_label_spreading", "knn")
 JOBS = ("embedding", *TRAININGS)
-
-
-# Jobs side by side, and seeds of each; nets so small that they do not hide the features.
+# Jobs side by side x seeds of each; networks that are small beside the features.
 TOGETHER = ("1x1", "1x8", "2x1", "4x1")
 SMALL_NET = {"n_couplings": 2, "hidden_size": 16, "labelled_batch": 25, "unlabelled_batch": 100}
 
 
-def resident(name: str) -> int:
-    """VmRSS (now) or VmHWM (largest so far) of this process in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) // 1024
-
-
 def rollup() -> dict[str, int]:
-    """This process's memory in MiB as /proc/self/smaps_rollup has it: Rss, Pss, Private_Dirty...
+    """Memory of this process in MiB from /proc/self/smaps_rollup: Rss, Pss, Private_Dirty...
 
-    Pss counts a page that several processes have in parts.
+    Pss counts a page that j processes share as 1/j.
     """
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     return {line.split()[0][:-1]: int(line.split()[1]) // 1024 for line in lines}
 
 
 class Noise:
-    """In an encoder's place: vectors that a network would give, without its time."""
+    """Stand-in for an encoder: random vectors, without a network's time."""
 
     width = WIDTH
 
@@ -69,7 +61,7 @@ class Noise:
         """Positive numbers, as a network's features are."""
         rng = np.random.default_rng(int(items[0]))
         vectors = np.abs(rng.standard_normal((len(items), WIDTH), np.float32))
-        vectors[:, 0] = 0  # a dead feature, which is dropped
+        vectors[:, 0] = 0  # a constant feature, which is dropped
         return vectors
 
 
@@ -86,9 +78,8 @@ def embed(folder: Path) -> None:
 
 
 def train(folder: Path, method: str) -> None:
-    """A job of `STEPS` steps, with settings of the config, and its evaluation."""
-    root = Path(__file__).parents[1]
-    config: Project = load_checked(root)
+    """Run a job of `STEPS` steps with settings of the config, and its evaluation."""
+    config: Project = load_checked(ROOT)
     job = jobs_of(config, Run("cifar10_efficientnet", str(N_LABELS), method))[0]
     spec = train_spec(config, job) | {"tune": None}
     if spec["neural"]:
@@ -102,13 +93,13 @@ def train(folder: Path, method: str) -> None:
 
 
 def train_beside(folder: Path, name: str, n_jobs: int, n_seeds: int, preprocess: str) -> None:
-    """Train; print the memory after the imports, and after the steps, while all jobs are there."""
-    config: Project = load_checked(Path(__file__).parents[1])
+    """Train; print the memory after the imports, and after the steps, while all jobs wait."""
+    config: Project = load_checked(ROOT)
     job = jobs_of(config, Run("cifar10_efficientnet", str(N_LABELS), "flowgmm"))[0]
     spec = train_spec(config, job) | {"tune": None, "preprocess": preprocess}
     spec |= {"seeds": list(range(n_seeds)), "random_states": list(range(n_seeds))}
     spec |= {"splits": [0] * n_seeds}
-    # Every point is read once.
+    # One epoch reads every point once.
     spec["params"] |= SMALL_NET | {"n_epochs": 1, "n_steps": None}
     before = rollup()
 
@@ -117,20 +108,18 @@ def train_beside(folder: Path, name: str, n_jobs: int, n_seeds: int, preprocess:
         while len(list(folder.glob(f"*.{word}"))) < n_jobs:
             time.sleep(0.05)
 
-    def look(step: int, n_steps: int, text: str) -> None:
+    def log(step: int, n_steps: int, text: str) -> None:
         if step == n_steps:
             wait("trained")
             print(json.dumps({"before": before, "trained": rollup()}), flush=True)
             wait("measured")
 
     given = folder / "features", {0: folder / "split-0"}
-    train_stack(
-        spec, *given, folder / name, folder / f"{name}-checkpoint", Execution(progress=look)
-    )
+    train_stack(spec, *given, folder / name, folder / f"{name}-checkpoint", Execution(progress=log))
 
 
 def beside(folder: Path, n_jobs: int, n_seeds: int, preprocess: str) -> dict[str, list[int]]:
-    """MiB beyond the libraries', of each of the jobs that train at the same time."""
+    """Measure MiB beyond the libraries' of each of the jobs that train at the same time."""
     for path in folder.glob("job-*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     jobs = []
@@ -151,7 +140,7 @@ def beside(folder: Path, n_jobs: int, n_seeds: int, preprocess: str) -> dict[str
 
 
 def prepare(folder: Path) -> None:
-    """The features and splits that the trainings read."""
+    """Write the features and splits that the trainings read."""
     embed(folder)
     y = np.arange(N_TRAIN) % N_CLASSES
     for number in range(3):
@@ -169,19 +158,18 @@ def prepare(folder: Path) -> None:
 
 
 def measure(job: Callable[[], None]) -> dict[str, int]:
-    """MiB after the imports, and at most."""
+    """Measure MiB after the imports, and the peak beyond them."""
     for library in LIBRARIES:
         importlib.import_module(library)
     libraries = resident("VmRSS")
     job()
-    return {"libraries_mib": libraries, "beyond_mib": resident("VmHWM") - libraries}
+    beyond = round(resident("VmHWM") - libraries)
+    return {"libraries_mib": round(libraries), "beyond_mib": beyond}
 
 
 def main() -> None:
     """Measure every job asked for; print a line each; write everything to a file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("jobs", nargs="*", help=f"any of {', '.join(JOBS)}; all if none")
-    parser.add_argument("--json", help="file for the results")
+    parser = make_parser(__doc__, "jobs")
     parser.add_argument("--together", nargs="*", help="JOBSxSEEDS side by side instead: 2x1")
     parser.add_argument("--preprocess", default="standardise", help="with --together")
     parser.add_argument("--add", action="store_true", help="to the results in the file")
@@ -204,7 +192,7 @@ def main() -> None:
                 n_jobs, n_seeds = map(int, size.split("x"))
                 results[size] = beside(Path(scratch), n_jobs, n_seeds, args.preprocess)
                 print(f"{size}: {results[size]}", flush=True)
-    for name in () if args.together is not None else args.jobs or JOBS:
+    for name in () if args.together is not None else chosen(parser, args.jobs, JOBS):
         with tempfile.TemporaryDirectory() as folder:
             if name != "embedding":
                 prepare(Path(folder))
@@ -212,8 +200,7 @@ def main() -> None:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             results[name] = json.loads(done.stdout)
             print(f"{name}: {results[name]['beyond_mib']} MiB beyond the libraries'", flush=True)
-    if args.json:
-        write_json(args.json, {"shape": [N_TRAIN + N_TEST, WIDTH], "jobs": results})
+    write_results(args.json, {"shape": [N_TRAIN + N_TEST, WIDTH], "jobs": results})
 
 
 if __name__ == "__main__":

@@ -1,18 +1,15 @@
 """Seconds of a job that has nothing to compute, beside the start of Python and of numpy alone.
 
-Each script of `scripts/` does the smallest job that the workflow gives it, in a scratch clone with
-the recipe `smoke` on Moons and Digits. Training, tuning and embedding take over what they finished.
-The commands run in turn, round by round.
+Each script of `scripts/` runs the smallest job that the workflow gives it, in a scratch clone with
+the recipe `smoke` on Moons and Digits. Training, tuning and embedding find their finished outputs
+in the cache. The commands run in turn, round by round.
 
-    python benchmarks/overhead.py --json benchmarks/overhead.json
+    python benchmarks/overhead.py
 """
 
-import argparse
 import json
-import os
 import resource
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,12 +17,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-from embedding import quartiles
-from train_step import machine
+from common import (
+    copy_workflow,
+    machine,
+    make_parser,
+    quartiles,
+    workflow_environment,
+    write_results,
+)
 
-from flowgmm.utils.io import write_json
-
-ROOT = Path(__file__).parents[1]
 PYTHON = [sys.executable]
 FLOORS = {
     "python -c pass": [*PYTHON, "-c", "pass"],
@@ -34,37 +34,24 @@ FLOORS = {
     "flowgmm --help": [*PYTHON, "-m", "flowgmm.cli", "--help"],
 }
 TARGETS = ["table_7", "results/smoke/tuning/ag_news/200/mlp_dropout/choice.json"]
-# What these make is generated or drawn: that is no overhead.
+# Scripts whose work is generating or drawing, not overhead.
 COMPUTE = {"prepare_data", "make_figure"}
 SMOKE = ["--cores", "1", "--config", "recipe=smoke", "mirror=config"]
 
 
-def clone(folder: Path) -> None:
-    """A copy of the repository's workflow."""
-    for name in ("config", "workflow", "scripts"):
-        shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "environment.yml", folder)
-
-
 def snakemake(folder: Path, *arguments: str) -> str:
-    """What Snakemake says."""
+    """Run Snakemake and return its output."""
     command = [*PYTHON, "-m", "snakemake", *SMOKE, *arguments]
     done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+        command, cwd=folder, env=workflow_environment(), capture_output=True, text=True, check=False
     )
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     return done.stdout + done.stderr
 
 
-def environment() -> dict[str, str]:
-    """As the rules have it: one thread, this Python and this package."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
 def first_commands(said: str) -> dict[str, list[str]]:
-    """The first command of each script, out of what `--printshellcmds` printed."""
+    """Find the first command of each script in the output of `--printshellcmds`."""
     found: dict[str, list[str]] = {}
     for line in said.splitlines():
         words = shlex.split(line.partition(" 2> >(")[0]) if " scripts/" in line else []
@@ -75,25 +62,24 @@ def first_commands(said: str) -> dict[str, list[str]]:
 
 
 def timed(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds, wall and CPU, of a command that must succeed."""
+    """Measure wall and CPU seconds of a command that must succeed."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, cwd=folder, env=environment(), capture_output=True, check=True)
+    subprocess.run(command, cwd=folder, env=workflow_environment(), capture_output=True, check=True)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
     """Measure all commands; print a line each; write everything to a file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--json", help="file for the results")
-    parser.add_argument("--folder", help="a prepared clone; it is made if it is not there")
+    parser.add_argument("--folder", help="a prepared clone; made if missing")
     parser.add_argument("--prepare", action="store_true", help="only make the clone and its jobs")
     args = parser.parse_args()
     folder = Path(args.folder or tempfile.mkdtemp())
     if not (folder / "commands.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        clone(folder)
+        copy_workflow(folder)
         said = snakemake(folder, "--dry-run", "--printshellcmds", "--", *TARGETS)
         commands = first_commands(said)
         snakemake(folder, "--quiet", "all", "--", *TARGETS)
@@ -101,7 +87,7 @@ def main() -> None:
             "train_stack",
             "tune_candidate",
         ):  # once more, as the finished jobs were forgotten
-            subprocess.run(commands[script], cwd=folder, env=environment(), check=True)
+            subprocess.run(commands[script], cwd=folder, env=workflow_environment(), check=True)
         (folder / "commands.json").write_text(json.dumps(commands), encoding="utf-8")
     if args.prepare:
         return
@@ -117,8 +103,7 @@ def main() -> None:
         wall, cpu = np.array([found[name] for found in rounds]).T
         results[name] = {"wall_s": quartiles(wall), "cpu_s": quartiles(cpu)}
         print(f"{name}: {results[name]['wall_s']['median']:.3f} s", flush=True)
-    if args.json:
-        write_json(args.json, {"machine": before, "n": args.rounds, "commands": results})
+    write_results(args.json, {"machine": before, "n": args.rounds, "commands": results})
 
 
 if __name__ == "__main__":

@@ -1,36 +1,31 @@
 """Seconds of a stacked training of FlowGMM on AG-News at a recipe, its hyper-parameters and size.
 
-Random numbers stand for the features: only time and memory are looked at. With `--share` less than
-1 the first steps alone are made, and the whole is that many times longer.
+Features are random numbers: only time and memory are measured. With `--share` less than 1 only the
+first steps are made, and the whole training is that many times longer.
 
-    python benchmarks/paper_run.py --device cuda --json benchmarks/paper_run.json
+    python benchmarks/paper_run.py --device cuda
 """
 
-import argparse
-import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from train_step import PRECISIONS, machine
+from common import PRECISIONS, ROOT, machine, make_parser, write_results
 
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Job, Run
 from flowgmm.experiments.specs.runs import train_spec
 from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
-from flowgmm.utils.io import write_json
 
-ROOT = Path(__file__).parents[1]
 RUN = Run("ag_news", "200", "flowgmm")
-# Of AG-News: training texts, BERT's width, classes, labelled texts.
+# AG-News: training texts, BERT's width, classes, labelled texts.
 N, D, K, N_LABELS = 120_000, 768, 4, 200
 
 
 def parameters(recipe: str) -> dict[str, Any]:
-    """What the workflow hands to the estimator."""
+    """Return the parameters that the workflow gives to the estimator."""
     config = load_checked(ROOT, read_yaml(ROOT / "config" / "config.yaml") | {"recipe": recipe})
     spec = train_spec(config, Job(RUN, 0, 0))
     params = spec["params"] | {"preprocess": spec["preprocess"]}
@@ -39,13 +34,12 @@ def parameters(recipe: str) -> dict[str, Any]:
 
 def main() -> None:
     """Train, print a line, write a file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--recipe", default="paper")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--share", type=float, default=1.0, help="of the steps")
-    parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     X = np.tanh(rng.normal(size=(N, D))).astype(np.float32)
@@ -53,18 +47,18 @@ def main() -> None:
     y[:N_LABELS] = np.arange(N_LABELS) % K
     params = parameters(args.recipe) | {"precision": args.precision, "device": args.device}
     models = [FlowGMMClassifier(**params, random_state=s) for s in range(args.seeds)]
-    looks: list[tuple[int, int, float]] = []
+    logged: list[tuple[int, int, float]] = []
     start = time.perf_counter()
 
-    def look(step: int, n_steps: int, text: str) -> None:
-        looks.append((step, n_steps, time.perf_counter() - start))
+    def log(step: int, n_steps: int, text: str) -> None:
+        logged.append((step, n_steps, time.perf_counter() - start))
 
-    FlowGMMClassifier.fit_stack(
-        models, X, np.tile(y, (args.seeds, 1)), share=args.share, progress=look
-    )
-    step, n_steps, seconds = looks[-1]
-    # Without the first look, whose steps set up libraries and record.
-    per_step = (seconds - looks[0][2]) / (step - looks[0][0]) if len(looks) > 1 else math.nan
+    ys = np.tile(y, (args.seeds, 1))
+    FlowGMMClassifier.fit_stack(models, X, ys, share=args.share, progress=log)
+    step, n_steps, seconds = logged[-1]
+    # Without the steps before the first log, which set up libraries and record the graph.
+    (first, _, begun), several = logged[0], len(logged) > 1
+    per_step = (seconds - begun) / (step - first) if several else seconds / step
     found = {
         "machine": machine(torch.get_num_threads(), args.device),
         "recipe": args.recipe,
@@ -80,8 +74,7 @@ def main() -> None:
         f"{args.seeds} seeds, {args.precision}: {step} of {n_steps} steps in {seconds:.0f} s, "
         f"{1e3 * per_step:.2f} ms a step: {per_step * n_steps / 60:.1f} minutes in all"
     )
-    if args.json:
-        write_json(args.json, found)
+    write_results(args.json, found)
 
 
 if __name__ == "__main__":

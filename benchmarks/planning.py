@@ -1,20 +1,18 @@
-"""Seconds that Snakemake takes to plan many jobs, beside a bare workflow of as many.
+"""Seconds of Snakemake's dry run of many jobs, beside a bare workflow of as many.
 
-A scratch clone with generated config has copies of Moons x the 20 methods x 20 seeds, planned dry.
-The floor is a Snakefile of one rule with one input and one output.
+A scratch clone with generated config has copies of Moons x the 20 methods x 20 seeds. The bare
+workflow is a Snakefile of one rule with one input and one output.
 
     python benchmarks/planning.py --json benchmarks/planning.json
 
-Parts: `single` has a job for each seed, `stacked` the default of five; `finished` has nothing to
-do; `config` reads the config alone, of 20 times as many datasets; `tables` makes tables out of
-copies of a real record and counts the files that are opened.
+Parts: `single` has a job for each seed, `stacked` one for five (the default); `finished` has
+nothing to do; `config` reads the config alone, of 20 times as many datasets; `tables` makes tables
+of copies of a real record and counts the files that are opened.
 """
 
-import argparse
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,14 +22,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import (
+    ROOT,
+    chosen,
+    copy_workflow,
+    machine,
+    make_parser,
+    workflow_environment,
+    write_results,
+    write_splits,
+)
 
 from flowgmm.datasets.features import prepare_data
-from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Run, settings_with
 from flowgmm.experiments.specs.data import features_spec
-from flowgmm.experiments.specs.runs import jobs_of, split_numbers, train_spec
-from flowgmm.experiments.specs.splits import split_spec
+from flowgmm.experiments.specs.runs import jobs_of, train_spec
 from flowgmm.experiments.specs.tables import describe_table
 from flowgmm.experiments.train_job import train_stack
 from flowgmm.experiments.yaml_io import dump_yaml, read_yaml
@@ -40,15 +46,11 @@ from flowgmm.reporting.tables.files import write
 from flowgmm.utils.io import (
     content_hash,
     read_json,
-    read_tensors,
-    sha256,
-    write_json,
     write_tensors,
 )
 
-ROOT = Path(__file__).parents[1]
 N_SEEDS = 20
-# So many datasets in one table: more records than a command can name are refused.
+# Datasets in one table, by seeds of a job: no command can name more records.
 COLUMNS = {1: 3, 5: 14}
 # Datasets x 20 methods x 20 seeds: 1,200, 5,200 and 20,000 results.
 SIZES = (3, 13, 50)
@@ -70,14 +72,12 @@ rule one:
 
 
 def make_clone(folder: Path, n_datasets: int, seeds_per_job: int) -> list[str]:
-    """A copy of the workflow whose recipe `scale` has copies of Moons; its tables' files.
+    """Copy the workflow with a recipe `scale` of copies of Moons; return its tables' files.
 
-    Every method of `config/methods.yaml` is a row, so that its jobs are planned; those of images
+    Every method of `config/methods.yaml` is a row, so that its jobs are planned; image methods
     would fail on two dimensions.
     """
-    for name in ("config", "workflow", "scripts"):
-        shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "environment.yml", folder)
+    copy_workflow(folder)
     config = folder / "config"
     datasets, methods, tables = (
         read_yaml(config / f"{name}.yaml") for name in ("datasets", "methods", "tables")
@@ -104,13 +104,13 @@ def make_clone(folder: Path, n_datasets: int, seeds_per_job: int) -> list[str]:
     return [f"results/scale/tables/{name}.json" for name in made]
 
 
-def plan(folder: Path, *arguments: str) -> dict[str, Any]:
-    """A dry run: `planned_s` until all jobs are known, `wall_s` and `cpu_s` with their print.
+def dry_run(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Measure a dry run: `planned_s` until all jobs are known, `wall_s` and `cpu_s` with the print.
 
-    `jobs` are those that it would run; `peak_mib` is its largest resident set.
+    `jobs` is the number of jobs to run; `peak_mib` is the peak resident set.
     """
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "2", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment = workflow_environment() | {"PYTHONUNBUFFERED": "1"}
     start, planned, total = time.perf_counter(), np.nan, 0
     process = subprocess.Popen(
         command,
@@ -140,21 +140,21 @@ def plan(folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 def scale(folder: Path, n_datasets: int, seeds_per_job: int) -> dict[str, Any]:
-    """A plan of this size."""
+    """Measure a dry run of this size."""
     targets = make_clone(folder, n_datasets, seeds_per_job)
     changes = ["recipe=scale", f"seeds_per_job={seeds_per_job}"]
     results = {"results": n_datasets * 20 * N_SEEDS}
-    return plan(folder, "--config", *changes, "--", *targets) | results
+    return dry_run(folder, "--config", *changes, "--", *targets) | results
 
 
 def floor(folder: Path, jobs: int) -> dict[str, Any]:
-    """A plan of the bare Snakefile."""
+    """Measure a dry run of the bare Snakefile."""
     (folder / "Snakefile").write_text(FLOOR, encoding="utf-8")
-    return plan(folder, "--config", f"jobs={jobs}")
+    return dry_run(folder, "--config", f"jobs={jobs}")
 
 
 def finished(folder: Path, n_jobs: int) -> dict[str, Any]:
-    """A plan with nothing to do, of a bare workflow whose jobs did run.
+    """Measure a dry run with nothing to do, of a bare workflow that has run.
 
     Snakemake reads a file of metadata for each output.
     """
@@ -163,29 +163,22 @@ def finished(folder: Path, n_jobs: int) -> dict[str, Any]:
     real = [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", *changes]
     subprocess.run(real, cwd=folder, check=True, capture_output=True)
     metadata = [p for p in (folder / ".snakemake" / "metadata").rglob("*") if p.is_file()]
-    return plan(folder, *changes) | {"jobs": n_jobs, "metadata_files": len(metadata)}
+    return dry_run(folder, *changes) | {"jobs": n_jobs, "metadata_files": len(metadata)}
 
 
 def with_accuracy(entry: dict[str, Any], seed: int, accuracy: float) -> dict[str, Any]:
-    """A seed's entry of a record, with another accuracy on test points."""
+    """Copy a seed's entry of a record, with another accuracy on test points."""
     test = entry["metrics"]["test"] | {"accuracy": accuracy}
     return entry | {"seed": seed, "metrics": entry["metrics"] | {"test": test}}
 
 
 def tables(folder: Path, n_datasets: int) -> dict[str, Any]:
-    """Tables of 20 methods and 20 seeds out of copies of one real record, five seeds in each."""
+    """Make tables of 20 methods and 20 seeds from copies of one real record, five seeds in each."""
     config = load_checked(ROOT, settings_with(ROOT, ["recipe=smoke"]))
     job = jobs_of(config, Run("digits", "50", "knn"))[0]
     features = folder / "features"
     write_tensors(features, *prepare_data(features_spec(config, "digits"), folder))
-    y_train = read_tensors(features, ["y_train"])[0]["y_train"]
-    splits = {}
-    for number in split_numbers(config, job):
-        drawn = split_spec(config, "digits", "50", number)
-        seeds = {f"{purpose}_seed": seed for purpose, seed in drawn["seeds"].items()}
-        splits[number] = folder / f"split-{number}"
-        meta = drawn | {"features_sha256": sha256(features)}
-        write_tensors(splits[number], draw_split(y_train, **drawn["label_set"], **seeds), meta)
+    splits = write_splits(config, job, features, folder)
     record = train_stack(
         train_spec(config, job), features, splits, folder / "out", folder / "checkpoints"
     )
@@ -202,9 +195,9 @@ def tables(folder: Path, n_datasets: int) -> dict[str, Any]:
                 copy = record | named | {"spec": spec | named, "seeds": seeds, "runs": runs}
                 path = folder / "runs" / f"{i}" / method / f"seeds-{first}-{first + 4}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                # As `write_json` writes it, but not flushed to disk.
-                summed = copy | {"sha256": content_hash(copy)}
-                path.write_text(json.dumps(summed, indent=1, sort_keys=True), encoding="utf-8")
+                # The format of `write_json`, but not flushed to disk.
+                checked = copy | {"sha256": content_hash(copy)}
+                path.write_text(json.dumps(checked, indent=1, sort_keys=True), encoding="utf-8")
                 made.append((i // COLUMNS[5], path))
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
@@ -237,7 +230,7 @@ def tables(folder: Path, n_datasets: int) -> dict[str, Any]:
 
 
 def config(folder: Path, n_datasets: int) -> dict[str, Any]:
-    """Seconds to read and check the config, as each of Snakemake's processes does."""
+    """Measure CPU seconds to read and check the config, as each process of Snakemake does."""
     make_clone(folder, n_datasets, 5)
     settings = settings_with(folder, ["recipe=scale"])
     load_checked(folder, settings)
@@ -259,29 +252,23 @@ def exponent(plans: list[dict[str, Any]], start: float) -> float:
 
 
 def main() -> None:
-    """Measure what is asked for; print each; add it to a file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help=f"any of {', '.join(PARTS)}; all if none")
+    """Measure the parts; print each; add them to a file."""
+    parser = make_parser(__doc__, "parts")
     parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, help="datasets")
-    parser.add_argument("--json", help="file for the results; other parts in it are kept")
     args = parser.parse_args()
-    if unknown := sorted(set(args.parts) - set(PARTS)):
-        parser.error(f"unknown parts {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    path = Path(args.json) if args.json else None
-    results = read_json(path) if path and path.exists() else {}
-    for part in args.parts or PARTS:
+    parts = chosen(parser, args.parts, PARTS)
+    # Other parts in the file are kept.
+    results = read_json(args.json) if args.json and Path(args.json).exists() else {}
+    for part in parts:
         load_before = os.getloadavg()[0]
         results[part] = PARTS[part](args.sizes) | {"load_before": load_before}
         print(f"{part}: {json.dumps(results[part])}", flush=True)
-    # Last: torch would count as memory of the processes started here.
-    from train_step import machine
-
-    if path:
-        write_json(path, results | {"machine": machine(1)})
+    # Last, since it imports torch, which would count as memory of the processes started above.
+    write_results(args.json, results | {"machine": machine(1)})
 
 
 def grown(seeds_per_job: int, sizes: Sequence[int]) -> dict[str, Any]:
-    """Plans of all sizes, in turn with bare ones of as many jobs."""
+    """Measure dry runs of all sizes, in turn with bare ones of as many jobs."""
     start = fresh(floor, 1)["cpu_s"]
     plans = [fresh(scale, n, seeds_per_job) for n in sizes]
     floors = [fresh(floor, found["jobs"]) for found in plans]

@@ -1,13 +1,12 @@
-"""Does bfloat16 change results? Paired seeds of FlowGMM, trained in both precisions.
+"""Accuracy and likelihood in bfloat16 against float32: paired seeds of FlowGMM.
 
-    python benchmarks/precision.py --mirror ../shared/data --json benchmarks/precision.json
+    python benchmarks/precision.py --mirror ../shared/data
 
-Each seed has the same split, initialisation, batches and dropout in both precisions. Compared are
-accuracy and mean log p(x) on test points, as the workflow records them, and, point by point, the
+Each seed has the same split, initialisation, batches and dropout in both precisions. Accuracy and
+mean log p(x) on test points are compared as the workflow records them, and, point by point, the
 log-dets and log p(x) of the same trained parameters.
 """
 
-import argparse
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import ROOT, chosen, make_parser, write_results, write_splits
 from scipy.special import logsumexp
 
 from flowgmm.datasets.download import download_file
 from flowgmm.datasets.features import prepare_data
-from flowgmm.datasets.splits import draw_split
 from flowgmm.embed import embed_data
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.fitting import Execution
@@ -29,30 +28,28 @@ from flowgmm.experiments.project import Job, Project, Run
 from flowgmm.experiments.recipes import method_settings
 from flowgmm.experiments.specs.data import features_spec
 from flowgmm.experiments.specs.runs import train_spec
-from flowgmm.experiments.specs.splits import split_index, split_spec
 from flowgmm.experiments.train_job import train_stack
 from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
-from flowgmm.utils.io import read_json, read_tensors, sha256, write_json, write_tensors
+from flowgmm.utils.io import read_json, read_tensors, write_tensors
 
-ROOT = Path(__file__).parents[1]
-# Test points of each seed that are looked at one by one.
+# Test points of each seed that are compared one by one.
 N_POINTS = 2000
 N_TEXTS = {"train": 20_000, "test": 5000}
-# Nats per dimension: what Table 7's last digit shows of its two dimensions, for means; for the
+# Nats per dimension: for means the last digit of Table 7, whose data have two dimensions; for the
 # 99th percentile of single points ten times that.
 MEAN_TOLERANCE, POINT_TOLERANCE = 0.005, 0.05
 
 
 @dataclass(frozen=True)
 class Case:
-    """A training whose precision is a choice.
+    """Training whose precision is a choice.
 
     Arguments:
-        shape: What it stands for.
-        dataset: Where the points are from; its first label set.
-        recipe: Where the hyper-parameters are from.
-        like: Dataset whose hyper-parameters are taken; None: its own.
+        shape: Name of the kind of training.
+        dataset: Origin of the points; the first label set is used.
+        recipe: Origin of the hyper-parameters.
+        like: Dataset whose hyper-parameters are used; None: its own.
         params: Hyper-parameters that differ from the recipe's.
     """
 
@@ -75,8 +72,8 @@ CASES = {
 
 
 def make_inputs(config: Project, job: Job, folder: Path) -> tuple[Path, dict[int, Path]]:
-    """Features and splits from raw files; of texts as many as the recipe `small` learns from."""
-    name, labels = job.run.dataset, job.run.labels
+    """Make features and splits from raw files; of texts as many as the recipe `small` has."""
+    name = job.run.dataset
     features, spec = folder / "features.safetensors", features_spec(config, name)
     for file, source in spec["files"].items():
         download_file(source, folder / file, config.mirror)
@@ -86,18 +83,7 @@ def make_inputs(config: Project, job: Job, folder: Path) -> tuple[Path, dict[int
         write_tensors(features, *embed_data(spec, folder, ROOT / "results/cache/embed"))
     else:
         write_tensors(features, *prepare_data(spec, folder))
-    y_train = read_tensors(features, ["y_train"])[0]["y_train"]
-    of_features = {"dataset": name, "labels": labels, "features_sha256": sha256(features)}
-    splits = {}
-    for seed in range(job.first, job.last + 1):
-        number = split_index(config, name, labels, seed)
-        spec = split_spec(config, name, labels, number)
-        seeds = {f"{purpose}_seed": value for purpose, value in spec["seeds"].items()}
-        splits[number] = folder / f"split-{number}.safetensors"
-        split = draw_split(y_train, **spec["label_set"], **seeds)
-        meta = of_features | {"split": number, "seeds": spec["seeds"]}
-        write_tensors(splits[number], split, meta)
-    return features, splits
+    return features, write_splits(config, job, features, folder)
 
 
 def trained(
@@ -108,7 +94,7 @@ def trained(
     folder: Path,
     threads: int,
 ) -> dict[str, Any]:
-    """Accuracy (percent), mean log p(x) in nats and CPU seconds of a job, in one precision."""
+    """Train in one precision; return accuracy (percent), mean log p(x) in nats and CPU seconds."""
     spec = spec | {"params": {**spec["params"], "precision": precision}}
     start = time.process_time()
     record = train_stack(
@@ -126,41 +112,42 @@ def densities(model: FlowGMMClassifier, X: np.ndarray) -> dict[str, np.ndarray]:
     """Log p(x) and log|det dz/dx| of each point in nats, shape (N,)."""
     log_prob, z = model.score_samples(X), model.transform(X).astype(np.float64)
     std = model.std_.astype(np.float64)
-    lead, rest = np.split(z, [model.means_.shape[1]], axis=1)
-    squared = ((lead[:, None] - model.means_) ** 2).sum(2) / std**2
-    log_norm = lead.shape[1] * (np.log(std) + 0.5 * np.log(2 * np.pi))
+    modelled, residual = np.split(z, [model.means_.shape[1]], axis=1)
+    squared = ((modelled[:, None] - model.means_) ** 2).sum(2) / std**2
+    log_norm = modelled.shape[1] * (np.log(std) + 0.5 * np.log(2 * np.pi))
     log_z = logsumexp(np.log(model.weights_) - 0.5 * squared - log_norm, axis=1)
-    log_rest = -0.5 * (rest**2 + np.log(2 * np.pi)).sum(1)
-    return {"log_prob": log_prob, "log_det": log_prob - log_z - log_rest}
+    log_residual = -0.5 * (residual**2 + np.log(2 * np.pi)).sum(1)
+    return {"log_prob": log_prob, "log_det": log_prob - log_z - log_residual}
 
 
 def point_by_point(models: list[FlowGMMClassifier], X: np.ndarray) -> dict[str, dict[str, float]]:
-    """What bfloat16 products change for the same parameters, in nats per dimension."""
+    """Change by bfloat16 products for the same parameters, in nats per dimension."""
     changes: dict[str, list[np.ndarray]] = {"log_prob": [], "log_det": []}
     for model in models:
         exact = densities(model, X)
         with torch.autocast("cpu", torch.bfloat16):
             rounded = densities(model, X)
-        for what, change in changes.items():
-            change.append((rounded[what] - exact[what]) / X.shape[1])
+        for name, change in changes.items():
+            change.append((rounded[name] - exact[name]) / X.shape[1])
     if not np.any(changes["log_det"]):
         raise RuntimeError("evaluation under autocast equals fp32: it does not measure bf16")
     return {
-        what: {
+        name: {
             "mean": float(np.mean(change)),
             "mean_abs": float(np.mean(np.abs(change))),
             "q99_abs": float(np.quantile(np.abs(change), 0.99)),
             "max_abs": float(np.max(np.abs(change))),
         }
-        for what, change in changes.items()
+        for name, change in changes.items()
     }
 
 
 def verdict(found: dict[str, dict[str, Any]], points: dict[str, Any], width: int) -> dict[str, Any]:
     """Mean paired changes, their standard errors, and whether bf16 may be the default.
 
-    It may where accuracy changes by no more than its standard error, log p(x) by no more than its
-    own or the tolerance, and log-dets and log p(x) of the same parameters by no more than that.
+    bf16 may be the default where accuracy changes by no more than its standard error, log p(x) by
+    no more than its own or the tolerance, and log-dets and log p(x) of the same parameters by no
+    more than the tolerances.
     """
     summary: dict[str, Any] = {}
     for what in ("accuracy", "log_prob"):
@@ -202,7 +189,7 @@ def compare(case: Case, n_seeds: int, settings: dict[str, Any], threads: int) ->
         }
         models = FlowGMMClassifier.load_stack(folder / "fp32" / "model.safetensors")
         X = read_tensors(features, ["X_test"])[0]["X_test"]
-        # From one end to the other: files may be sorted by class.
+        # Evenly spaced, since files may be sorted by class.
         points = point_by_point(models, X[:: max(1, len(X) // N_POINTS)])
     return {
         "shape": case.shape,
@@ -221,22 +208,19 @@ def compare(case: Case, n_seeds: int, settings: dict[str, Any], threads: int) ->
 
 def main() -> None:
     """Print the paired differences; write everything to a file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", help=f"any of {', '.join(CASES)}; all if none")
+    parser = make_parser(__doc__, "cases")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--mirror", help="folder with the raw files; see config/config.yaml")
     parser.add_argument("--text-encoder", default="minilm", help="see config/config.yaml")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", help="file whose entries of these cases are replaced")
     args = parser.parse_args()
-    if unknown := sorted(set(args.cases) - set(CASES)):
-        parser.error(f"unknown case {', '.join(unknown)}; choose from {', '.join(CASES)}")
+    names = chosen(parser, args.cases, CASES)
     settings = read_yaml(ROOT / "config" / "config.yaml") | {
         "mirror": args.mirror,
         "text_encoder": args.text_encoder,
     }
     torch.set_num_threads(args.threads)
-    for name in args.cases or CASES:
+    for name in names:
         result = compare(CASES[name], args.seeds, settings, args.threads)
         summary = result["summary"]
         for what in ("accuracy", "log_prob"):
@@ -248,9 +232,9 @@ def main() -> None:
         for what, change in result["per_point"].items():
             print(f"  {what} of a point: {change['mean_abs']:.2g} nats per dimension")
         print(f"  may be bf16: {summary['may_be_bf16']}", flush=True)
-        if args.json:
-            path = Path(args.json)
-            write_json(path, (dict(read_json(path)) if path.exists() else {}) | {name: result})
+        # Other cases in the file are kept.
+        earlier = read_json(args.json) if args.json and Path(args.json).exists() else {}
+        write_results(args.json, earlier | {name: result})
 
 
 if __name__ == "__main__":

@@ -1,18 +1,15 @@
 """Seconds per training step of FlowGMM: the stacked model against the literal one.
 
-Both train in turn, a few steps each, in one process, so that whatever else the machine does falls
-on both; the machine's own rate of matrix products, in the stacked model's precision, is measured in
-between. What is timed is a step as a job makes it, freed memory kept: batches, dropout, loss,
-gradients, clipping, optimizer.
+Both train in turn, a few steps each, in one process, so that other load falls on both; the
+machine's own rate of matrix products, in the stacked model's precision, is measured in between. A
+step is timed as a job makes it, freed memory kept: batches, dropout, loss, gradients, clipping,
+optimizer.
 
-    python benchmarks/train_step.py --json benchmarks/train_step.json
+    python benchmarks/train_step.py
 
 With `--device cuda` both train on a GPU, the stacked model's steps as CUDA graphs unless `--eager`.
 """
 
-import argparse
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,21 +17,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import (
+    PRECISIONS,
+    chosen,
+    machine,
+    make_parser,
+    plain_likelihood,
+    quartiles,
+    seconds_of,
+    write_results,
+)
 
 from flowgmm.experiments.job_script import keep_freed_memory
-from flowgmm.flows.reference.realnvp import PLAIN_OBJECTIVE, ReferenceFlowGMM
+from flowgmm.flows.reference.realnvp import ReferenceFlowGMM
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.training import loop as train
 from flowgmm.training.loop import N_LOOKS
-from flowgmm.utils.io import write_json
 
 # Blocks of steps before the first that counts: memory is allocated and pages are touched.
 WARM_UP = 5
-# Steps before it is the other's turn on a GPU, where a look at the clock waits for all launches.
+# Steps of a turn on a GPU, where reading the clock waits for all launches.
 GPU_BLOCK = 20
-# Of the product that shows the machine's rate: on a CPU, on a GPU.
+# Side of the matrices whose product shows the machine's rate: on a CPU, on a GPU.
 PRODUCT_SIDE = (1024, 8192)
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
+DTYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float64), strict=True))
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Shape:
     """A training step of the paper's experiments.
 
     Arguments:
-        title: What it is.
+        title: Name of the data.
         n_features: D.
         n_classes: K.
         n_couplings: L.
@@ -50,9 +56,9 @@ class Shape:
         n_labelled: Labelled points per step.
         n_unlabelled: Unlabelled points per step.
         n_seeds: Seeds in the stack; the literal model always trains one.
-        block: Steps that each makes before it is the other's turn: of a small model more, so that
-            it finds its parameters in the caches as in a training of its own.
-        dropout, clip_norm, optimizer: As the official code trains it (spec 1.7, 2).
+        block: Steps of a turn: more of a small model, so that its parameters stay in the caches as
+            in a training of its own.
+        dropout, clip_norm, optimizer: Those of the official code (spec 1.7, 2).
     """
 
     title: str
@@ -70,7 +76,7 @@ class Shape:
 
     @property
     def products(self) -> int:
-        """Floating-point operations of the matrix products a step cannot do without, one seed.
+        """Floating-point operations of the matrix products that a step needs, one seed.
 
         Forward, gradient of the weights, gradient of the input; conditioners on half-vectors.
         """
@@ -79,8 +85,6 @@ class Shape:
         return int(3 * 2 * n_points * self.n_couplings * per_coupling)
 
 
-# As the literal model.
-LIKELIHOOD: dict[str, Any] = {"preprocess": "none", "zero_init": False, **PLAIN_OBJECTIVE}
 PLAIN: dict[str, Any] = {"block": 20, "dropout": 0.0, "clip_norm": None, "optimizer": "adam"}
 SHAPES = {
     "2d": Shape("2-D data", 2, 2, 5, 512, 10, 10, **PLAIN),
@@ -95,7 +99,7 @@ SHAPES = {
 
 
 def make_data(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """Random points, three batches of them, of which `n_labelled` have a class."""
+    """Make three batches of random points, `n_labelled` of them with a class."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(3 * shape.n_unlabelled, shape.n_features)).astype(np.float32)
     y = np.full(len(X), -1)
@@ -106,7 +110,7 @@ def make_data(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
 def literal_step(
     shape: Shape, X: np.ndarray, y: np.ndarray, device: str = "cpu"
 ) -> Callable[[], None]:
-    """A function that makes one training step of the literal model."""
+    """Make a function that makes one training step of the literal model."""
     torch.manual_seed(0)
     means = torch.randn(shape.n_classes, shape.n_features, device=device)
     model = ReferenceFlowGMM(
@@ -136,22 +140,17 @@ def literal_step(
 def measure(
     shape: Shape, precision: str, repeats: int, device: str = "cpu", compiled: bool = False
 ) -> dict[str, np.ndarray]:
-    """Seconds of a step of both models, a mean for each block, and of a product, all in turn."""
+    """Measure seconds of a step of both models (mean of a block) and of a product, in turn."""
     X, y = make_data(shape)
     on_gpu = device != "cpu"
     block = max(shape.block, GPU_BLOCK) if on_gpu else shape.block
     literal = literal_step(shape, X, y, device)
     side = PRODUCT_SIDE[on_gpu]
-    square = torch.randn(side, side, dtype=PRECISIONS[precision], device=device)
+    square = torch.randn(side, side, dtype=DTYPES[precision], device=device)
     seconds: dict[str, list[float]] = {"stacked": [], "literal": [], "product": []}
 
     def timed(name: str, function: Callable[[], Any], times: int) -> None:
-        start = time.perf_counter()
-        for _ in range(times):
-            function()
-        if on_gpu:
-            torch.cuda.synchronize()
-        seconds[name].append((time.perf_counter() - start) / times)
+        seconds[name].append(seconds_of(function, times, device))
 
     last = time.perf_counter()
 
@@ -167,7 +166,7 @@ def measure(
             n_couplings=shape.n_couplings,
             hidden_size=shape.hidden_size,
             dropout=shape.dropout,
-            **LIKELIHOOD,
+            **plain_likelihood(),
             n_steps=N_LOOKS * block,
             unlabelled_batch=shape.n_unlabelled,
             optimizer=shape.optimizer,
@@ -186,7 +185,7 @@ def measure(
 
 
 def summarise(shape: Shape, seconds: dict[str, np.ndarray], side: int) -> dict[str, Any]:
-    """Medians and quartiles: seconds, ratios of neighbouring blocks, share of the product rate."""
+    """Quartiles of seconds, ratios of neighbouring blocks and shares of the product rate."""
     rate = 2 * side**3 / seconds["product"]
     values = {
         "stacked_seconds": seconds["stacked"],
@@ -196,44 +195,22 @@ def summarise(shape: Shape, seconds: dict[str, np.ndarray], side: int) -> dict[s
         "share_of_product_rate": shape.n_seeds * shape.products / seconds["stacked"] / rate,
         "literal_share_of_product_rate": shape.products / seconds["literal"] / rate,
     }
-    return {
-        name: dict(
-            zip(("q25", "median", "q75"), np.quantile(v, [0.25, 0.5, 0.75]).tolist(), strict=True)
-        )
-        for name, v in values.items()
-    }
-
-
-def machine(threads: int, device: str = "cpu") -> dict[str, Any]:
-    """What the figures were measured on."""
-    on_gpu = device != "cpu"
-    return {
-        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "load_before": os.getloadavg()[0],
-    }
+    return {name: quartiles(v) for name, v in values.items()}
 
 
 def main() -> None:
     """Measure the shapes asked for; print a line each; write everything to a file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("shapes", nargs="*", help=f"any of {', '.join(SHAPES)}; all if none")
+    parser = make_parser(__doc__, "shapes")
     parser.add_argument("--repeats", type=int, default=60, help="blocks of steps that count")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--eager", action="store_true", help="on a GPU: no CUDA graphs")
     parser.add_argument("--compile", action="store_true", help="the flow by torch.compile")
-    parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     if not 1 <= args.repeats <= N_LOOKS - WARM_UP:
         parser.error(f"--repeats must be in 1..{N_LOOKS - WARM_UP}, got {args.repeats}")
-    if unknown := sorted(set(args.shapes) - set(SHAPES)):
-        parser.error(f"unknown shape {', '.join(unknown)}; choose from {', '.join(SHAPES)}")
+    names = chosen(parser, args.shapes, SHAPES)
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     if args.eager:
@@ -246,7 +223,7 @@ def main() -> None:
         "repeats": args.repeats,
         "shapes": {},
     }
-    for name in args.shapes or SHAPES:
+    for name in names:
         shape = SHAPES[name]
         summary = summarise(
             shape,
@@ -262,8 +239,7 @@ def main() -> None:
             f"{100 * share['median']:.0f} % of the product rate",
             flush=True,
         )
-    if args.json:
-        write_json(args.json, results)
+    write_results(args.json, results)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 @contextlib.contextmanager
 def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Address of a server with this handler."""
+    """Run a server with this handler; yields its address."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
@@ -29,7 +29,7 @@ def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 def listed(path: Path) -> dict[str, object]:
-    """A file as the hub lists it: weights with their sha256, small files with git's hash."""
+    """Describe a file as the hub does: weights with their sha256, small files with git's hash."""
     content = path.read_bytes()
     if path.suffix in (".safetensors", ".bin"):
         return {"rfilename": path.name, "lfs": {"sha256": hashlib.sha256(content).hexdigest()}}
@@ -38,7 +38,7 @@ def listed(path: Path) -> dict[str, object]:
 
 
 def model_hub(models: Mapping[str, Path], files: Path | None = None) -> type:
-    """Handler of a hub that has these models, by name, and of `/files/`, those of a folder."""
+    """Make a handler that serves models by name, and a folder of files under `/files/`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -67,7 +67,7 @@ def model_hub(models: Mapping[str, Path], files: Path | None = None) -> type:
 
 
 def download_encoder(hub: str, name: str, manifest: Path) -> subprocess.CompletedProcess[str]:
-    """The rule's script; the hub's address is read when its client is imported."""
+    """Run the rule's script, in a process of its own: the client reads the address on import."""
     command = [sys.executable, SCRIPTS / "download_encoder.py"]
     options = ["--encoder", name, "--output", manifest]
     environment = os.environ | {"HF_ENDPOINT": hub}

@@ -1,4 +1,4 @@
-"""A copy of the repository that a test may spoil, and Snakemake in it."""
+"""Copies of the repository that tests may change, and Snakemake in them."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def copy_repository(folder: Path) -> Path:
-    """What a fresh clone has, with its own copy of the package, which the tests may edit."""
+    """Copy the parts of a fresh clone, with a copy of the package, which tests may edit."""
     for name in ("config", "workflow", "scripts", "flowgmm"):
         shutil.copytree(
             ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True
@@ -22,20 +22,20 @@ def copy_repository(folder: Path) -> Path:
 
 
 def environment(clone: Path) -> dict[str, str]:
-    """Variables under which `python` is this one and the package is the clone's."""
+    """Set variables such that `python` is this one and the package is the clone's."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return os.environ | {"PATH": path, "PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
 
 
 def start(clone: Path, *arguments: str, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """Start Snakemake in the clone, `within` another command that runs it."""
+    """Start Snakemake in the clone; `within` is a command that runs it."""
     command = [*within, sys.executable, "-m", "snakemake", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command, cwd=clone, env=environment(clone), text=True, **pipes)
 
 
 def snakemake(clone: Path, *arguments: str, ok: bool = True, within: tuple[str, ...] = ()) -> str:
-    """Run Snakemake in the clone and return all it says."""
+    """Run Snakemake in the clone and return its output."""
     process = start(clone, *arguments, within=within)
     said, _ = process.communicate(timeout=600)
     assert (process.returncode == 0) == ok, said

@@ -34,7 +34,7 @@ def run_analysis(
     """Run an analysis and write its numbers to `output`, its arrays beside it.
 
     Arguments:
-        spec: As `flowgmm.experiments.project.Config.analysis_spec` makes it.
+        spec: As `flowgmm.experiments.specs.analyses.analysis_spec` makes it.
         records: Records of its runs; each has its models beside it.
         splits: Their splits.
         features: Features of the datasets of runs and data.

@@ -32,7 +32,7 @@ def tune_candidate(
     validation points: the output is a function of these (beside the times).
 
     Arguments:
-        spec: From `flowgmm.experiments.project.Config.tune_spec`.
+        spec: From `flowgmm.experiments.specs.tuning.tune_spec`.
         features: Features file, of which the training part is read.
         splits: Split file by its number.
         output: The file, which `flowgmm.experiments.tuning.choose_candidate` reads.

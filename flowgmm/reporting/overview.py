@@ -94,7 +94,7 @@ def overview_rows(spec: Mapping[str, Any], found: Mapping[str, Found]) -> list[d
     """Rows of the overview: one per number; one for an analysis that was not run or failed.
 
     Arguments:
-        spec: As `flowgmm.experiments.project.Config.overview_spec` makes it.
+        spec: As `flowgmm.experiments.specs.analyses.overview_spec` makes it.
         found: The analyses.
     """
     rows = []
@@ -133,7 +133,7 @@ def make_overview(
     """Judge all analyses and write the overview as `prefix`.md, .csv and .json.
 
     Arguments:
-        spec: As `flowgmm.experiments.project.Config.overview_spec` makes it.
+        spec: As `flowgmm.experiments.specs.analyses.overview_spec` makes it.
         found: The analyses, by name.
         prefix: Path without suffix.
     """

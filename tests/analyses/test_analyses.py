@@ -16,8 +16,9 @@ from flowgmm.analyses.interpolation import _drop
 from flowgmm.analyses.registry import FUNCTIONS, check_arguments
 from flowgmm.analyses.results import Found, read_found
 from flowgmm.experiments.analysis_job import run_analysis
-from flowgmm.experiments.project import load, read_yaml
-from flowgmm.experiments.specs.analyses import printed_numbers
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec, printed_numbers
+from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.reporting.figures.make import make_figure
 from flowgmm.reporting.overview import claim_holds, judged, make_overview
 from flowgmm.utils.errors import UserError
@@ -551,11 +552,12 @@ def test_figure_5_shows_the_likelihoods(data, tmp_path):
 
 
 def test_recipes_may_replace_label_sets():
-    config = load(ROOT)
-    runs = config.analysis_runs("boundary")
+    config = load_checked(ROOT)
+    runs = analysis_runs(config, "boundary")
     assert {run.labels for run in runs.values()} == {"1000"}
-    config.recipes.append({"name": "x", "analyses": {"mnist/1000": "100"}})
-    assert {run.labels for run in config.analysis_runs("boundary").values()} == {"100"}
-    reasons = config.analysis_spec("boundary")["not_comparable"]
+    extra = {"name": "x", "analyses": {"mnist/1000": "100"}}
+    config = replace(config, recipes=[*config.recipes, extra])
+    assert {run.labels for run in analysis_runs(config, "boundary").values()} == {"100"}
+    reasons = analysis_spec(config, "boundary")["not_comparable"]
     assert "label set 100 in place of 1000" in reasons
-    assert config.analysis_runs("ood_mnist")["model"].labels == "all"
+    assert analysis_runs(config, "ood_mnist")["model"].labels == "all"

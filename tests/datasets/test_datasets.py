@@ -132,7 +132,16 @@ def test_schema_refuses(change):
         jsonschema.validate({"mo-ons": DATASETS["moons"]}, SCHEMA)
 
 
-@pytest.mark.parametrize("name", TABLES)
+# Texts and images come in full size: slow.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.system)
+        if entry["kind"] in ("text", "transfer")
+        else name
+        for name, entry in TABLES.items()
+    ],
+)
 def test_contract(name, tmp_path):
     spec = spec_and_files(name, tmp_path)
     if spec["kind"] == "text":

@@ -321,6 +321,7 @@ def test_a_stack_of_images_is_its_seeds_alone():
         np.testing.assert_allclose(stacked.transform(X), alone.transform(X), 1e-6, 1e-8)
 
 
+@pytest.mark.system
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
 def test_a_compiled_flow_trains_the_same():
     compiled, plain = fitted(compile=True, n_steps=3), fitted(n_steps=3)

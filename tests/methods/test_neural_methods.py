@@ -647,6 +647,7 @@ def test_keeping_the_best_on_validation_points(moons, tmp_path, monkeypatch):
         flow(keep="first").fit(X, y)
 
 
+@pytest.mark.system
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
 def test_a_compiled_flow_trains_the_same(moons):
     X, y, _, _ = moons

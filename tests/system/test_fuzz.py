@@ -32,12 +32,12 @@ fuzz = settings(suppress_health_check=list(HealthCheck), database=None)
 
 
 def times(few: int) -> settings:
-    """A few examples in the suite, thousands in `make faults`."""
+    """Settings of hypothesis: a few examples in the suite, thousands in `make faults`."""
     return settings(fuzz, max_examples=20 * few if ALL else few)
 
 
 def attempt(call: Callable[[], Any]) -> str:
-    """What a call says that is refused; nothing if it is accepted."""
+    """Message of a refused call; empty if it is accepted."""
     said = ""
     try:
         call()
@@ -87,7 +87,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def mutated(value: Any, data: st.DataObject) -> Any:
-    """A copy with one value dropped, renamed, replaced, nested, or put elsewhere."""
+    """Copy a value with one part dropped, renamed, replaced, nested or moved."""
     value = copy.deepcopy(value)
     path = data.draw(st.sampled_from(places(value)))
     if not path:
@@ -318,7 +318,7 @@ SETS = sets()
 
 
 def damaged(content: bytes, data: st.DataObject) -> bytes:
-    """Cut off, with other bits, bytes, a piece twice or gone, or all random; inside gzip, too."""
+    """Truncate bytes, flip, replace, repeat, delete or randomise them; inside gzip, too."""
     if content[:2] == b"\x1f\x8b" and data.draw(st.booleans()):
         return gz(damaged(gzip.decompress(content), data))
     how = data.draw(st.sampled_from(["cut", "bits", "bytes", "piece", "random", "text"]))
@@ -396,7 +396,7 @@ def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.npz"])
 def test_own_tables(name: str, tmp_path: Path) -> None:
-    """What `flowgmm fit` is given."""
+    """Input files of `flowgmm fit`."""
     content = {"t.csv": SETS["table"][1]["t.csv"], "t.parquet": SETS["parquet"][1]["t.parquet"]}
     rng = np.random.default_rng(0)
     whole = content.get(name) or saved(np.savez, X=rng.normal(size=(6, 2)), y=np.arange(6) % 2)
@@ -411,7 +411,7 @@ def test_own_tables(name: str, tmp_path: Path) -> None:
 
 
 def test_own_files(tmp_path: Path) -> None:
-    """What jobs write: any change at all is refused."""
+    """Files that jobs write: any change is refused."""
     write_tensors(tmp_path / "tensors", {"x": np.arange(40.0), "y": np.arange(3)}, {"a": ["é", 1]})
     write_json(tmp_path / "json", {"a": [1.5, None, "é"], "b": {"c": True}})
     readers = {"tensors": read_tensors, "json": read_json}

@@ -1,4 +1,4 @@
-"""Encoders as raw files, and a run whose network is closed once `download` is done."""
+"""Encoders as raw files, and a workflow without network once `download` is done."""
 
 import ast
 import json
@@ -84,14 +84,14 @@ def test_fetched_from_the_hub_and_verified_when_used(
         (["recipe=smoke"], []),
     ],
 )
-def test_which_encoders_are_downloaded(changes: list[str], expected: list[str]) -> None:
+def test_encoders_to_download(changes: list[str], expected: list[str]) -> None:
     downloads = download_paths(load_checked(ROOT, settings_with(ROOT, changes)))
     found = [Path(path).stem for path in downloads if "/encoders/" in path]
     assert found == expected
 
 
 def without_network(*, try_it: bool = False) -> tuple[str, ...]:
-    """A command that runs another in a network of its own, where every byte sent counts.
+    """Make a command that runs another in a network namespace and counts the bytes sent.
 
     Its default route leads to a device where nobody answers, so that an attempt to reach anything
     shows among the bytes that `/proc/net/dev` counts; what was sent is printed.
@@ -122,7 +122,7 @@ def without_network(*, try_it: bool = False) -> tuple[str, ...]:
 
 
 def sent(said: str) -> int:
-    """Bytes that left."""
+    """Number of bytes sent."""
     counted = re.search(r"outside:\s+(.*)", said)
     assert counted is not None, said
     return int(counted[1].split()[8])
@@ -176,8 +176,8 @@ def test_after_download_nothing_needs_the_network(
     assert "rule fetch" not in said
     frames = [ast.literal_eval(frame) for frame in re.findall(r"sent (b.*)", said)]
     names = [frame for frame in frames if is_name_lookup(frame)]
-    # A look-up of a name, by whatever library, was once seen on a machine under load; it had no
-    # answer. Nothing else may be sent, and in the fault suite not even that.
+    # Name look-ups alone are tolerated, one of which was seen on a busy machine; in the fault suite
+    # not even these.
     assert frames == names, frames
     assert sent(said) == 0 or not faults.ALL, names
     assert "FlowGMM" in (clone / table_file).read_text()
@@ -187,7 +187,7 @@ def test_after_download_nothing_needs_the_network(
 
 
 def is_name_lookup(frame: bytes) -> bool:
-    """Whether an Ethernet frame is UDP to port 53."""
+    """Return True for an Ethernet frame of UDP to port 53."""
     return frame[12:14] == b"\x08\x00" and frame[23] == 17 and frame[36:38] == b"\x00\x35"
 
 
@@ -198,5 +198,5 @@ def append(clone: Path, name: str, entry: dict[str, object]) -> None:
 
 
 def walk(folder: Path) -> list[Path]:
-    """All files below."""
+    """List all files below a folder."""
     return [path for path in folder.rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""The slurm profile against a real Slurm, and what becomes of a training when Slurm ends it."""
+"""The slurm profile against a real Slurm, and trainings that Slurm ends."""
 
 import os
 import re
@@ -16,13 +16,13 @@ from workspace import ROOT, snakemake, start
 from flowgmm.utils.io import read_json, read_tensors
 
 SLURM = ROOT.parent / "shared" / "slurm"
-# What differs between a site's profile and this cluster: no accounting, short jobs, few cores.
+# Differences of this cluster from the profile: no accounting, short jobs, few cores.
 SITE = (
     *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"),
     *("--set-threads", "train_stack=1"),
 )
 PROFILE = ("--profile", "slurm", *SITE)
-# A training of some seconds, which one can catch in the middle.
+# A training of some seconds, long enough to be ended in the middle.
 SLOW = """title: Slower than smoke
 extends: smoke
 datasets:
@@ -35,14 +35,14 @@ RUN = Path("results", "slow", "runs") / JOB
 LOG = Path("results", "slow", "logs", "train_stack") / f"{JOB}.log"
 FORMATS = ("csv", "md", "tex", "json")
 TABLE = [Path("results", "slow", "tables", f"table_7.{suffix}") for suffix in FORMATS]
-# How the profile asks for a GPU; options on the command line replace its whole block.
+# The profile's request for a GPU; options on the command line replace its whole block.
 GPU = ("train_stack:slurm_partition=gpu", "train_stack:gres='gpu:1'")
 STARTED: list[subprocess.Popen[str]] = []
 faulty = pytest.mark.skipif(not faults.ALL, reason="takes minutes; set FLOWGMM_FAULTS=all")
 
 
 class Queued(NamedTuple):
-    """A job of Slurm, waiting, running or finished, as squeue tells it."""
+    """Job of Slurm, waiting, running or finished, as squeue prints it."""
 
     number: str
     state: str
@@ -53,7 +53,7 @@ class Queued(NamedTuple):
 
 
 def queued(folder: Path, what: str = "") -> list[Queued]:
-    """The jobs that were submitted from a folder and whose comment has `what` in it, in order."""
+    """Jobs submitted from a folder whose comment contains `what`, in order."""
     command = ["squeue", "--states=all", "--noheader", "--format=%Z|%i|%T|%P|%b|%l|%k"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = [line.split("|") for line in said.splitlines()]
@@ -62,7 +62,7 @@ def queued(folder: Path, what: str = "") -> list[Queued]:
 
 
 def wait(done: Callable[[], bool], seconds: float, process: subprocess.Popen[str]) -> None:
-    """Wait until something is so, while Snakemake goes on."""
+    """Wait for a condition while Snakemake runs."""
     until = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < until, f"not within {seconds} s"
@@ -71,7 +71,7 @@ def wait(done: Callable[[], bool], seconds: float, process: subprocess.Popen[str
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """SIGKILL to Snakemake, if it still runs; its jobs go on."""
+    """Kill Snakemake if it still runs; its jobs go on."""
     if process.poll() is None:
         process.kill()
         process.communicate()
@@ -79,15 +79,15 @@ def end(process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """A one-node Slurm; left running if it ran before."""
+    """Slurm of one node; left running if it ran before."""
     if not (SLURM / "up.sh").is_file():
-        pytest.skip(f"{SLURM / 'up.sh'}, which starts a Slurm, is not there")
+        pytest.skip(f"{SLURM / 'up.sh'}, which starts a Slurm, is missing")
     if os.geteuid():
         pytest.skip("starting a Slurm takes root")
     ran = shutil.which("scontrol") is not None and not subprocess.call(
         ["scontrol", "ping"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    # What jobs ask for is more than they need: memory is declared, so that it holds back none.
+    # Jobs request more memory than they need: declare enough that none has to wait.
     up = subprocess.run(
         ["bash", SLURM / "up.sh"],
         env=os.environ | {"SLURM_DEV_MEM": "64000"},
@@ -105,7 +105,7 @@ def cluster() -> Iterator[None]:
 
 
 def fresh_clone(folder: Path) -> Path:
-    """What `git clone` gives, with what is not committed yet laid over it."""
+    """Make a clone with `git clone`, and apply uncommitted changes."""
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
     changes = subprocess.run(["git", "diff", "HEAD", "--binary"], cwd=ROOT, capture_output=True)
     if changes.stdout:
@@ -115,7 +115,7 @@ def fresh_clone(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def literal(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple:
-    """The command from a fresh clone; it goes on while other tests wait for Slurm."""
+    """Start the command in a fresh clone; it goes on while other tests wait for Slurm."""
     clone = fresh_clone(tmp_path_factory.mktemp("literal") / "clone")
     process = submit(clone, recipe="smoke")
     return clone, process
@@ -123,20 +123,20 @@ def literal(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple:
 
 @pytest.fixture(scope="module")
 def undisturbed(literal: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which the slow training ran on this machine without Slurm."""
+    """Clone in which the slow training ran on this machine without Slurm."""
     clone = fresh_clone(tmp_path_factory.mktemp("undisturbed") / "clone")
     n_steps = 1000
     for _ in range(1 + faults.ALL):
         (clone / "config" / "recipes" / "slow.yaml").write_text(SLOW % n_steps)
         snakemake(clone, "--profile", "local", "--config", "recipe=slow", "--", "table_7")
-        # Longer than the time limits of the tests, on whatever machine, even when it is idle later.
+        # Steps for more seconds than the time limits of the tests, even on an idle machine.
         seconds = read_json(clone / RUN / "record.json")["timing"]["fit_s"]
         n_steps = int(n_steps * 300 / seconds)
     return clone
 
 
 def untrained(undisturbed: Path, folder: Path) -> Path:
-    """The same without the slow training and the table."""
+    """Copy the clone without the slow training and the table."""
     clone = shutil.copytree(undisturbed, folder / "clone", symlinks=True)
     for path in (RUN, LOG, Path("results", "slow", "checkpoints"), *TABLE):
         shutil.rmtree(clone / path) if (clone / path).is_dir() else (clone / path).unlink()
@@ -164,7 +164,7 @@ def train(clone: Path, *options: str) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def ended(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple]:
-    """Two clones and their Snakemakes: one's training is cancelled, the other is killed itself."""
+    """Two clones and their Snakemakes: a cancelled training, and a killed Snakemake."""
     names = ("scancel", "kill")
     clones = {name: untrained(undisturbed, tmp_path_factory.mktemp(name)) for name in names}
     processes = {name: submit(clones[name]) for name in names}
@@ -179,7 +179,7 @@ def ended(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def steps(clone: Path) -> list[int]:
-    """The steps that the training, or its last part, reported."""
+    """Steps that the training reported since it was started or resumed last."""
     text = (clone / LOG).read_text() if (clone / LOG).is_file() else ""
     return [int(step) for step in re.findall(r" (\d+)/\d+ loss", text)]
 
@@ -191,14 +191,14 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def slurm_logs(clone: Path) -> str:
-    """What failed trainings said, the first one first; Snakemake deletes the logs of the others."""
+    """Logs of failed trainings, in order; Snakemake deletes those of the others."""
     folder = clone / ".snakemake" / "slurm_logs" / "rule_train_stack"
     logs = sorted(folder.rglob("*.log"), key=lambda path: int(path.stem))
     return "\n".join(path.read_text() for path in logs)
 
 
 def saved(clone: Path) -> int:
-    """The step at which the last training that was ended saved itself."""
+    """Step of the checkpoint of the training that was ended last."""
     return int(re.findall(r"interrupted.*? step (\d+) of", slurm_logs(clone))[-1])
 
 
@@ -209,15 +209,6 @@ def assert_same_bits(clone: Path, undisturbed: Path) -> None:
         )
         assert here.keys() == there.keys()
         assert all((here[key] == there[key]).all() for key in here)
-
-
-def test_a_group_waits_for_one_dataset_alone(tmp_path: Path) -> None:
-    clone = fresh_clone(tmp_path / "clone")
-    said = snakemake(clone, "--profile", "slurm", "--dry-run", "--", "table_1")
-    groups = re.findall(r"Group job (\w+) .*:\n\n((?: {4}.*\n)+)", said)
-    assert len(groups) == 8  # splits and classic methods of four datasets
-    for name, jobs in groups:
-        assert {name.partition("_")[2]} == set(re.findall(r"wildcards: dataset=(\w+)", jobs))
 
 
 def test_a_cancelled_training_is_submitted_again_and_goes_on(
@@ -234,7 +225,7 @@ def test_a_cancelled_training_is_submitted_again_and_goes_on(
     faults.record("scancel of a training", 1, 1, "no step", said)
 
 
-def test_a_training_that_ends_while_no_snakemake_looks_is_taken_over(
+def test_a_training_that_ends_after_snakemake_was_killed_is_not_repeated(
     ended: dict[str, tuple], undisturbed: Path
 ) -> None:
     clone, _ = ended["kill"]
@@ -292,7 +283,7 @@ def test_a_preempted_training_is_requeued_and_goes_on(clone: Path, undisturbed: 
 @faulty
 @pytest.mark.parametrize(
     ("minutes", "extra", "state"),
-    # Slurm looks every 30 s: the warning comes 20 to 50 s after the start.
+    # Slurm checks every 30 s: the warning comes 20 to 50 s after the start.
     [(1, "''", "TIMEOUT"), (2, "'--signal=TERM@70'", "FAILED")],
     ids=["at the limit", "warned"],
 )

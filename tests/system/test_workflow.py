@@ -1,9 +1,10 @@
-"""The workflow in a copy of the repository: plans, a small run, reruns, and users' mistakes."""
+"""The workflow in a copy of the repository: dry runs, a small run, reruns, users' mistakes."""
 
 import re
 import shutil
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -44,17 +45,73 @@ def test_lint(clone: Path) -> None:
     assert "good condition" in snakemake(clone, "--lint")
 
 
-@pytest.mark.parametrize("target", [*MADE, *ALL])
-def test_every_target_is_planned_in_a_fresh_clone(clone: Path, target: str) -> None:
-    said = snakemake(clone, "--profile", "slurm", "--dry-run", target)
-    assert "Job stats:" in said
-    if target not in ("all_data", "download", "table_6"):
-        assert "rule train_stack" in said
-        stack = said.split("rule train_stack:")[1].split("\n\n")[0]
-        assert "slurm_partition=gpu" in stack
-        assert "gres=gpu:1" in stack
-        assert "mem_mb=" in stack
-        assert "runtime=" in stack
+class Job(NamedTuple):
+    """Job of a dry run, as Snakemake prints it."""
+
+    rule: str
+    fields: dict[str, str]
+
+    def paths(self, field: str) -> list[str]:
+        return self.fields.get(field, "").split(", ")
+
+
+def jobs_of(said: str) -> list[Job]:
+    """Parse the jobs that a dry run prints; those of a group are indented."""
+    found = []
+    for indent, rule, block in re.findall(
+        r"^( *)(?:local)?rule (\w+):\n((?:\1    \S.*\n)+)", said, re.MULTILINE
+    ):
+        lines = (line.removeprefix(f"{indent}    ") for line in block.splitlines())
+        found.append(Job(rule, dict(line.partition(": ")[::2] for line in lines)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def planned(clone: Path) -> str:
+    """Output of a dry run of all targets in a fresh clone, with the slurm profile."""
+    return snakemake(clone, "--profile", "slurm", "--dry-run", "--", *MADE, *ALL)
+
+
+def test_every_target_is_planned_in_a_fresh_clone(planned: str) -> None:
+    assert "Job stats:" in planned
+    jobs = jobs_of(planned)
+    makers = {path: job for job in jobs for path in job.paths("output") if path}
+    targets = {job.rule: job for job in jobs if job.rule in (*MADE, *ALL)}
+    assert targets.keys() == {*MADE, *ALL}
+    for name, target in targets.items():
+        trains = "train_stack" in {job.rule for job in behind(target, makers)}
+        assert trains == (name not in ("all_data", "download", "table_6")), name
+
+
+def behind(target: Job, makers: dict[str, Job]) -> list[Job]:
+    """Jobs on which a target depends, itself included."""
+    found, waiting, seen = [], [target], set()
+    while waiting:
+        found.append(waiting.pop())
+        inputs = set(found[-1].paths("input")) - seen
+        seen |= inputs
+        waiting += [makers[path] for path in inputs if path in makers]
+    return found
+
+
+def test_trainings_ask_for_a_gpu(planned: str) -> None:
+    stacks = [job for job in jobs_of(planned) if job.rule == "train_stack"]
+    assert stacks
+    for job in stacks:
+        asked = job.fields["resources"]
+        assert "slurm_partition=gpu" in asked and "gres=gpu:1" in asked
+        assert "mem_mb=" in asked and "runtime=" in asked
+
+
+def test_a_group_waits_for_one_dataset_alone(clone: Path, planned: str) -> None:
+    groups = re.findall(r"Group job (\w+) .*:\n\n((?: {4}.*\n)+)", planned)
+    for name, jobs in groups:
+        assert {name.partition("_")[2]} == set(re.findall(r"wildcards: dataset=(\w+)", jobs))
+    tables = yaml.safe_load((clone / "config" / "tables.yaml").read_text())
+    datasets = {column["dataset"] for column in tables["table_1"]["columns"]}
+    assert len(datasets) == 4
+    expected = {f"{kind}_{dataset}" for kind in ("splits", "classic") for dataset in datasets}
+    assert expected <= {name for name, _ in groups}
 
 
 def test_one_job_per_dataset_method_and_block(clone: Path) -> None:
@@ -73,7 +130,7 @@ TARGETS = ("--", "table_1", "table_6", "table_7", "figure_1", "figure_tuning")
 
 @pytest.fixture(scope="module")
 def smoke(clone: Path) -> Path:
-    """Results of a small run of two tables and a figure."""
+    """Results of a small run of three tables and two figures."""
     said = snakemake(clone, *SMOKE, *TARGETS)
     assert "moons/10 flowgmm seeds 0-1: 300/300" in said  # progress reaches the terminal
     return clone / "results" / "smoke"
@@ -120,7 +177,7 @@ def test_a_choice_goes_into_the_runs_and_the_table(smoke: Path) -> None:
 def test_a_table_asks_for_a_split_that_could_not_be_drawn_anew(
     clone: Path, smoke: Path, tmp_path: Path
 ) -> None:
-    """A failed job's old output is gone, and so is what Snakemake knew of it."""
+    """Snakemake deletes a failed job's old output and its metadata."""
     failed = tmp_path / "clone"
     shutil.copytree(clone, failed, symlinks=True)
     splits = [path.relative_to(clone) for path in (smoke / "splits" / "moons" / "10").iterdir()]
@@ -147,17 +204,13 @@ def test_another_grid_runs_its_new_candidates_alone(clone: Path, smoke: Path) ->
     assert re.findall(r"output: .*/(point-.*)\.json", said) == ["point-lr=0.0003"]
 
 
-def test_second_run_does_nothing(clone: Path, smoke: Path) -> None:
-    assert "Nothing to be done" in snakemake(clone, *SMOKE, *TARGETS)
-
-
 def steps_done(checkpoints: Path) -> int:
-    """Steps in the one checkpoint that is there; 0 if there is none yet."""
+    """Steps in the only checkpoint; 0 if there is none yet."""
     try:
         for path in checkpoints.glob("*/state"):
             with safe_open(path, framework="numpy") as handle:
                 return int(read_header(handle)["step"])
-    except (FileNotFoundError, SafetensorError):  # replaced while we look
+    except (FileNotFoundError, SafetensorError):  # replaced meanwhile
         return 0
     return 0
 
@@ -169,8 +222,10 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(
     killed = tmp_path / "clone"
     ignore = shutil.ignore_patterns("results", ".snakemake")
     shutil.copytree(clone, killed, symlinks=True, ignore=ignore)
-    train = killed / "flowgmm" / "train.py"
-    train.write_text(re.sub("CHECKPOINT_EVERY = .*", "CHECKPOINT_EVERY = 0.0", train.read_text()))
+    train = killed / "flowgmm" / "training" / "loop.py"
+    text, n_changed = re.subn("CHECKPOINT_EVERY = .*", "CHECKPOINT_EVERY = 0.0", train.read_text())
+    assert n_changed == 1
+    train.write_text(text)
     job = Path("moons", "10", "flowgmm", "seeds-0-1")
     run = Path("results", "smoke", "runs") / job
     arguments = (*SMOKE, "--", str(run / "record.json"))
@@ -192,7 +247,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(
     log = killed / "results" / "smoke" / "logs" / "train_stack" / f"{job}.log"
     first = re.search(r": (\d+)/300 ", log.read_text())
     assert first is not None
-    assert reached < int(first[1]) < 300  # it went on; it did not start afresh
+    assert reached < int(first[1]) < 300  # resumed, not started afresh
     assert not list((killed / "results" / "smoke" / "checkpoints").iterdir())
     for name in ("model", "predictions"):
         whole, resumed = (
@@ -202,29 +257,37 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(
         assert all(whole[key].tobytes() == resumed[key].tobytes() for key in whole)
 
 
-@pytest.mark.parametrize(
-    ("file", "rerun", "kept"),
-    [
-        (
-            "flowgmm/tables",
-            {"make_table"},
-            {"train_stack", "tune_candidate", "fit_classic", "draw_split"},
-        ),
-        ("flowgmm/figures", {"make_figure"}, {"make_table", "train_stack"}),
-        ("flowgmm/methods/mlp", {"tune_candidate", "train_stack"}, {"fit_classic", "draw_split"}),
-        ("flowgmm/splits", {"draw_split", "train_stack", "fit_classic"}, {"prepare_data"}),
-        ("scripts/train_stack", {"train_stack", "fit_classic"}, {"tune_candidate", "draw_split"}),
-        ("scripts/make_figure", {"make_figure"}, {"make_table", "train_stack"}),
-    ],
-)
-def test_edited_file_reruns_what_depends_on_it(
-    clone: Path, smoke: Path, file: str, rerun: set[str], kept: set[str]
-) -> None:
+# Rules that an edited file reruns, and rules that it leaves alone.
+EDITS = {
+    "flowgmm/reporting/tables/aggregate": (
+        {"make_table"},
+        {"train_stack", "tune_candidate", "fit_classic", "draw_split"},
+    ),
+    "flowgmm/reporting/figures/make": ({"make_figure"}, {"make_table", "train_stack"}),
+    "flowgmm/methods/mlp": ({"tune_candidate", "train_stack"}, {"fit_classic", "draw_split"}),
+    "flowgmm/datasets/splits": ({"draw_split", "train_stack", "fit_classic"}, {"prepare_data"}),
+    "scripts/train_stack": ({"train_stack", "fit_classic"}, {"tune_candidate", "draw_split"}),
+    "scripts/make_figure": ({"make_figure"}, {"make_table", "train_stack"}),
+}
+
+
+def test_second_run_does_nothing_though_comments_changed(clone: Path, smoke: Path) -> None:
+    before = {clone / f"{file}.py": (clone / f"{file}.py").read_text() for file in EDITS}
+    try:
+        for path, text in before.items():
+            path.write_text(text + "\n# A comment changes nothing.\n")
+        assert "Nothing to be done" in snakemake(clone, *SMOKE, *TARGETS)
+    finally:
+        for path, text in before.items():
+            path.write_text(text)
+
+
+@pytest.mark.parametrize("file", EDITS)
+def test_edited_file_reruns_what_depends_on_it(clone: Path, smoke: Path, file: str) -> None:
+    rerun, kept = EDITS[file]
     path = clone / f"{file}.py"
     before = path.read_text()
     try:
-        path.write_text(before + "\n# A comment changes nothing.\n")
-        assert "Nothing to be done" in snakemake(clone, *SMOKE, "--dry-run", *TARGETS)
         path.write_text(before + "\n_EDITED = True\n")
         said = snakemake(clone, *SMOKE, "--dry-run", "--quiet", "rules", *TARGETS)
     finally:
@@ -234,20 +297,13 @@ def test_edited_file_reruns_what_depends_on_it(
     assert not any(rule in stats for rule in kept)
 
 
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        ("recipe=oficial", "did you mean 'official'"),
-        ("recpie=small", "did you mean 'recipe'"),
-        ("skip=[flowgm]", "did you mean 'flowgmm'"),
-        ("mirror=no/such/folder", "mirror 'no/such/folder' is not a folder"),
-    ],
-)
-def test_mistakes_on_the_command_line(clone: Path, config: str, expected: str) -> None:
-    said = snakemake(clone, "--profile", "local", "--config", config, "--", "table_7", ok=False)
+def test_mistake_on_the_command_line_is_one_line(clone: Path) -> None:
+    """One of the mistakes of tests/experiments/test_project.py, through Snakemake."""
+    options = ("--profile", "local", "--config", "recipe=oficial", "--", "table_7")
+    said = snakemake(clone, *options, ok=False)
     errors = [line for line in said.splitlines() if "error: " in line]
     assert len(errors) == 1
-    assert expected in errors[0]
+    assert "did you mean 'official'" in errors[0]
     assert "Traceback" not in said
 
 

@@ -105,8 +105,11 @@ def call_by_call(step, static):
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    # Recording the image flow takes twenty seconds.
-    [(name, p) for name in CASES for p in ("fp64", "bf16") if (name, p) != ("images", "bf16")],
+    # Recording the image flow takes twenty seconds: once, and not in the quick suite.
+    [
+        pytest.param("images", "fp64", marks=pytest.mark.system),
+        *((name, p) for name in CASES for p in ("fp64", "bf16") if name != "images"),
+    ],
 )
 def test_a_recorded_step_is_the_step(name, precision, recording):
     """Over a whole training, with learning rates, batches, noise and masks of their own steps."""

@@ -435,6 +435,7 @@ def train_and_save(folder, steps, kind):
     FlowGMMClassifier.save_stack(folder / "model.safetensors", models)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("kind", KILLED)
 def test_kill_9_at_any_moment_and_resume(kind, tmp_path):
     """Killed at moments that differ from run to run; the final file is the same to the bit."""
