@@ -136,8 +136,18 @@ class Preprocess:
         return self.inverse(np.concatenate([lead, rest], axis=1))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays to save."""
-        return {name: getattr(self, name) for name in ("shift", "rotation", "scale")}
+        """Arrays to save: a rotation that only reorders columns is saved as their order.
+
+        Returns:
+            `shift` and `scale`, shape (D,), and one of: `rotation`, shape (D, D); `order`, the
+            column of x of each coordinate of u, shape (D,); neither, for the identity.
+        """
+        arrays = {"shift": self.shift, "scale": self.scale}
+        if self.order is None:
+            arrays["rotation"] = self.rotation
+        elif not np.array_equal(self.order, np.arange(self.n_out)):
+            arrays["order"] = self.order
+        return arrays
 
     def header(self) -> dict[str, Any]:
         """Numbers to save."""
@@ -147,8 +157,16 @@ class Preprocess:
     def from_saved(
         cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> "Preprocess":
-        """What `header` and `arrays` gave."""
-        return cls(**arrays, n_lead=header["n_lead"])
+        """Rebuild the map from `header` and `arrays`.
+
+        Files of earlier versions hold `rotation` also where it only reorders columns.
+        """
+        shift, scale = arrays["shift"], arrays["scale"]
+        rotation = arrays.get("rotation")
+        if rotation is None:
+            order = arrays.get("order", np.arange(len(shift)))
+            rotation = np.ascontiguousarray(np.eye(len(shift))[:, order])
+        return cls(shift, rotation, scale, header["n_lead"])
 
     def inverse(self, U: np.ndarray) -> np.ndarray:
         """The way back, u to x, both shape (N, D)."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from flowgmm.utils.errors import UserError
 
-__all__ = ["PREPROCESS", "build"]
+__all__ = ["SKLEARN_PREPROCESS", "build"]
 
-PREPROCESS = ("none", "unit_norm", "standardise")
+# Steps in front of a scikit-learn estimator; flows.preprocessing has those of a network.
+SKLEARN_PREPROCESS = ("none", "unit_norm", "standardise")
 PACKAGES = ("flowgmm.methods.", "sklearn.")
 
 
@@ -25,8 +26,8 @@ def build(
         estimator: Import path of a class or of a function that returns an estimator, below
             ``flowgmm.methods.`` or ``sklearn.``.
         params: Its keyword arguments, without `random_state`.
-        preprocess: One of `PREPROCESS`: unit_norm scales each row to length 1, standardise each
-            column to mean 0 and variance 1 over all points passed to `fit`.
+        preprocess: One of `SKLEARN_PREPROCESS`: unit_norm scales each row to length 1,
+            standardise each column to mean 0 and variance 1 over all points passed to `fit`.
         random_state: Seed; passed on if the estimator accepts one.
 
     Returns:
@@ -35,9 +36,10 @@ def build(
     Raises:
         UserError: If the path, a parameter or the preprocessing is unknown.
     """
-    if preprocess not in PREPROCESS:
+    if preprocess not in SKLEARN_PREPROCESS:
         raise UserError(
-            f"preprocess={preprocess!r} of {estimator} is unknown; use {', '.join(PREPROCESS)}"
+            f"preprocess={preprocess!r} of {estimator} is unknown; use "
+            f"{', '.join(SKLEARN_PREPROCESS)}"
         )
     make = _find(estimator)
     accepted = list(inspect.signature(make).parameters)

@@ -16,7 +16,8 @@ from flowgmm.flows.realnvp import CouplingFlow
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.latent import FlowGMM, LatentModel
 from flowgmm.methods.neural import CHUNK, IMAGE_CHUNK, ON_DEVICE, Batches, as_inputs
-from flowgmm.training.loop import Inputs, ramp
+from flowgmm.training.loop import Inputs
+from flowgmm.training.optim import ramp
 
 __all__ = ["FlowGMM", "FlowGMMClassifier"]
 

@@ -614,7 +614,9 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             raise ValueError(f"it is a {header['class']}")
         estimator = cls(**header["params"])
         start = f"{s}.preprocess."
-        arrays = {k.removeprefix(start): v.numpy() for k, v in tensors.items() if start in k}
+        arrays = {
+            k.removeprefix(start): v.numpy() for k, v in tensors.items() if k.startswith(start)
+        }
         front: type[Preprocess | Pixels] = Preprocess if arrays else Pixels
         estimator.preprocess_ = front.from_saved(header["preprocess"], arrays)
         for name in cls._saved:

@@ -13,7 +13,8 @@ from flowgmm.flows.reference.realnvp import PLAIN_OBJECTIVE, ReferenceFlowGMM
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.flow_gmm import FlowGMM, FlowGMMClassifier
 from flowgmm.methods.neural import STREAMS, Batches
-from flowgmm.training.loop import Training, learning_rate_factor, train
+from flowgmm.training.loop import Training, train
+from flowgmm.training.optim import learning_rate_factor
 
 SEEDS = (3, 4, 11)
 LIKELIHOOD_ONLY = PLAIN_OBJECTIVE | {"dropout": 0.0}

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.base import clone
 from sklearn.datasets import make_blobs, make_moons
@@ -28,6 +29,7 @@ from flowgmm.methods.mlp import DropoutMLPClassifier
 from flowgmm.methods.neural import Batches, Standardised
 from flowgmm.methods.pi_model import PiModelClassifier
 from flowgmm.utils.errors import DivergedError, UserError
+from flowgmm.utils.io import seal
 
 SMALL = {"n_couplings": 2, "hidden_size": 16, "n_steps": 40, "lr": 1e-2}
 LIKELIHOOD_ONLY = PLAIN_OBJECTIVE | {"dropout": 0.0}
@@ -130,6 +132,39 @@ class TestEveryMethod:
         for a, b in zip(models, type(estimator).load_stack(tmp_path / "stack"), strict=True):
             assert a.random_state == b.random_state
             np.testing.assert_array_equal(a.predict_proba(X_new), b.predict_proba(X_new))
+
+    def test_more_than_ten_estimators_in_a_file(self, estimator, moons, tmp_path):
+        """Member 1 keeps its own arrays: `1.preprocess.` is also the end of `11.preprocess.`."""
+        X, y, X_new, _ = moons
+        models = [clone(estimator).set_params(random_state=s, n_steps=1) for s in range(12)]
+        type(estimator).fit_stack(models, X, np.stack([y] * 12))
+        type(estimator).save_stack(tmp_path / "stack", models)
+        for a, b in zip(models, type(estimator).load_stack(tmp_path / "stack"), strict=True):
+            np.testing.assert_array_equal(a.predict_proba(X_new), b.predict_proba(X_new))
+
+    @pytest.mark.parametrize("kind", ["none", "standardise"])
+    def test_files_with_a_matrix_that_only_reorders(self, estimator, moons, tmp_path, kind):
+        """Files of earlier versions hold it as `rotation`, in float64."""
+        X, y, X_new, _ = moons
+        X, X_new = (np.insert(x, 1, 7.0, axis=1) for x in (X, X_new))  # constant: put last
+        model = clone(estimator).set_params(random_state=3, n_steps=1, preprocess=kind).fit(X, y)
+        path, old = tmp_path / "model", tmp_path / "old"
+        model.save(path)
+        with safe_open(path, framework="numpy") as handle:
+            metadata, names = handle.metadata(), handle.keys()
+            tensors = {name: handle.get_tensor(name) for name in names}
+        assert "0.preprocess.rotation" not in tensors
+        assert ("0.preprocess.order" in tensors) == (kind == "standardise")
+        tensors.pop("0.preprocess.order", None)
+        columns = [0, 2, 1] if kind == "standardise" else [0, 1, 2]
+        save_file(tensors | {"0.preprocess.rotation": np.eye(3)[columns].T.copy()}, old, metadata)
+        seal(old)
+        for file in (path, old):
+            loaded = type(model).load(file)
+            np.testing.assert_array_equal(loaded.preprocess_.rotation, model.preprocess_.rotation)
+            np.testing.assert_array_equal(
+                loaded.predict_log_proba(X_new), model.predict_log_proba(X_new)
+            )
 
     @pytest.mark.parametrize("damage", ["absent", "truncated", "text", "foreign", "other", "gap"])
     def test_a_bad_model_file_is_refused(self, estimator, moons, tmp_path, damage):

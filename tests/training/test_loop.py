@@ -16,7 +16,8 @@ from torch import nn
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.mlp import DropoutMLPClassifier
 from flowgmm.training import loop as train_module
-from flowgmm.training.loop import Training, learning_rate_factor, ramp, train
+from flowgmm.training.loop import Training, train
+from flowgmm.training.optim import learning_rate_factor, ramp
 from flowgmm.utils import signals as interrupt
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
