@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # One thread per test: the suite's own jobs share the cores.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: env demo test quick faults lint format docs pull record clean
+.PHONY: env demo test quick faults lint format docs site pull record clean
 
 env: $(VENV)/.stamp
 
@@ -42,17 +42,23 @@ lint: env
 	mypy
 	lint-imports --no-logo
 	snakemake --lint
+	$(MAKE) site
 
 format: env
 	ruff check --fix .
 	ruff format .
 	snakefmt workflow
 
-# What has a table in results/ goes to docs/results, and from there into the README.
+# What has a table in results/ goes to docs/results, and from there into the pages of results.
 docs: env
 	python scripts/publish.py --recipes \
 		$(sort $(foreach table,$(wildcard results/*/tables/*.csv),$(word 2,$(subst /, ,$(table)))))
-	python scripts/readme.py
+	python scripts/make_pages.py
+	$(MAKE) site
+
+# The documentation, in build/site; a broken link is an error.
+site: env
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 # Data, runs, tables and what Snakemake knows of them, as dvc.lock has them. One time for all files:
 # those too large to be compared by content would else seem newer than what was made from them.

@@ -1,8 +1,6 @@
-"""The READMEs: the example runs, blocks are filled from results, lists are true and whole."""
+"""Pages: examples run, results are those that are published, lists are true and whole."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,25 @@ from sklearn.datasets import load_digits
 
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.yaml_io import read_yaml
+from flowgmm.reporting.results_page import results_page, summary_table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def examples(page: str) -> list[str]:
+    """Python code of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_readme_fits_on_a_few_screens() -> None:
+    assert README.count("\n") <= 160
+
+
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, on_images = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = examples("README.md")
+    (on_images,) = examples("docs/images.md")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(code.replace("random_state=0).fit", "n_steps=100, random_state=0).fit"), names)
@@ -36,40 +46,40 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_every_figure_is_among_the_targets() -> None:
-    (section,) = [part for part in README.split("\n## ") if part.startswith("Targets")]
+    page = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    (section,) = [part for part in page.split("\n## ") if part.startswith("Targets")]
     numbered = {f"figure_{i}" for i in range(1, 7)}
     named = set(re.findall(r"`(figure_\w+)`", section))
     assert set(load_checked(ROOT).figures) == named | numbered
 
 
-def test_blocks_name_recipes_and_targets() -> None:
-    blocks = re.findall(r"<!-- (\w+)/(\w+) -->\n", README)
-    assert len(blocks) == README.count("<!-- / -->") > 0
-    config = load_checked(ROOT)
-    for recipe, name in blocks:
-        assert (ROOT / "config" / "recipes" / f"{recipe}.yaml").exists()
-        assert name in {"analyses", *config.tables, *config.figures}
+def test_pages_of_results_are_those_of_the_published_results() -> None:
+    folder = ROOT / "docs" / "results"
+    assert summary_table(folder, "docs/results/README.md") in README
+    assert results_page(folder) == (folder / "README.md").read_text(encoding="utf-8")
 
 
-def test_make_docs_fills_blocks_again_and_again(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    block = "<!-- {} -->\n{}<!-- / -->\n"
-    blocks = [("a/table_1", "old\n"), ("a/figure_1", ""), ("b/table_1", "kept\n")]
-    readme.write_text("start\n" + "".join(block.format(*pair) for pair in blocks) + "end\n")
-    for name, content in (("tables/table_1.md", "| new \\1 |\n"), ("figures/figure_1.png", "PNG")):
-        path = tmp_path / "docs" / "results" / "a" / name
-        path.parent.mkdir(parents=True)
-        path.write_text(content)
-    texts = []
-    for _ in range(2):
-        command = [sys.executable, str(ROOT / "scripts" / "readme.py")]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        texts.append(readme.read_text())
-    assert texts[0] == texts[1]
-    assert texts[0].startswith("start\n<!-- a/table_1 -->\n\n| new \\1 |\n\n<!-- / -->\n")
-    assert "![figure_1, recipe a](docs/results/a/figures/figure_1.png)" in texts[0]
-    assert texts[0].endswith("<!-- b/table_1 -->\nkept\n<!-- / -->\nend\n")
-    assert "b/table_1: left as it was" in done.stdout
+def test_published_tables_and_figures_are_shown_and_counted(tmp_path: Path) -> None:
+    tables, figures = tmp_path / "a" / "tables", tmp_path / "a" / "figures"
+    tables.mkdir(parents=True)
+    figures.mkdir()
+    words = ["reproduced", "lower", "reproduced", ""]
+    rows = "".join(f"a,table_1,d,1,m,accuracy,{word}\n" for word in words)
+    (tables / "table_1.csv").write_text(
+        f"recipe,table,dataset,labels,method,metric,verdict\n{rows}"
+    )
+    (tables / "table_1.md").write_text("| a table |\n")
+    (figures / "figure_1.png").write_bytes(b"PNG")
+    summary = summary_table(tmp_path, "page.md")
+    assert "| Table 1 | 2 reproduced<br>1 lower |" in summary
+    page = results_page(tmp_path)
+    assert "| a table |" in page
+    assert "![figure_1, recipe a](a/figures/figure_1.png)" in page
+    (tables / "table_1.csv").write_text(
+        "recipe,table,dataset,labels,method,verdict\na,table_1,d,1,m,unheard\n"
+    )
+    with pytest.raises(ValueError, match="got unheard"):
+        summary_table(tmp_path, "")
 
 
 def keys(schema: Any) -> Iterator[str]:

@@ -1,0 +1,26 @@
+"""Bring the README's summary and docs/results/README.md up to date with docs/results.
+
+The summary lies between `<!-- summary -->` and `<!-- / -->`.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from flowgmm.experiments.job_script import run_script
+from flowgmm.reporting.results_page import results_page, summary_table
+from flowgmm.utils.io import write_text
+
+SUMMARY = re.compile(r"(<!-- summary -->\n).*?(<!-- / -->)", re.DOTALL)
+README, RESULTS = Path("README.md"), Path("docs", "results")
+
+
+def main(_: argparse.Namespace) -> None:
+    table = summary_table(RESULTS, f"{RESULTS}/README.md")
+    text = README.read_text(encoding="utf-8")
+    write_text(README, SUMMARY.sub(lambda block: f"{block[1]}\n{table}\n{block[2]}", text))
+    write_text(RESULTS / "README.md", results_page(RESULTS))
+
+
+if __name__ == "__main__":
+    run_script(main)
