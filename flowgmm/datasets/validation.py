@@ -165,7 +165,7 @@ def column_names(data: Arrays) -> list[str]:
 def shortened(values: list[Any], most: int = 5) -> str:
     """The first few values, for a message of one line.
 
-    Example:
+    Examples:
         >>> shortened([1, 2, 3, 4], most=2)
         '1, 2 and 2 more'
     """

@@ -48,7 +48,7 @@ class Choice:
 def candidates(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Every combination of a grid's values; the last name varies fastest.
 
-    Example:
+    Examples:
         >>> candidates({"lr": [0.1, 0.2], "n": [1]})
         [{'lr': 0.1, 'n': 1}, {'lr': 0.2, 'n': 1}]
 
@@ -65,7 +65,7 @@ def point_name(candidate: Mapping[str, Any]) -> str:
 
     ``lr=0.0003``, or a hash where the values have other characters or are many.
 
-    Example:
+    Examples:
         >>> point_name({"n": 1, "lr": 0.1})
         'lr=0.1,n=1'
     """

@@ -31,7 +31,7 @@ class Stream:
     Arguments:
         seeds: S integers, one per slice of the stack.
 
-    Example:
+    Examples:
         >>> stream = Stream([3, 4])
         >>> stream.at(7).uniform((2,)).shape
         torch.Size([2, 2])

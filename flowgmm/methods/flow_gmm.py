@@ -113,7 +113,7 @@ class FlowGMMClassifier(LatentModel):
         history_: Losses on the way.
         seeds_: The named seeds.
 
-    Example:
+    Examples:
         >>> from sklearn.datasets import make_moons
         >>> X, y = make_moons(200, noise=0.05, random_state=0)
         >>> y[10:] = -1

@@ -32,7 +32,7 @@ def load_results(recipe: str, folder: str | os.PathLike[str] | None = None) -> "
     Raises:
         UserError: If the folder or the recipe is missing.
 
-    Example:
+    Examples:
         >>> import flowgmm
         >>> results = flowgmm.load_results("official")  # doctest: +SKIP
         >>> results.query("table == 'table_7' and row == 'flowgmm'").value  # doctest: +SKIP

@@ -39,7 +39,7 @@ def freeze(value: Any) -> Any:
     Returns:
         The read-only copy; parts that are read-only already are shared.
 
-    Example:
+    Examples:
         >>> settings = freeze({"params": {"lr": 0.1}})
         >>> settings["params"]["lr"]
         0.1

@@ -285,7 +285,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 def content_hash(value: Any) -> str:
     """Hexadecimal SHA-256 of a JSON value, independent of the order of keys.
 
-    Example:
+    Examples:
         >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
         True
     """

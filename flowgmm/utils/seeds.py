@@ -33,7 +33,7 @@ def derive(experiment: str, seed: int, purpose: str) -> int:
     Raises:
         ValueError: If the purpose is unknown or the seed negative.
 
-    Example:
+    Examples:
         >>> derive("ag_news/200/flowgmm", 0, "split")
         2425112617
     """

@@ -29,7 +29,7 @@ from flowgmm.methods.mlp import DropoutMLPClassifier
 from flowgmm.methods.neural import Batches, Standardised
 from flowgmm.methods.pi_model import PiModelClassifier
 from flowgmm.utils.errors import DivergedError, UserError
-from flowgmm.utils.io import seal
+from flowgmm.utils.io import add_checksum
 
 SMALL = {"n_couplings": 2, "hidden_size": 16, "n_steps": 40, "lr": 1e-2}
 LIKELIHOOD_ONLY = PLAIN_OBJECTIVE | {"dropout": 0.0}
@@ -158,7 +158,7 @@ class TestEveryMethod:
         tensors.pop("0.preprocess.order", None)
         columns = [0, 2, 1] if kind == "standardise" else [0, 1, 2]
         save_file(tensors | {"0.preprocess.rotation": np.eye(3)[columns].T.copy()}, old, metadata)
-        seal(old)
+        add_checksum(old)
         for file in (path, old):
             loaded = type(model).load(file)
             np.testing.assert_array_equal(loaded.preprocess_.rotation, model.preprocess_.rotation)
