@@ -38,10 +38,10 @@ FUNCTIONS: dict[str, Callable[..., Findings]] = {
 
 
 def check_arguments(function: str, names: Sequence[str]) -> None:
-    """Whether an analysis takes the named models, data and options, and needs no others.
+    """Check that an analysis takes the named models, data and options, and needs no others.
 
     Raises:
-        UserError: If it is unknown, or does not.
+        UserError: If the analysis is unknown, takes other arguments or needs more.
     """
     if function not in FUNCTIONS:
         raise UserError(f"function {function!r} is not known; choose one of {', '.join(FUNCTIONS)}")

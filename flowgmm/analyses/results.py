@@ -56,7 +56,7 @@ def float32(array: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an analysis found.
+    """Results of an analysis.
 
     Attributes:
         numbers: For the overview.

@@ -112,12 +112,12 @@ def perceptron_backward(
     of_input: bool,
     of_parameters: bool,
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    """The way back through `perceptron`; the gradients of its input and of its parameters.
+    """Backward pass of `perceptron`: gradients of its input and of its parameters.
 
     Arguments:
-        gradient: Of its output.
-        saved: What it returned beside the output.
-        scales: As there.
+        gradient: Of the output of `perceptron`.
+        saved: Tensors that `perceptron` returned beside its output.
+        scales: As in `perceptron`.
         dtype: Type of the parameters' gradients; the input's is that of the products.
         of_input: Whether the input's gradient is wanted; else it is None.
         of_parameters: Whether the parameters' are; else they are None.
@@ -151,7 +151,7 @@ def product_dtype(x: Tensor) -> torch.dtype:
 
 
 class _Perceptron(torch.autograd.Function):
-    """`perceptron` and its way back."""
+    """`perceptron` with its own backward pass."""
 
     @staticmethod
     def forward(

@@ -9,7 +9,7 @@ from flowgmm.flows.rng import Stream
 
 __all__ = ["DATA_MEANS", "MEANS", "LatentMixture", "fixed_means"]
 
-# Placements that need no data, then those that look at the latent codes or the data (spec 1.5).
+# Placements that need no data, then those that use the latent codes or the data (spec 1.5).
 FIXED_MEANS = ("random", "random_multi", "random_pm", "circle", "diag", "pixel_const", "split_dims")
 DATA_MEANS = ("from_latent", "from_z", "from_data", "random_data")
 MEANS = FIXED_MEANS + DATA_MEANS

@@ -16,7 +16,7 @@ from flowgmm.flows.rng import Stream
 
 __all__ = ["ARCHITECTURES", "ImageFlow"]
 
-# Steps of the flow in order; numbers in its interface are places in this list, from 1 on: step 0 is
+# Steps of the flow in order; its interface numbers them as in this list, from 1 on: step 0 is
 # the logit. c: checkerboard, k: channel-wise coupling, each 0 as it is or 1 reversed; s: squeeze;
 # f: factor out half of the channels.
 ARCHITECTURES = {
@@ -202,7 +202,7 @@ class Checkerboard(Coupling):
         return self.changed * s, self.changed * t
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Of x, shape (B, S, C, H, W): its image, and the log-det, shape (B, S)."""
+        """Map x, shape (B, S, C, H, W), to y of that shape; also the log-det, shape (B, S)."""
         s, t = self._scale_shift(x)
         return (x + t) * torch.exp(s), s.flatten(2).sum(-1)
 
@@ -221,7 +221,7 @@ class ChannelWise(Coupling):
         self.changed = int(is_reversed)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Of x, shape (B, S, C, H, W): its image, and the log-det, shape (B, S)."""
+        """Map x, shape (B, S, C, H, W), to y of that shape; also the log-det, shape (B, S)."""
         halves = list(x.chunk(2, dim=2))
         s, t = self.scale_shift(halves[1 - self.changed])
         halves[self.changed] = (halves[self.changed] + t) * torch.exp(s)
@@ -341,7 +341,7 @@ class ImageFlow(nn.Module):
         return torch.cat([gain.flatten(1) for gain in gains], dim=1).abs().amax(1)
 
     def spreads(self) -> dict[int, Tensor]:
-        """What `measure` found: of each step the standard deviations, shape (S, C_l)."""
+        """Standard deviations of the channels after each step, from `measure`, shape (S, C_l)."""
         return {i: getattr(self, f"spread_{i}") for i in range(1, len(self.steps) + 1)}
 
     def measure(self, parts: Sequence[Tensor]) -> None:
@@ -407,7 +407,7 @@ class ImageFlow(nn.Module):
             start: Number of the step.
 
         Returns:
-            Images, shape (S, B, C, H, W), and the log-det of the way back, shape (S, B).
+            Images, shape (S, B, C, H, W), and the log-det of the inverse, shape (S, B).
         """
         left = list(factored)
         log_det = h.new_zeros(h.shape[:2])

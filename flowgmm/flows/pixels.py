@@ -61,11 +61,11 @@ class Pixels:
 
     @property
     def log_det(self) -> float:
-        """What the density of dequantised numbers lacks to the probability of an image, in nats."""
+        """Log-probability of an image less the log-density of its dequantised pixels, in nats."""
         return -self.n_lead * math.log(N_LEVELS)
 
     def lead(self, X: np.ndarray, dtype: Any = np.uint8) -> np.ndarray:
-        """Averaged over blocks and rounded, uint8, shape (N, *pooled).
+        """Modelled features: pixels averaged over blocks and rounded, uint8, shape (N, *pooled).
 
         Arguments:
             X: Images, shape (N, *shape), or (N, *pooled) as they come out of the model: uint8 in
@@ -96,11 +96,11 @@ class Pixels:
         return mean.astype(np.uint8)
 
     def split(self, X: np.ndarray, dtype: Any = np.uint8) -> tuple[np.ndarray, np.ndarray]:
-        """`lead`, and what does not go to the network: nothing, shape (N, 0)."""
+        """Modelled features (`lead`) and residual features: none, shape (N, 0)."""
         return self.lead(X), np.zeros((len(X), 0))
 
     def join(self, lead: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """The network's images, within [0, 1], shape (N, *pooled)."""
+        """Images of the network clipped to [0, 1], shape (N, *pooled); `rest` is empty."""
         return np.clip(lead, 0, 1)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -113,7 +113,7 @@ class Pixels:
 
     @classmethod
     def from_saved(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "Pixels":
-        """What `header` and `arrays` gave."""
+        """Rebuild the map from `header` and `arrays`."""
         c, h, w = header["shape"]
         return cls((c, h, w), header["pool"])
 

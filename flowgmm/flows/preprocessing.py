@@ -103,7 +103,7 @@ class Preprocess:
 
     @functools.cached_property
     def order(self) -> np.ndarray | None:
-        """Where the rotation only reorders the columns of x: their order in u; else None."""
+        """Order of x's columns in u if the rotation only reorders them; else None."""
         order = self.rotation.argmax(axis=0)
         reorders = np.array_equal(self.rotation, np.eye(len(order))[:, order])
         return order if reorders else None
@@ -120,19 +120,19 @@ class Preprocess:
         return centred[:, self.order[:n]] / self.scale[:n]
 
     def lead(self, X: np.ndarray, dtype: Any) -> np.ndarray:
-        """The coordinates of u that go to the network, shape (N, n_lead), in another type."""
+        """Modelled features: the first n_lead coordinates of u, shape (N, n_lead), as `dtype`."""
         U = np.empty((len(X), self.n_lead), dtype)
         for rows in _chunks(len(X)):
             U[rows] = self._first(X[rows], self.n_lead)
         return U
 
     def split(self, X: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-        """`lead` in its type and the other coordinates in float64, shape (N, D - n_lead)."""
+        """Modelled features as `dtype` and residual ones in float64, shape (N, D - n_lead)."""
         U = self.forward(X)
         return U[:, : self.n_lead].astype(dtype), U[:, self.n_lead :]
 
     def join(self, lead: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """The x whose parts `split` gave, shape (N, D)."""
+        """Undo `split`: x from its modelled and residual features, shape (N, D)."""
         return self.inverse(np.concatenate([lead, rest], axis=1))
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -169,7 +169,7 @@ class Preprocess:
         return cls(shift, rotation, scale, header["n_lead"])
 
     def inverse(self, U: np.ndarray) -> np.ndarray:
-        """The way back, u to x, both shape (N, D)."""
+        """Map u back to x, both shape (N, D)."""
         return (np.asarray(U, dtype=np.float64) * self.scale) @ self.rotation.T + self.shift
 
 

@@ -14,7 +14,7 @@ __all__ = ["CouplingFlow"]
 
 
 def _affine(x: Tensor, raw: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Y = (x + t) exp(s), the sum of s, where s = gain tanh(s_raw), and what the way back needs.
+    """Y = (x + t) exp(s), s = gain tanh(s_raw); also the sum of s and the backward pass's tensors.
 
     `raw` holds s_raw and t side by side, maybe in bfloat16; all else is in x's own precision.
     """
@@ -40,11 +40,11 @@ def _affine_backward(
 
 
 class _Couplings(torch.autograd.Function):
-    """All couplings in one function with its own way back: small flows are made of calls.
+    """All couplings in one function with its own backward pass: calls dominate in small flows.
 
     Arguments of `apply`: x; the size of its first half; for each coupling its perceptron's `kept`;
-    the `scales` and the precision of all perceptrons' products; whether a way back may follow; and
-    each coupling's parameters, its gain the last of them.
+    the `scales` and the precision of all perceptrons' products; whether a backward pass may follow;
+    and each coupling's parameters, its gain the last of them.
     """
 
     @staticmethod

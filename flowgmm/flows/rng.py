@@ -1,7 +1,7 @@
-"""Random numbers for a stack of seeds: slice s depends on seed s alone, never on its neighbours.
+"""Random numbers for a stack of seeds: member s depends on seed s alone, never on others.
 
-What a step draws depends on (seed, step) and on nothing that came before it: a run resumes bit for
-bit without storing the state of any generator.
+The numbers of a step depend on (seed, step) and on nothing that came before it: a run resumes bit
+for bit without storing the state of any generator.
 """
 
 import math
@@ -29,7 +29,7 @@ class Stream:
     """One generator per seed of the stack, on the CPU, seeded anew at every step.
 
     Arguments:
-        seeds: S integers, one per slice of the stack.
+        seeds: S integers, one per member of the stack.
 
     Examples:
         >>> stream = Stream([3, 4])
@@ -120,7 +120,7 @@ def _signed(word: int) -> int:
 
 
 def _shifted(words: Tensor, n: int) -> Tensor:
-    """Bits n places to the right, zeros coming in: int64 alone would repeat the sign."""
+    """Shift bits right by n and fill with zeros: int64 alone would repeat the sign."""
     return (words >> n) & (2 ** (64 - n) - 1)
 
 
@@ -132,14 +132,14 @@ def _mixed(words: Tensor) -> Tensor:
 
 
 class CounterStream(Stream):
-    """A stream whose numbers are a hash of (seed, step, draw and place), made by tensor operations.
+    """A stream whose numbers are a hash of (seed, step, draw, index), made by tensor operations.
 
     A CUDA graph replays operations, not Python: no generator could be seeded anew within one. Here
     a key of seed and step lies in the device's memory, and all seeds draw at once. On a CPU
     generators are faster.
 
     Arguments:
-        seeds: S integers, one per slice of the stack.
+        seeds: S integers, one per member of the stack.
         device: Where the numbers are drawn.
     """
 
@@ -161,7 +161,7 @@ class CounterStream(Stream):
 
     def _words(self, n: int, per_word: int) -> Tensor:
         """Random 64-bit words with room for n numbers, `per_word` in each, shape (S, n_words)."""
-        # Draws are further from each other than any two places of one.
+        # Draws are further from each other than any two indices of one.
         first = self._n_draws * 2**40
         self._n_draws += 1
         places = torch.arange(first, first - (-n // per_word), device=self.device)

@@ -309,7 +309,7 @@ class FlowGMMClassifier(LatentModel):
     def _data_means(
         self, flow: Any, batches: Batches, n_classes: int, streams: dict[str, Stream]
     ) -> Tensor:
-        """Means that look at the labelled points, images among them augmented, shape (S, K, D)."""
+        """Means placed by the labelled points (images augmented), shape (S, K, D)."""
         dtype = next(flow.parameters()).dtype
         for name in ON_DEVICE:
             streams[name].at(0)
@@ -357,7 +357,7 @@ class FlowGMMClassifier(LatentModel):
         for part in rows[:, :N_SCORED].split(size, dim=1):
             z, log_det = model.flow(as_inputs(batches.x[part], model))
             total += (model.mixture.log_prob(z) + log_det).double().sum(-1)
-        # A slice without a finite likelihood is never the best.
+        # A member without a finite likelihood is never the best.
         return total.nan_to_num(nan=-float("inf"), posinf=-float("inf")).tolist()
 
     # -- objective ---------------------------------------------------------------------------

@@ -31,7 +31,7 @@ BLOCK_ENTRIES = 2**24
 
 
 class _GraphClassifier(ClassifierMixin, BaseEstimator):
-    """What both graphs share: the choice of points, unit norm, points that no label reaches."""
+    """Base of both graph classifiers: choice of points, unit norm, points no label reaches."""
 
     n_unlabelled: int
     random_state: Any
@@ -76,7 +76,7 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[best]
 
     def unreached(self, X: Any) -> np.ndarray:
-        """Whether no label reaches a point, so that its prediction says nothing, shape (N,)."""
+        """Mask of points that no label reaches: their predictions mean nothing, shape (N,)."""
         return self._scores(X).sum(1) == 0
 
     def _draw_graph(self, codes: np.ndarray) -> np.ndarray:
@@ -271,7 +271,7 @@ class KNNLabelSpreading(_GraphClassifier):
         label_distributions_: Share of each class in each point of the graph, shape (n, K).
         transduction_: Class of each point of the graph, shape (n,).
         n_unreached_: Points of the graph that no label reaches.
-        n_iter_: Iterations until the labels came to rest.
+        n_iter_: Iterations until the labels converged.
         n_features_in_: D.
 
     Source: Izmailov et al. (2020), section 5.1 and appendix; `sklearn.semi_supervised`.

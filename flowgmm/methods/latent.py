@@ -33,7 +33,7 @@ class FlowGMM(nn.Module):
 
 
 class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClassifier):
-    """What a fitted model with a flow and a latent mixture can be asked."""
+    """Inference with a fitted flow and latent mixture: densities, codes, samples, features."""
 
     _saved: ClassVar[tuple[str, ...]] = ("temperature_",)
     model_: FlowGMM
@@ -54,7 +54,7 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         return super()._check(X)
 
     def _split(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What goes to the network, and the coordinates that do not."""
+        """Split X into modelled and residual features."""
         if self.preprocess == "none" and not isinstance(self.preprocess_, Pixels):
             return X, X[:, :0]
         return self.preprocess_.split(X, next(self.model_.parameters()).numpy().dtype)
@@ -266,7 +266,7 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
 
     @property
     def feature_std_(self) -> dict[int, np.ndarray]:
-        """Of each layer: standard deviation of its channels over training images, shape (C_l,).
+        """Standard deviations of each layer's channels over training images, shape (C_l,).
 
         A layer is a step of the flow (spec 1.3), 1 to 12 in `multi_scale`.
         """
@@ -274,7 +274,7 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         return {layer: spread[0].numpy() for layer, spread in flow.spreads().items()}
 
     def feature_maps(self, X: Any, layer: int) -> np.ndarray:
-        """What the first `layer` steps of the flow make of images, shape (N, C_l, H_l, W_l).
+        """Feature maps after the first `layer` steps of the flow, shape (N, C_l, H_l, W_l).
 
         Raises:
             ValueError: If there is no such layer, or the model is not of images.
@@ -340,7 +340,7 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
     # -- samples -----------------------------------------------------------------------------
 
     def _codes(self, y: Any) -> np.ndarray:
-        """Places of classes in `classes_`."""
+        """Indices of classes in `classes_`."""
         places = {label: k for k, label in enumerate(self.classes_.tolist())}
         wanted = np.asarray(y).tolist()
         if unknown := sorted(set(wanted) - set(places), key=str):

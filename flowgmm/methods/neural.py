@@ -1,4 +1,4 @@
-"""What every neural method shares: scikit-learn's conventions, stacks of seeds, batches, saving."""
+"""Base of the neural methods: scikit-learn's conventions, stacks of seeds, batches, saving."""
 
 import hashlib
 import math
@@ -68,7 +68,7 @@ class Standardised:
 
 @dataclass
 class Batches:
-    """Which points each step of each seed sees.
+    """Batches of points for each step of each seed.
 
     Arguments:
         x: All points on the device, shape (N, D), or images, shape (N, C, H, W) uint8; one copy
@@ -154,7 +154,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Base of the neural classifiers; a subclass builds the stack and says what a step minimises.
 
     A stack of seeds trains as one model whose parameters have the seed as their first axis.
-    Afterwards each estimator holds its own slice, a stack of one.
+    Afterwards each estimator holds its own member, a stack of one.
     """
 
     # Parameters of a subclass that need not be equal in a stack.
@@ -203,7 +203,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         return True
 
     def _init_scores(self, model: nn.Module, batches: Batches) -> list[float]:
-        """How good each slice is, without a look at a label; decides among `n_init`."""
+        """Score each member of the stack without labels, to choose among `n_init`."""
         return [0.0] * batches.labelled.shape[0]
 
     def _fit_preprocess(self, X: np.ndarray) -> Preprocess | Pixels:
@@ -260,7 +260,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
                 `keep="best_val"` looks at them.
             checkpoint: File to resume from, if there, and to save to; it belongs to these
                 estimators and data.
-            share: Share of the steps to make, for a look at an unfinished training.
+            share: Share of the steps to make, to evaluate an unfinished training.
             progress: Called a hundred times with (step, n_steps, text).
 
         Afterwards an estimator is fitted, and its `failure_` is None or says how it diverged.
@@ -289,7 +289,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
                 "every seed of a stack needs the same number of labelled points, "
                 f"got {counts.tolist()}"
             )
-        # Every estimator owns `n_init` neighbouring slices of the stack, and keeps the best one.
+        # Every estimator owns `n_init` neighbouring members of the stack, and keeps the best one.
         n_init = getattr(first, "n_init", 1)
         if n_init < 1:
             raise ValueError(f"n_init must be 1 or more, got {n_init}")
@@ -347,7 +347,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _inputs(
         self, batches: Batches, streams: dict[str, Stream], step: int, n_steps: int
     ) -> Inputs:
-        """All that tells a step from the others; sets the streams to it."""
+        """Inputs of a step: batch and schedule; also sets the random streams to that step."""
         for name in ON_DEVICE:
             streams[name].at(step)
         return {**batches.at(step), **self._schedule(step, n_steps)}
@@ -360,7 +360,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         val: tuple[np.ndarray, np.ndarray] | None,
         n_init: int,
     ) -> Callable[[], Tensor] | None:
-        """What `train` asks for each slice's accuracy on its validation points, or None."""
+        """Function that gives each member's accuracy on its validation points, or None."""
         if self.keep == "last":
             return None
         if self.keep != "best_val":
@@ -467,7 +467,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         preprocess: Preprocess | Pixels,
         n_features: int,
     ) -> None:
-        """Take slice s of a stack as this estimator's fitted model."""
+        """Take member s of a stack as this estimator's fitted model."""
         self.classes_ = classes
         self.n_features_in_ = n_features
         self.preprocess_ = preprocess
@@ -499,7 +499,7 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
         return validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
 
     def _lead(self, X: np.ndarray, preprocess: Preprocess | Pixels) -> np.ndarray:
-        """What goes to the network, in its type."""
+        """Modelled features of X, in the network's type."""
         if self.preprocess == "none" and isinstance(preprocess, Preprocess):
             return X
         return preprocess.lead(X, np.float64 if self.precision == "fp64" else np.float32)
@@ -671,7 +671,7 @@ def _chunk(x: Tensor | Standardised | np.ndarray) -> int:
 
 
 def as_inputs(x: Tensor, model: nn.Module) -> Tensor:
-    """What a network takes at evaluation: pixels dequantised at the middle (D42)."""
+    """Inputs of a network at evaluation: pixels dequantised at the middle (D42)."""
     if x.dtype != torch.uint8:
         return x
     return dequantise(x.to(next(model.parameters()).dtype), 0.5)

@@ -84,7 +84,7 @@ def _judge(
 
 
 def claim_holds(value: float, at_least: float | None, at_most: float | None) -> bool | None:
-    """Whether a value lies within the claimed bounds; None without any."""
+    """Check that a value lies within the claimed bounds; None without any."""
     if at_least is None and at_most is None:
         return None
     return (at_least is None or value >= at_least) and (at_most is None or value <= at_most)

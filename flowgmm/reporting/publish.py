@@ -56,7 +56,7 @@ def publish(results: str | os.PathLike[str], folder: str | os.PathLike[str]) -> 
 
 
 def _keys(row: dict[str, str]) -> list[str]:
-    """Where a number stands in metrics.json, below its table."""
+    """Keys of a number in metrics.json, below its table."""
     if "analysis" in row:
         return [row["analysis"], row["number"]]
     cell = f"{row['dataset']}/{row['labels']}"

@@ -15,9 +15,9 @@ from torch import Tensor
 
 __all__ = ["Inputs", "Replayed", "Step", "capturer"]
 
-# What tells a step from the others: tensors (rows of the batch) or numbers (factors of losses).
+# Inputs of a step: tensors (rows of the batch) or numbers (factors of losses).
 Inputs = Mapping[str, Any]
-# A step: from its inputs to what is watched.
+# A step: from its inputs to the values that are logged.
 Step = Callable[[Inputs], dict[str, Tensor]]
 # Records a step on inputs that stay in place; returns what replays it and gives its results.
 Capture = Callable[[Step, Inputs], Callable[[], dict[str, Tensor]]]
@@ -81,7 +81,7 @@ class Replayed:
 
 
 def capturer(device: torch.device) -> Capture | None:
-    """How the steps of a training are recorded on a device; None: not at all."""
+    """Function that records the steps of a training on a device; None: not recorded."""
     if device.type != "cuda":
         return None
     # All graphs of a training have what lives within a step in the same memory: they never run

@@ -35,7 +35,7 @@ from flowgmm.utils.signals import Interrupted, deferred
 __all__ = ["History", "Inputs", "Training", "train"]
 
 # Called with what `train`'s `inputs` said of the step; returns losses per seed, shape (S,): "loss"
-# is minimised, others watched.
+# is minimised, others logged.
 Losses = Callable[[Inputs], dict[str, Tensor]]
 
 LOSS_BOUND = 1e8
@@ -46,7 +46,7 @@ CHECKPOINT_EVERY = 60.0
 
 @dataclass(frozen=True)
 class Training:
-    """How to train; every field is a switch of the recipes.
+    """Options of a training; every field is a switch of the recipes.
 
     Arguments:
         n_steps: Number of optimizer steps.
@@ -73,12 +73,12 @@ class Training:
 
 @dataclass
 class History:
-    """What was seen on the way.
+    """Losses logged during a training, and the seeds that diverged.
 
     Arguments:
         steps: Steps after which the losses were read.
-        losses: Name -> one list of S means (over the steps since the last look) for each look.
-        failures: Seed's place in the stack -> why its run counts as diverged.
+        losses: Name -> a list of S means over the steps since the last log, for each log.
+        failures: Index of the member in the stack -> why its run counts as diverged.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -87,7 +87,7 @@ class History:
 
 
 class _Best:
-    """Of each seed, the parameters with the highest validation score so far (D41)."""
+    """Parameters of each seed with the highest validation score so far (D41)."""
 
     def __init__(self, model: nn.Module):
         self.state = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -110,7 +110,7 @@ class _Best:
 
 @dataclass
 class _State:
-    """Where a training is: steps done, what was seen, and losses summed since the last look."""
+    """Progress of a training: steps done, history, and losses summed since the last log."""
 
     step: int = 0
     history: History = field(default_factory=History)
@@ -200,7 +200,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class _Watch:
-    """Reads the summed losses at a look and marks the seeds that diverged (spec, trap 19)."""
+    """Logs the summed losses and marks the seeds that diverged (spec, trap 19)."""
 
     def __init__(self, n_steps: int, look_every: int, history: History):
         self.history = history
@@ -253,25 +253,26 @@ def train(
     Arguments:
         model: All parameters of the stack; the first axis of each is the seed.
         losses: inputs of a step -> {"loss": (S,), ...}. The sum over seeds is minimised, which
-            gives each seed its own gradient. A watched loss named "labelled_nll" takes part in the
+            gives each seed its own gradient. A logged loss named "labelled_nll" takes part in the
             divergence rule. On a GPU steps are recorded (`flowgmm.training.cuda_graph`): then it is
             called in the first few only, and all that changes with the step comes from its inputs.
-        training: How.
-        inputs: step -> all that tells it from the others; its number, if not given.
+        training: Options.
+        inputs: step -> inputs of its losses; if not given, the number of the step.
         mixture_parameters: Those of the model's parameters that belong to the latent mixture.
         undecayed_parameters: Those of the networks' parameters that have no weight decay; they are
             clipped on their own.
-        checkpoint: File to resume from, if it is there, and to save to. Removing it is the caller's
-            business, once the results are safe.
+        checkpoint: File to resume from, if it exists, and to save to. The caller removes it once
+            the results are safe.
         identity: JSON value that says which run the checkpoint belongs to, beside the shapes of
             the model and `training`.
-        validate: Score of each seed's model on validation points, shape (S,), asked for at every
-            look; the model ends with the parameters of each seed's best look. None: with the last.
+        validate: Score of each seed's model on validation points, shape (S,), evaluated
+            at every log; the model ends with the parameters of each seed's best score. None: with
+            the last.
         stop: Leave the loop after this step, with the schedule of the whole; None: the last.
         progress: Called a hundred times a run.
 
     Returns:
-        The losses on the way and the seeds that diverged. A diverged seed never touches the others;
+        The logged losses and the seeds that diverged. A diverged seed never touches the others;
         training stops early only if all diverged.
 
     Raises:

@@ -129,7 +129,7 @@ class Adam:
                 )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Moments and numbers of steps, by the parameter's place."""
+        """Moments and numbers of steps, by the parameter's index."""
         return {
             f"{i}.{name}": value
             for i, p in enumerate(self.parameters)

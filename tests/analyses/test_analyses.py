@@ -518,7 +518,7 @@ def run_all(data, tmp_path):
 
 
 def panels_of(found):
-    """What each figure is drawn from."""
+    """Analyses that each figure is drawn from."""
     return {
         "latent_space": [found["interpolation"], found["boundary"], found["features"]],
         "likelihoods": [found["ood"]] * 2,

@@ -48,7 +48,7 @@ def test_finished_is_taken_over_until_it_is_forgotten(tmp_path: Path) -> None:
 def test_what_was_damaged_is_not_taken_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is kept is the same file as what was delivered, so that both are damaged."""
+    """Cached and delivered outputs are the same file, so that both are damaged."""
     make_in(tmp_path, tmp_path / "calls")
     record = tmp_path / "out" / "record.json"
     with record.open("r+") as handle:

@@ -1,4 +1,4 @@
-"""What jobs ask a cluster for: what finished jobs like them measured."""
+"""Resources that jobs request on a cluster: those that similar finished jobs measured."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -53,7 +53,7 @@ def test_names_of_unlike_candidates_differ() -> None:
 
 
 def point(lr: float, *accuracies: float | None, **changes: Any) -> dict[str, Any]:
-    """What a candidate's job writes; None: this seed diverged."""
+    """Result that a candidate's job writes; an accuracy of None: this seed diverged."""
     runs = [
         {
             "accuracy": accuracy,

@@ -130,7 +130,7 @@ def test_zero_init_is_the_identity():
 
 
 def test_couplings_alternate_between_the_halves():
-    """Of odd D the first half is the smaller; coupling 0 passes it and changes the other."""
+    """First half is the smaller for odd D; coupling 0 passes it and changes the other."""
     x = points(5)
     z, _ = make_flow(n_couplings=1)(x)
     assert torch.equal(z[..., :2], x[..., :2])

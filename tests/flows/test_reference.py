@@ -93,7 +93,7 @@ def make_streams(seeds=SEEDS):
 
 
 def views(method, batches, step, seeds=SEEDS):
-    """What the stack sees in a step: x'' first, then x', and classes, -1 where unlabelled."""
+    """Points of a step of the stack: x'' first, then x', and classes, -1 where unlabelled."""
     x, y, unlabelled = points_at(batches, step)
     x = torch.cat([x, unlabelled], dim=1)
     y = torch.cat([y, torch.full(unlabelled.shape[:2], -1)], dim=1)
@@ -185,7 +185,7 @@ def test_codes_and_log_dets(architecture, n_channels, side, training):
     [(SHAPES[0], SEEDS, 5.0), (SHAPES[1], SEEDS[:1], None), (SHAPES[2], SEEDS, None)],
 )
 def test_loss_and_gradients(shape, seeds, student_t):
-    """Of objective (c), with a second view whose classes are guessed in training mode."""
+    """Objective (c), with a second view whose classes are guessed in training mode."""
     model = make_stack(*shape, seeds=seeds, student_t=student_t)
     literal = references(model)
     method, batches = FlowGMMClassifier(**OBJECTIVE), make_batches(*shape[1:], seeds=seeds)

@@ -600,7 +600,7 @@ def test_batches_cover_an_epoch():
 
 @pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
 def test_labelled_and_unlabelled_batches_are_independent(sampling):
-    """Of the same points, in the same sizes, they hold different ones."""
+    """Batches of equal size from the same points hold different ones."""
     x = torch.arange(50.0)[:, None]
     rows = torch.arange(50)[None]
     batches = Batches(x, rows, rows % 2, rows, 10, 10, sampling, Stream([0]))

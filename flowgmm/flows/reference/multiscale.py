@@ -388,7 +388,7 @@ class ReferenceImageFlowGMM(nn.Module):
             second: Another one.
             y: Classes, -1 where unlabelled, shape (B,); at least one labelled.
             label_weight: lambda.
-            consistency_weight: w(t); at 0 the second view is not looked at.
+            consistency_weight: w(t); at 0 the second view is not evaluated.
 
         Source: spec 1.6c.
         """

@@ -1,0 +1,41 @@
+"""Style of docstrings: they begin with an imperative or the noun that a reader searches for."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FORBIDDEN = re.compile(r"(What|How|Which|Where|Whose|Why|Whether|Of|All that|Take what)\b")
+# Folders whose docstrings are still to be reworded.
+PENDING = ("flowgmm/apps/", "flowgmm/cli.py")
+
+
+def offending_docstrings(source: str) -> list[str]:
+    """Names of the modules, classes and functions in `source` whose docstring is forbidden."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+    return [
+        getattr(node, "name", "module")
+        for node in nodes
+        if FORBIDDEN.match(ast.get_docstring(node) or "")
+    ]
+
+
+@pytest.mark.parametrize("folder", ["flowgmm", "scripts", "tests", "benchmarks"])
+def test_docstrings_begin_with_an_imperative_or_a_noun(folder: str) -> None:
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in paths
+        if not path.relative_to(ROOT).as_posix().startswith(PENDING)
+        for name in offending_docstrings(path.read_text(encoding="utf-8"))
+    ]
+    assert not found, "docstrings that begin with a question word:\n" + "\n".join(found)
+
+
+def test_offending_docstrings_are_named() -> None:
+    source = '"""What."""\nclass A:\n    """Of x."""\n    def f(self):\n        """Offer x."""\n'
+    assert offending_docstrings(source) == ["module", "A"]
