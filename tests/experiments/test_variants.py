@@ -11,6 +11,7 @@ import pytest
 from flowgmm.datasets.features import prepare_data
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.project import Project, Run, settings_with
 from flowgmm.experiments.specs.data import features_spec
 from flowgmm.experiments.specs.runs import jobs_of, train_spec
@@ -59,7 +60,9 @@ def test_each_switch_trains(
     write_tensors(
         path, draw(arrays["y_train"], drawn), meta | {"features_sha256": sha256(features)}
     )
-    record = train_stack(spec, features, {0: path}, tmp_path / "out", tmp_path / "state", "cpu")
+    record = train_stack(
+        spec, features, {0: path}, tmp_path / "out", tmp_path / "state", Execution("cpu")
+    )
     (run,) = record["runs"]
     assert run["status"] == "ok", run["reason"]
     assert math.isfinite(run["metrics"]["test"]["accuracy"])

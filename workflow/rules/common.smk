@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.job_cache import clear_cache
-from flowgmm.experiments.project import Job, Run
+from flowgmm.experiments.project import Job, Run, load
 from flowgmm.experiments.paths import (
     features_id,
     features_path,
