@@ -56,7 +56,7 @@ class FlowGMMClassifier(LatentModel):
             constant columns and trailing components get a Gaussian that all classes share.
         pca_components: With `pca`, how many components go through the flow; None: all that vary.
         means: Placement of the component means; see `flowgmm.flows.mixture.fixed_means`, and those
-            that look at data: `from_latent` (mean initial code of each class's labelled points),
+            that depend on data: `from_latent` (mean initial code of each class's labelled points),
             `from_z` (code of their mean), `from_data` (their mean), `random_data` (codes of random
             points; each class's mean is then the code of one of its labelled points).
         mean_scale: Factor on the placement.

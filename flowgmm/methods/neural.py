@@ -38,7 +38,7 @@ STREAMS = ON_CPU + ON_DEVICE
 
 
 class Standardised:
-    """Points of which those asked for are standardised, at once and with `Preprocess.lead`'s bits.
+    """Points standardised on indexing: only the rows asked for, with `Preprocess.lead`'s bits.
 
     Nothing is kept beside the points themselves, which may be mapped from a file that jobs share.
 
@@ -257,8 +257,8 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             ys: Classes, -1 where unlabelled, shape (S, n). Every seed has as many labelled points.
             rows: Rows of X that each seed uses, shape (S, n); None: all, in order.
             val: Rows of X for validation and their classes, both shape (S, n_val); only
-                `keep="best_val"` looks at them.
-            checkpoint: File to resume from, if there, and to save to; it belongs to these
+                `keep="best_val"` uses them.
+            checkpoint: File to resume from, if it exists, and to save to; it belongs to these
                 estimators and data.
             share: Share of the steps to make, to evaluate an unfinished training.
             progress: Called a hundred times with (step, n_steps, text).

@@ -44,7 +44,7 @@ def ramp(step: int, n_steps: int, share: float) -> float:
 def clip_(parameters: list[nn.Parameter], clip_norm: float, look: bool) -> None:
     """Scale the gradients of each seed so that their joint 2-norm is at most `clip_norm`.
 
-    With `look`, which makes the step wait, nothing is multiplied by 1.
+    With `look` the factors are read, which waits for the device, and nothing is multiplied by 1.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
