@@ -28,7 +28,7 @@ DATASETS, TABLES = Path("config", "datasets.yaml"), Path("config", "tables.yaml"
 
 @dataclass(frozen=True)
 class Added:
-    """What came of it.
+    """Result of `add_dataset`.
 
     Attributes:
         path: The copy of the file.

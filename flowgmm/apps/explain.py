@@ -48,7 +48,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is known of a cell.
+    """Origins of a table's cell, and the command that recomputes it.
 
     Attributes:
         table: The table that was made.
@@ -131,7 +131,7 @@ def _origin(config: Project, record: str, content: dict[str, Any]) -> Origin:
 
 
 def _command(changes: Sequence[str], target: str, records: Sequence[str] = ()) -> str:
-    """What to type; options that take several values come before `--`."""
+    """Command line to type; options that take several values come before `--`."""
     words = ["snakemake", "--profile", "local"]
     words += ["--config", *changes] if changes else []
     words += ["--forcerun", *records] if records else []
@@ -221,7 +221,7 @@ def _about(cell: Cell, spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _told(origin: Origin) -> dict[str, str]:
-    """What a record says, in lines."""
+    """Content of a record, in lines: label -> text."""
     content = origin.content
     spec, hashes, data = content["spec"], content["hashes"], content["data"]
     environment, git = content["environment"], content["git"]

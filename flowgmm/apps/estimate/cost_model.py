@@ -62,7 +62,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Work:
-    """What a job does.
+    """Amount of work of a job.
 
     Attributes:
         products: Operations in products of matrices, or what takes as long as these.
@@ -77,7 +77,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Machine:
-    """How fast a machine is.
+    """Speed of a machine.
 
     Attributes:
         rate: Operations per second in float32 products, on one thread of a CPU or on a GPU.

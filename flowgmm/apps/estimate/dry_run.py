@@ -1,4 +1,4 @@
-"""What Snakemake would run: its own dry run, told as data."""
+"""Dry run of Snakemake as data: the jobs that it would run."""
 
 import json
 import shlex
@@ -77,7 +77,7 @@ def make_plan(arguments: Sequence[str]) -> Plan:
 
 
 def _reason(said: str) -> str:
-    """What went wrong, out of all that Snakemake said, as one line."""
+    """Reason of a failure, from all that Snakemake printed, as one line."""
     usual = ("Using profile", "Config file", "MissingRuleException:")
     planning = said.partition("Building DAG of jobs...")[2] or said
     lines = [line.strip() for line in planning.splitlines() if not line.startswith(usual)]

@@ -1,4 +1,4 @@
-"""What a run will take: jobs, hours, disk and critical path of the missing part of the DAG.
+"""Estimate of a run: jobs, hours, disk and critical path of the missing part of the DAG.
 
 A job's time is counted (`flowgmm.apps.estimate.cost_model`) and multiplied by what finished jobs
 like it took, relative to what was counted for them; a job that has run before takes what it took.
@@ -185,7 +185,7 @@ def _machines() -> tuple[Machine, Machine, bool]:
 
 
 def _uses_gpu(job: PlannedJob, has_gpu: bool) -> bool:
-    """Whether a cluster is asked for a GPU, or the job takes one where there is one."""
+    """Check whether a job requests a GPU from a cluster, or uses one if the machine has it."""
     if any("gpu" in f"{key}={job.resources[key]}" for key in job.resources if key != "device"):
         return True
     neural = bool(job.spec.get("neural") or job.spec.get("encoder"))
@@ -241,7 +241,7 @@ def _like(
 
 
 def _evidence(folder: Path, stem: Path) -> dict[str, Any]:
-    """What a job said about itself in what it made: ``spec``, ``data`` and ``environment``."""
+    """Metadata in the outputs of a job: ``spec``, ``data`` and ``environment``."""
     found: dict[str, Any] = {"spec": {}, "data": {}, "environment": {}}
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         for path in (place / stem / "record.json", place / f"{stem}.json"):

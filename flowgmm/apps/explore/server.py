@@ -56,7 +56,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Feature:
-    """What is moved, in which images and by how much.
+    """Feature to perturb, in which images and by how much.
 
     Arguments:
         images: Rows of the test images.
@@ -180,7 +180,7 @@ class Explorer:
     # -- answers -----------------------------------------------------------------------------
 
     def describe(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """What there is to choose from."""
+        """Contents of the page: classes, labels, layers and limits."""
         layers = [
             {"number": i, "name": STEPS[type(step).__name__], "shape": list(shape)}
             for i, (step, shape) in enumerate(
@@ -209,7 +209,7 @@ class Explorer:
         return np.rint(255 * self.changed(self.parse(question))).astype(np.uint8)
 
     def classify(self, question: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Of one of the images, `which`: predicted class and its probability, before and after."""
+        """Predicted class of image `which` and its probability, before and after the change."""
         feature = self.parse(question)
         which = _integer(question, "which", len(feature.images))
         # The estimator averages over blocks of pixels, which leaves these as they are.
@@ -251,7 +251,7 @@ class Explorer:
         return self.pixels.join(images, images[:0])
 
     def _run(self, images: tuple[int, ...], layer: int) -> tuple[Any, list[Any]]:
-        """What the first steps make of images, and what they factored out."""
+        """Feature maps of images after the first steps, and the channels factored out."""
         import torch
 
         from flowgmm.methods.neural import as_inputs
@@ -404,7 +404,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(json.dumps(answer).encode(), "application/json", seconds=seconds)
 
     def _name(self) -> str | None:
-        """What follows the token; None: refused."""
+        """Part of the path after the token; None: refused."""
         token, _, name = self.path[1:].partition("/")
         if not secrets.compare_digest(token.encode(), self.server.token.encode()):
             self._refuse(HTTPStatus.FORBIDDEN, "the address lacks the token that explore printed")

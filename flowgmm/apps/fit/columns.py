@@ -174,7 +174,7 @@ def _in_order(names: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Column:
-    """How a column becomes numbers.
+    """Conversion of a column to numbers.
 
     Attributes:
         name: Its name.
@@ -308,7 +308,7 @@ class Columns:
         return pd.DataFrame(result)
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """JSON value that `from_json` reads."""
         return {
             "columns": [asdict(column) for column in self.columns],
             "shift": self.shift.tolist(),
@@ -356,7 +356,7 @@ def _require(frame: "pd.DataFrame", names: Sequence[str], where: str) -> None:
 
 
 def _describe(series: "pd.Series", as_text: bool) -> tuple[Column | None, str]:
-    """What a column is, None if it is of no use, and a note for the user."""
+    """Column that describes a series (None: uninformative), and a note for the user."""
     from sklearn.preprocessing import OneHotEncoder
 
     name = str(series.name)

@@ -1,4 +1,4 @@
-"""How good a method is on labelled rows that it did not learn from, beside simple rivals."""
+"""Cross-validation of a method on the labelled rows, beside simple baselines."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ Fit = Callable[[np.ndarray, np.ndarray, str], "list[FlowGMMClassifier]"]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What models say about labelled rows that they did not learn from.
+    """Predictions for labelled rows by models that did not learn from them.
 
     Attributes:
         rows: The labelled rows, shape (n,).

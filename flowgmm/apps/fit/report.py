@@ -1,4 +1,4 @@
-"""What `flowgmm fit` shows: one screen of text, and a page with pictures."""
+"""Report of `flowgmm fit`: one screen of text, and a page with pictures."""
 
 import base64
 import html
@@ -27,7 +27,7 @@ HEADER = ("method", "accuracy", "95 % interval", "FlowGMM is", "p")
 
 
 def sentences(report: Mapping[str, Any]) -> list[str]:
-    """What was done and how sure it is, one sentence a line.
+    """Summary of the fit and of its confidence, one sentence a line.
 
     Arguments:
         report: From `flowgmm.apps.fit.table_model.fit_table`.
@@ -67,7 +67,7 @@ def verdict(report: Mapping[str, Any], part: str) -> str:
 
 
 def sureness(report: Mapping[str, Any]) -> list[str]:
-    """How sure the predictions are, and whether that can be believed."""
+    """Confidence of the predictions, and its calibration on held-out rows."""
     sure, held_out = report["sure"], report["held_out"]
     which = "unlabelled" if report["rows"] > report["labelled"] else "labelled"
     lines = [
