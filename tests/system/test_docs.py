@@ -82,6 +82,20 @@ def test_published_tables_and_figures_are_shown_and_counted(tmp_path: Path) -> N
         summary_table(tmp_path, "")
 
 
+def test_cited_discrepancies_and_traps_are_specified() -> None:
+    page = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
+    anchors = set(re.findall(r'<a id="([^"]+)">', page))
+    cited: set[str] = set()
+    for folder in ("flowgmm", "config", "workflow", "tests"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".yaml", ".smk", ".md"):
+                text = path.read_text(encoding="utf-8")
+                cited |= {f"d{n}" for n in re.findall(r"\bD([1-9][0-9]?)\b(?=[ ,;:)])", text)}
+                cited |= {f"trap-{n}" for n in re.findall(r"\b[Tt]rap ([0-9]+)", text)}
+    assert len(cited) > 30
+    assert not cited - anchors
+
+
 def keys(schema: Any) -> Iterator[str]:
     """Names of all keys that a schema allows, at any depth."""
     if isinstance(schema, dict):
