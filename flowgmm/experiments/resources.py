@@ -4,10 +4,11 @@ The measurements are Snakemake's benchmark files. They know nothing of a changed
 machine, so there is head room, and both requests grow with the attempt.
 """
 
-import csv
 import math
 from functools import cache
 from pathlib import Path
+
+from flowgmm.experiments.benchmark_files import Measured, read_benchmark
 
 __all__ = ["memory_like", "time_like"]
 
@@ -45,8 +46,8 @@ def time_like(benchmark: str, attempt: int, default: int, neighbours: bool) -> i
     return max(LEAST_MIN, math.ceil(TIME_ROOM * max(seconds) / 60)) * attempt
 
 
-def _finished_like(path: Path, neighbours: bool) -> list[tuple[float, float | None]]:
-    """Seconds and MB of the job itself, else of all that are like it."""
+def _finished_like(path: Path, neighbours: bool) -> list[Measured]:
+    """Cost of the job itself, else of all that are like it."""
     finished = _finished(path.parent)
     if path.name in finished:
         return [finished[path.name]]
@@ -54,19 +55,7 @@ def _finished_like(path: Path, neighbours: bool) -> list[tuple[float, float | No
 
 
 @cache
-def _finished(folder: Path) -> dict[str, tuple[float, float | None]]:
-    """Seconds and MB by name of the benchmark file; MB are None of jobs too short to be measured.
-
-    A file that was cut off while it was written is left out. Every file is read once.
-    """
-    found = {}
-    for path in folder.glob("*.tsv"):
-        with path.open(encoding="utf-8", newline="") as handle:
-            rows = list(csv.reader(handle, delimiter="\t"))
-        measured = dict(zip(rows[0], rows[-1], strict=False)) if len(rows) > 1 else {}
-        try:
-            mb = measured["max_rss"]
-            found[path.name] = float(measured["s"]), None if mb in ("NA", "-") else float(mb)
-        except (KeyError, ValueError):
-            continue
-    return found
+def _finished(folder: Path) -> dict[str, Measured]:
+    """Cost by name of the benchmark file. Every file is read once."""
+    found = {path.name: read_benchmark(path) for path in folder.glob("*.tsv")}
+    return {name: measured for name, measured in found.items() if measured is not None}

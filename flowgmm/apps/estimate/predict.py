@@ -4,7 +4,6 @@ A job's time is counted (`flowgmm.apps.estimate.cost_model`) and multiplied by w
 like it took, relative to what was counted for them; a job that has run before takes what it took.
 """
 
-import csv
 import heapq
 import math
 import os
@@ -26,6 +25,7 @@ from flowgmm.apps.estimate.cost_model import (
     measure,
 )
 from flowgmm.apps.estimate.dry_run import Plan, PlannedJob, make_plan
+from flowgmm.experiments.benchmark_files import read_benchmark
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.paths import features_path
 from flowgmm.experiments.project import Project, settings_with
@@ -210,6 +210,9 @@ def finished_jobs(config: Project, has_gpu: bool = False) -> list[Finished]:
     results, found = config.root / "results", []
     for folder in sorted({*results.glob("benchmarks"), *results.glob("*/benchmarks")}):
         for path in sorted(folder.rglob("*.tsv")):
+            measured = read_benchmark(path)
+            if measured is None:
+                continue
             rule, *stem = path.relative_to(folder).with_suffix("").parts
             made = _evidence(folder.parent, Path(*stem))
             spec, where = made["spec"], made["environment"]
@@ -217,12 +220,8 @@ def finished_jobs(config: Project, has_gpu: bool = False) -> list[Finished]:
             gpu, threads = where.get("device", "cpu") != "cpu", where.get("threads", 1)
             if "encoder" in spec:
                 gpu, threads = has_gpu, os.cpu_count() or 1
-            with path.open(encoding="utf-8", newline="") as handle:
-                rows = list(csv.DictReader(handle, delimiter="\t"))
-            if not rows:
-                continue  # cut off while it was written; the job will run again
-            name, seconds = path.relative_to(config.root).as_posix(), float(rows[-1]["s"])
-            found.append(_like(name, rule, spec, count(spec, size), seconds, threads, gpu))
+            name, work = path.relative_to(config.root).as_posix(), count(spec, size)
+            found.append(_like(name, rule, spec, work, measured.seconds, threads, gpu))
     return found
 
 
@@ -307,11 +306,13 @@ def _declared(config: Project, name: str) -> Size:
         n_pixels = spec.get("columns", 64 * options.get("channels", 1))
         channels = 1 if math.isqrt(n_pixels) ** 2 == n_pixels else 3
         shape = (channels, *2 * [math.isqrt(n_pixels // channels)])
+    # Ten digits or objects in an image, two classes in a table that names none.
+    n_classes = 10 if shape else len(options["classes"]) if "classes" in options else 2
     size = Size(
         n_features=options.get(
             "n_features", math.prod(shape) if shape else spec.get("columns", 20)
         ),
-        n_classes=options.get("n_classes", 10 if shape else len(options.get("classes", "ab"))),
+        n_classes=options.get("n_classes", n_classes),
         n_train=options.get("n_train", rows.get("train", 5000)),
         n_test=options.get("n_test", rows.get("test", 2000)),
         shape=shape,
