@@ -19,7 +19,8 @@ from flowgmm.flows.pixels import Pixels, dequantise
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.rng import Stream, make_stream
 from flowgmm.methods.labels import encode_labels
-from flowgmm.training.loop import History, Inputs, Training, train
+from flowgmm.training.divergence import History
+from flowgmm.training.loop import Inputs, Training, train
 from flowgmm.utils.errors import DivergedError, UserError
 from flowgmm.utils.io import add_checksum, atomic_path, header, read_header, verify_checksum
 from flowgmm.utils.progress import Progress
@@ -318,8 +319,9 @@ class NeuralClassifier(ClassifierMixin, BaseEstimator, ABC):
             lambda inputs: first._losses(model, batches, streams, inputs),
             training,
             inputs=lambda step: first._inputs(batches, streams, step, training.n_steps),
-            mixture_parameters=first._mixture_parameters(model),
-            undecayed_parameters=first._undecayed_parameters(model),
+            groups=training.groups(
+                model, first._mixture_parameters(model), first._undecayed_parameters(model)
+            ),
             checkpoint=checkpoint,
             identity=checkpoint
             and [

@@ -237,7 +237,7 @@ def test_training_steps():
         model,
         lambda at: losses_at(method, model, batches, streams, at["step"], 6),
         training,
-        undecayed_parameters=method._undecayed_parameters(model),
+        groups=training.groups(model, undecayed=method._undecayed_parameters(model)),
     )
     clipped = 0
     for s, reference in enumerate(literal):

@@ -251,7 +251,7 @@ def test_a_compiled_flow_on_a_gpu():
 
 @on_a_gpu
 def test_a_step_on_a_gpu_waits_for_nothing():
-    """But at looks, a hundred times a training, where losses are read."""
+    """But at evaluations, a hundred times a training, where losses are read."""
     model = PiModelClassifier(n_steps=1000, device="cuda", random_state=1)
     torch.cuda.set_sync_debug_mode("warn")
     try:

@@ -80,7 +80,8 @@ def test_mixture_parameters_have_their_own_rate_and_no_decay_or_clipping():
         model.learnt.fill_(5.0)
     targets = torch.zeros(1, 3).double()
     training = Training(1, lr=1e-3, weight_decay=0.5, clip_norm=1e-3, mixture_lr=0.25)
-    train(model, toy_losses(model, targets), training, mixture_parameters=[model.learnt])
+    groups = training.groups(model, mixture=[model.learnt])
+    train(model, toy_losses(model, targets), training, groups=groups)
     # The first step of Adam is the learning rate; decay would add to it.
     assert model.learnt.item() == pytest.approx(4.75)
     assert model.learnt.grad.item() == 10
@@ -345,7 +346,7 @@ def signals(monkeypatch):
 @pytest.mark.parametrize("method", ["flow", "images"])
 @pytest.mark.parametrize("share", [0.0, 0.41, 1.0])
 def test_a_signal_saves_the_step_it_comes_in(method, share, signals, tmp_path, monkeypatch):
-    """Between two looks as well, and in the last step; then it goes on bit for bit."""
+    """Between two evaluations as well, and in the last step; then it goes on bit for bit."""
     expected = fit_moons(method)
     n_steps = expected[0].n_iter_
     step_of_signal = round(share * (n_steps - 1))
@@ -418,7 +419,7 @@ KILLED = {
 
 
 def train_and_save(folder, steps, kind):
-    """Body of the process that is killed; reports every look."""
+    """Body of the process that is killed; reports every evaluation."""
     torch.set_num_threads(1)
     train_module.CHECKPOINT_EVERY = 0.0
     X, y = make_moons(60, noise=0.1, random_state=0)
@@ -478,8 +479,8 @@ def test_kill_9_at_any_moment_and_resume(kind, tmp_path):
     assert sha256(files[0]) == sha256(files[1])
 
 
-def test_the_best_look_is_kept_seed_by_seed():
-    """Scores that peak at different looks: each seed ends with the parameters it had there."""
+def test_the_best_parameters_are_kept_seed_by_seed():
+    """Scores that peak at different steps: each seed ends with the parameters it had there."""
     model = Toy(2)
     seen = []
 
