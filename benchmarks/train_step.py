@@ -31,6 +31,7 @@ from common import (
 from flowgmm.experiments.job_script import keep_freed_memory
 from flowgmm.flows.reference.realnvp import ReferenceFlowGMM
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
+from flowgmm.methods.stack import fit_stack
 from flowgmm.training import loop as train
 from flowgmm.training.divergence import N_EVALUATIONS
 
@@ -180,7 +181,7 @@ def measure(
     ]
     ys = np.tile(y, (shape.n_seeds, 1))
     share = (repeats + WARM_UP) / N_EVALUATIONS
-    FlowGMMClassifier.fit_stack(estimators, X, ys, share=share, progress=between_blocks)
+    fit_stack(estimators, X, ys, share=share, progress=between_blocks)
     return {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}
 
 

@@ -11,8 +11,9 @@ from flowgmm.flows.mixture import LatentMixture, fixed_means
 from flowgmm.flows.realnvp import CouplingFlow
 from flowgmm.flows.reference.realnvp import PLAIN_OBJECTIVE, ReferenceFlowGMM
 from flowgmm.flows.rng import Stream
+from flowgmm.methods.base import STREAMS
 from flowgmm.methods.flow_gmm import FlowGMM, FlowGMMClassifier
-from flowgmm.methods.neural import STREAMS, Batches
+from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Training, train
 from flowgmm.training.optim import learning_rate_factor
 

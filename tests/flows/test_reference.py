@@ -18,7 +18,7 @@ from flowgmm.flows.reference.multiscale import (
 )
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.flow_gmm import FlowGMM, FlowGMMClassifier
-from flowgmm.methods.neural import Batches
+from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Training, train
 
 # Architecture, channels, side: the sides are the smallest of which both checkerboards change some.

@@ -15,6 +15,7 @@ from torch import nn
 
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.mlp import DropoutMLPClassifier
+from flowgmm.methods.stack import fit_stack
 from flowgmm.training import loop as train_module
 from flowgmm.training.loop import Training, train
 from flowgmm.training.optim import learning_rate_factor, ramp
@@ -186,7 +187,7 @@ def test_a_stack_of_classifiers_with_one_that_diverges(bad):
             FlowGMMClassifier(2, 8, preprocess="none", n_steps=20, clip_norm=5.0, random_state=s)
             for s in range(3)
         ]
-        FlowGMMClassifier.fit_stack(models, X, np.tile(y, (3, 1)), rows=np.stack(rows))
+        fit_stack(models, X, np.tile(y, (3, 1)), rows=np.stack(rows))
         return models
 
     clean = run([good, good, good])
@@ -252,7 +253,7 @@ def fit_moons(method, checkpoint=None, stop_at=None, seeds=(0, 1)):
             raise InterruptedRunError
 
     ys = np.tile(y, (len(seeds), 1))
-    type(models[0]).fit_stack(models, X, ys, checkpoint=checkpoint, progress=progress)
+    fit_stack(models, X, ys, checkpoint=checkpoint, progress=progress)
     return models
 
 
@@ -391,7 +392,7 @@ def test_a_checkpoint_belongs_to_its_seeds_and_data(tmp_path, monkeypatch):
     X, y = make_moons(60, noise=0.1, random_state=1)
     models = [METHODS["mlp"](seed) for seed in (0, 1)]
     with pytest.raises(UserError, match="belongs to another run"):
-        DropoutMLPClassifier.fit_stack(models, X, np.tile(y, (2, 1)), checkpoint=checkpoint)
+        fit_stack(models, X, np.tile(y, (2, 1)), checkpoint=checkpoint)
     fit_moons("mlp", checkpoint)
 
 
@@ -427,7 +428,7 @@ def train_and_save(folder, steps, kind):
         X = (32 * (np.tile(X, 8) + 3)).astype(np.uint8).reshape(60, 1, 4, 4)
     y[6:] = -1
     models = [FlowGMMClassifier(**KILLED[kind], n_steps=200, random_state=s) for s in (0, 1)]
-    FlowGMMClassifier.fit_stack(
+    fit_stack(
         models,
         X,
         np.stack([y, y]),

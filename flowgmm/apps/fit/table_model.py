@@ -299,7 +299,9 @@ def _train(
     Raises:
         UserError: If one diverged.
     """
-    type(estimators[0]).fit_stack(estimators, X, ys, progress=progress)
+    from flowgmm.methods.stack import fit_stack
+
+    fit_stack(estimators, X, ys, progress=progress)
     if failure := next((e.failure_ for e in estimators if e.failure_ is not None), None):
         raise UserError(f"FlowGMM {failure}; leave out columns with extreme values by --drop")
     return estimators
