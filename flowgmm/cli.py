@@ -204,7 +204,7 @@ def predict(
 
     Example: flowgmm predict customers-flowgmm new.csv --output predicted.csv
     """
-    from flowgmm.apps.fit.columns import read_table
+    from flowgmm.apps.fit.reading import read_table
     from flowgmm.apps.fit.table_model import TableModel
 
     fitted = TableModel.load(model)

@@ -1,8 +1,6 @@
 """Tables of mixed columns as standardised numbers, and back."""
 
-import difflib
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,166 +8,21 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from flowgmm.datasets.loaders.table import class_name, read_csv, read_parquet
+from flowgmm.apps.fit.reading import as_text
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Column", "Columns", "read_labels", "read_table"]
+__all__ = ["Column", "Columns"]
 
 # Share of a column's values that must be numbers, or dates, for the rest to count as missing.
 MOSTLY = 0.95
 # A level of a category stands alone if this share of the rows has it; at most so many do.
 MIN_LEVEL_SHARE = 0.01
 MAX_LEVELS = 20
-# More classes than this look like a number or an identifier.
-MAX_CLASSES = 200
 OTHER = "(other)"
-
-
-def read_table(path: Path, *, sep: str = ",", encoding: str = "utf-8") -> "pd.DataFrame":
-    """Read a CSV (plain or gzipped), ``.parquet`` or ``.npz`` file.
-
-    An ``.npz`` has the array ``X``, shape (N, D), whose columns become ``x0``, ``x1``, ..., and
-    maybe ``y``, shape (N,), where -1 means unlabelled as everywhere in scikit-learn.
-
-    Raises:
-        UserError: If the file is absent, damaged, of another format, empty, or names a column
-            twice.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} is not a file; check the path")
-    if path.suffix == ".npz":
-        frame = _read_npz(path)
-    elif path.suffix == ".parquet":
-        frame = read_parquet(path)
-    else:
-        options: dict[str, Any] = {"sep": sep, "encoding": encoding}
-        header = read_csv(path, header=None, nrows=1, dtype=str, **options).iloc[0].dropna()
-        _refuse_twice(path, header.astype(str).str.strip().tolist())
-        # In pieces, a column could get other types in other pieces.
-        frame = read_csv(path, low_memory=False, **options)
-        if frame.index.nlevels > 1 or not frame.index.equals(frame.reset_index(drop=True).index):
-            raise UserError(
-                f"{path}: the rows have more cells than the header has names; name every column"
-            )
-    frame.columns = [str(column).strip() for column in frame.columns]
-    _refuse_twice(path, list(frame.columns))
-    if frame.empty:
-        raise UserError(f"{path} has no rows below its header; check the file")
-    return frame.reset_index(drop=True)
-
-
-def _refuse_twice(path: Path, names: list[str]) -> None:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"{path}: column {twice[0]!r} is there twice; rename or remove one")
-
-
-def _read_npz(path: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    try:
-        # Anything else would be taken for a pickle, and the message would name a way to load it.
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no zip archive")
-        with np.load(path, allow_pickle=False) as arrays:
-            X = arrays["X"]
-            y = arrays.get("y")
-    except KeyError:
-        raise UserError(f"{path} has no array 'X'; save with np.savez(path, X=X, y=y)") from None
-    # Of a damaged file zipfile and NumPy may raise anything.
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{path} cannot be read ({reason}); save plain arrays, no objects, with "
-            "np.savez(path, X=X, y=y)"
-        ) from error
-    if X.ndim != 2 or X.dtype.kind not in "biuf" or (y is not None and y.shape != X.shape[:1]):
-        raise UserError(
-            f"{path}: X has shape {X.shape} and type {X.dtype}, y {y is not None and y.shape}; "
-            "expected numbers of shape (N, D) and (N,)"
-        )
-    frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(X.shape[1])])
-    if y is not None:
-        labels = pd.Series(y)
-        frame["y"] = labels if labels.dtype.kind not in "if" else labels.mask(labels == -1)
-    return frame
-
-
-def read_labels(
-    frame: "pd.DataFrame", label: str, where: object, classes: Sequence[str] | None = None
-) -> tuple[np.ndarray, list[str]]:
-    """Classes of the rows; an empty cell is unlabelled.
-
-    Arguments:
-        frame: The table.
-        label: Its column with the classes.
-        where: What the table is, for messages.
-        classes: Names of the K classes that there may be; None: those in the column, sorted.
-
-    Returns:
-        Codes in 0..K-1, -1 where unlabelled, shape (N,), and the K names.
-
-    Raises:
-        UserError: If the column is absent, holds another class than `classes`, fewer than 2
-            classes, a class with a single row, or what looks like numbers or identifiers.
-    """
-    if label not in frame.columns:
-        columns = list(frame.columns)
-        folded = {column.casefold(): column for column in columns}
-        close = difflib.get_close_matches(label.casefold(), folded, n=1)
-        some = f"{', '.join(map(repr, columns[:10]))}{', ...' if len(columns) > 10 else ''}"
-        hint = f"did you mean {folded[close[0]]!r}?" if close else f"it has {some}"
-        if len(columns) == 1 and (sep := next((s for s in ";\t|" if s in columns[0]), None)):
-            hint += f"; its only column suggests --sep {sep!r}"
-        raise UserError(f"{where} has no column {label!r}; {hint}")
-    if classes is None and len(frame) < 4:
-        raise UserError(
-            f"{where} has {len(frame)} rows; the least is 2 labelled rows of each of 2 classes"
-        )
-    values = _text(frame[label].map(class_name, na_action="ignore"))
-    labelled = values[values != ""]
-    known = classes is not None
-    names = _in_order(labelled.unique()) if classes is None else list(classes)
-    if known and (unknown := _in_order(set(labelled) - set(names))):
-        raise UserError(
-            f"{where}: class {unknown[0]!r} in column {label!r} is none of the model's "
-            f"{', '.join(names[:10])}"
-        )
-    codes = values.map({name: k for k, name in enumerate(names)}).fillna(-1).to_numpy(np.int64)
-    if not len(labelled):
-        raise UserError(
-            f"{where}: no row has a label in column {label!r}; label some of each class"
-        )
-    if known:
-        return codes, names
-    if len(names) > MAX_CLASSES or len(names) > max(2, len(labelled) // 2):
-        raise UserError(
-            f"{where}: column {label!r} has {len(names):,} different values in {len(labelled):,} "
-            "labelled rows; it looks like a number or an identifier, not a class: choose another "
-            "--label, or label at least 2 rows of each class"
-        )
-    if len(names) == 1:
-        raise UserError(
-            f"{where}: column {label!r} has the one class {names[0]!r}; label rows of another too"
-        )
-    counts = np.bincount(codes[codes >= 0])
-    if alone := [name for name, count in zip(names, counts, strict=True) if count == 1]:
-        raise UserError(
-            f"{where}: class {alone[0]!r} in column {label!r} has one labelled row, but needs 2, "
-            "one to be held out; label another one or empty it"
-        )
-    return codes, names
-
-
-def _in_order(names: Any) -> list[str]:
-    """Sorted as numbers if all are, else as text."""
-    try:
-        return sorted(names, key=float)
-    except ValueError:
-        return sorted(names)
 
 
 @dataclass(frozen=True)
@@ -338,7 +191,7 @@ class Columns:
     def _blocks(self, frame: "pd.DataFrame", progress: Progress | None) -> list[np.ndarray]:
         """Features of each column before scaling, shape (N, d) each."""
         return [
-            _embed(_text(frame[column.name]), self.encoder, progress)
+            _embed(as_text(frame[column.name]), self.encoder, progress)
             if column.kind == "text"
             else _one_hot(frame[column.name], column)
             if column.kind == "category"
@@ -355,16 +208,16 @@ def _require(frame: "pd.DataFrame", names: Sequence[str], where: str) -> None:
         )
 
 
-def _describe(series: "pd.Series", as_text: bool) -> tuple[Column | None, str]:
+def _describe(series: "pd.Series", is_text: bool) -> tuple[Column | None, str]:
     """Column that describes a series (None: uninformative), and a note for the user."""
     from sklearn.preprocessing import OneHotEncoder
 
     name = str(series.name)
-    if as_text:
+    if is_text:
         return Column(name, "text"), ""
     if _is_numeric(series) and series.nunique() > 1:
         return _number(name, _numbers(series), int(series.notna().sum()))
-    text = _text(series)
+    text = as_text(series)
     present = text[text != ""]
     if text.nunique() < 2:
         return None, "dropped, it is the same everywhere"
@@ -414,12 +267,6 @@ def _number(name: str, values: "pd.Series", n_present: int) -> tuple[Column | No
     return column, note if n_missing else ""
 
 
-def _text(series: "pd.Series") -> "pd.Series":
-    """Cells as text without surrounding spaces, empty where missing."""
-    text = series.astype(object).map(lambda value: str(value).strip(), na_action="ignore")
-    return text.where(series.notna(), "")
-
-
 def _is_numeric(series: "pd.Series") -> bool:
     import pandas as pd
 
@@ -433,7 +280,7 @@ def _numbers(series: "pd.Series") -> "pd.Series":
     if _is_numeric(series):
         values = series.astype("Float64").astype("float64")
     else:
-        values = pd.to_numeric(_text(series), errors="coerce").astype("float64")
+        values = pd.to_numeric(as_text(series), errors="coerce").astype("float64")
     return values.where(np.isfinite(values))
 
 
@@ -462,7 +309,7 @@ def _days(series: "pd.Series", date_format: str | None) -> "pd.Series":
     import pandas as pd
 
     if not pd.api.types.is_datetime64_any_dtype(series):
-        series = pd.to_datetime(_text(series), format=date_format, errors="coerce", utc=True)
+        series = pd.to_datetime(as_text(series), format=date_format, errors="coerce", utc=True)
     dates = pd.to_datetime(series, utc=True)
     return (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
 
@@ -473,8 +320,8 @@ def _values(series: "pd.Series", column: Column) -> np.ndarray:
     missing = values.isna()
     if missing.all() and series.notna().any():
         raise UserError(
-            f"column {column.name!r} holds no {column.kind}, e.g. {_text(series).iloc[0]!r}, as it "
-            "does in the table that the model learnt from"
+            f"column {column.name!r} holds no {column.kind}, e.g. {as_text(series).iloc[0]!r}, as "
+            "it does in the table that the model learnt from"
         )
     features = [values.fillna(column.fill)] + ([missing.astype(float)] if column.missing else [])
     return np.stack([feature.to_numpy(np.float64) for feature in features], axis=1)
@@ -485,7 +332,7 @@ def _one_hot(series: "pd.Series", column: Column) -> np.ndarray:
     from sklearn.preprocessing import OneHotEncoder
 
     names = [*column.levels, *([OTHER] if column.other else [])]
-    text = _text(series)
+    text = as_text(series)
     if column.other:
         text = text.where(text.isin(column.levels), OTHER)
     encoder = OneHotEncoder(

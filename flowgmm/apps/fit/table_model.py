@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from flowgmm.apps.fit.columns import Columns, read_labels, read_table
+from flowgmm.apps.fit.columns import Columns
 from flowgmm.apps.fit.cross_validation import (
     FLOWGMM,
     compare,
@@ -21,6 +21,7 @@ from flowgmm.apps.fit.cross_validation import (
     reliability,
     rivals,
 )
+from flowgmm.apps.fit.reading import read_labels, read_table
 from flowgmm.evaluation.calibration import best_temperature, tempered
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, write_json
@@ -186,7 +187,7 @@ def fit_table(
     """Fit FlowGMM to a table, check it on held-out labels, and write a folder of results.
 
     Arguments:
-        path: CSV, Parquet or npz; see `flowgmm.apps.fit.columns.read_table`.
+        path: CSV, Parquet or npz; see `flowgmm.apps.fit.reading.read_table`.
         label: Column with the classes; an empty cell is an unlabelled row.
         output: The folder: predictions.csv, report.html, report.json, model.json,
             model.safetensors. It appears whole or not at all.
