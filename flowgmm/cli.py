@@ -169,26 +169,23 @@ def fit(
     Example: flowgmm fit customers.csv --label churned
     """
     from flowgmm.apps.fit.report import show
-    from flowgmm.apps.fit.table_model import fit_table
+    from flowgmm.apps.fit.run import Source, fit_table
     from flowgmm.experiments.job_script import keep_freed_memory
 
     keep_freed_memory()
     folder = output or Path(f"{file.name.split('.')[0]}-flowgmm")
+    source = Source(
+        file,
+        label,
+        text=text or (),
+        drop=drop or (),
+        test=test,
+        encoder=encoder,
+        sep=sep,
+        encoding=encoding,
+    )
     with _progress() as progress:
-        report = fit_table(
-            file,
-            label,
-            folder,
-            text=text or (),
-            drop=drop or (),
-            test=test,
-            encoder=encoder,
-            sep=sep,
-            encoding=encoding,
-            seed=seed,
-            force=force,
-            progress=progress,
-        )
+        report = fit_table(source, folder, seed=seed, force=force, progress=progress)
     show(report, folder)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from flowgmm.apps.fit.reading import as_text
 from flowgmm.utils.errors import UserError
-from flowgmm.utils.progress import Progress
+from flowgmm.utils.progress import Progress, with_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -350,6 +350,7 @@ def _embed(text: "pd.Series", encoder: str, progress: Progress | None) -> np.nda
 
     # An encoder has no vector for nothing.
     texts = [value if normalise(value) else "empty" for value in text]
+    named = with_text(progress, "embedding the texts")
     with tempfile.TemporaryDirectory() as cache:
-        vectors = np.array(embed_texts(texts, encoder, Path(cache), progress=progress), np.float64)
+        vectors = np.array(embed_texts(texts, encoder, Path(cache), progress=named), np.float64)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -4,7 +4,7 @@ import base64
 import html
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from flowgmm.utils.io import write_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from flowgmm.apps.fit.table_model import TableModel
+    from flowgmm.methods.flow_gmm import FlowGMMClassifier
 
 __all__ = ["draw", "sentences", "show", "write_page"]
 
@@ -30,7 +30,7 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     """Summary of the fit and of its confidence, one sentence a line.
 
     Arguments:
-        report: From `flowgmm.apps.fit.table_model.fit_table`.
+        report: From `flowgmm.apps.fit.run.fit_table`.
     """
     kinds = Counter(report["columns"].values())
     columns = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
@@ -139,14 +139,21 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def draw(model: "TableModel", X: np.ndarray, codes: np.ndarray, report: Mapping[str, Any]) -> bytes:
+def draw(
+    estimator: "FlowGMMClassifier",
+    classes: Sequence[str],
+    X: np.ndarray,
+    codes: np.ndarray,
+    report: Mapping[str, Any],
+) -> bytes:
     """Latent picture and reliability diagram as PNG.
 
     Arguments:
-        model: The fitted model.
+        estimator: The fitted model, of codes 0..K-1.
+        classes: The K names.
         X: Features, shape (N, D).
         codes: Classes in 0..K-1, -1 where unlabelled, shape (N,).
-        report: From `flowgmm.apps.fit.table_model.fit_table`.
+        report: From `flowgmm.apps.fit.run.fit_table`.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -154,36 +161,42 @@ def draw(model: "TableModel", X: np.ndarray, codes: np.ndarray, report: Mapping[
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 5), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _draw_latent(left, model, X, codes)
+        _draw_latent(left, estimator, classes, X, codes)
         _draw_reliability(right, report["held_out"]["reliability"])
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _draw_latent(ax: "Axes", model: "TableModel", X: np.ndarray, codes: np.ndarray) -> None:
+def _draw_latent(
+    ax: "Axes",
+    estimator: "FlowGMMClassifier",
+    classes: Sequence[str],
+    X: np.ndarray,
+    codes: np.ndarray,
+) -> None:
     """Latent codes in the plane of the means; with 2 classes, their axis and the widest other."""
     rng = np.random.default_rng(0)
     rows = rng.permutation(len(X))[:MOST_POINTS]
     labelled = rng.permutation(np.flatnonzero(codes >= 0))[:MOST_POINTS]
-    means = model.estimator.means_.astype(np.float64)
+    means = estimator.means_.astype(np.float64)
     centre = means.mean(axis=0)
     n_lead = means.shape[1]
-    z = model.estimator.transform(X[rows])[:, :n_lead] - centre
+    z = estimator.transform(X[rows])[:, :n_lead] - centre
     axes = np.linalg.svd(means - centre, full_matrices=False)[2][: min(2, len(means) - 1)]
     if len(axes) < 2 <= n_lead:
         rest = z - z @ axes.T @ axes
         axes = np.vstack([axes, np.linalg.svd(rest, full_matrices=False)[2][:1]])
     axes = np.vstack([axes, np.zeros((2 - len(axes), n_lead))])
     colours = np.array([COLOURS[k % len(COLOURS)] for k in range(len(means))])
-    predicted = model.estimator.predict(X[rows])
+    predicted = estimator.predict(X[rows])
     x, y = (z @ axes.T).T
     ax.scatter(x, y, s=5, c=colours[predicted], linewidths=0, alpha=0.5)
-    x, y = axes @ (model.estimator.transform(X[labelled])[:, :n_lead] - centre).T
+    x, y = axes @ (estimator.transform(X[labelled])[:, :n_lead] - centre).T
     ax.scatter(x, y, s=42, c=colours[codes[labelled]], edgecolors="black", linewidths=1)
     stars = (means - centre) @ axes.T
     ax.scatter(stars[:, 0], stars[:, 1], s=160, c="white", marker="*", edgecolors="black", zorder=4)
-    for star, name in zip(stars[:30], model.classes, strict=False):
+    for star, name in zip(stars[:30], classes, strict=False):
         # As text: a name with dollar signs is no formula.
         ax.annotate(
             name, star, (6, 6), textcoords="offset points", parse_math=False, fontweight="bold"
@@ -230,7 +243,7 @@ def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
 
     Arguments:
         path: The page.
-        report: From `flowgmm.apps.fit.table_model.fit_table`.
+        report: From `flowgmm.apps.fit.run.fit_table`.
         picture: PNG from `draw`.
     """
     held_out = report["held_out"]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from flowgmm.apps.fit import cross_validation, table_model
+from flowgmm.apps.fit import cross_validation
+from flowgmm.apps.fit.table_model import make_estimator, train
 from flowgmm.evaluation import metrics
 
 
@@ -11,9 +12,9 @@ def cross(X, codes, seen=None):
     """`cross_validate` with the short training; what was trained on which labels goes to `seen`."""
 
     def fit(folds, ys, _):
-        estimators = [table_model._estimator(X, 0, int(fold)) for fold in folds]
+        estimators = [make_estimator(X, 0, int(fold)) for fold in folds]
         (seen if seen is not None else []).extend(zip(estimators, ys, strict=True))
-        return table_model._train(estimators, X, ys, None)
+        return train(estimators, X, ys, None)
 
     return cross_validation.cross_validate(X, codes, 0, fit)
 

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from customers import run
 
-from flowgmm.apps.fit import table_model
+from flowgmm.apps.fit.run import FILES
 from flowgmm.apps.fit.table_model import TableModel
 
 
 def test_fit_writes_what_it_says(fitted):
     folder, frame, truth, result = fitted
-    assert {path.name for path in folder.iterdir()} == set(table_model.FILES)
+    assert {path.name for path in folder.iterdir()} == set(FILES)
     report = json.loads((folder / "report.json").read_text())
     assert report["labelled"] == report["held_out"]["rows"] == 30
     accuracy = {m["method"]: m["accuracy"] for m in report["held_out"]["methods"]}
