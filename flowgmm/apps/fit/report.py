@@ -1,12 +1,10 @@
 """Report of `flowgmm fit`: one screen of text, and a page with pictures."""
 
 import base64
-import html
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -220,91 +218,48 @@ def _draw_reliability(ax: "Axes", bins: list[dict[str, float]]) -> None:
     )
 
 
-PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>FlowGMM: $file</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-div { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid #ccc; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-caption { text-align: left; font-weight: bold; }
-img { max-width: 100%; }
-</style></head><body>
-<h1>FlowGMM on $file</h1>
-$body
-</body></html>
-""")
-
-
 def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
-    """Write the page; it needs no other file.
+    """Write the page from the template `report.html`; it needs no other file.
 
     Arguments:
         path: The page.
         report: From `flowgmm.apps.fit.run.fit_table`.
         picture: PNG from `draw`.
     """
-    held_out = report["held_out"]
-    body = ["<h2>What was done</h2>", _list(sentences(report)), "<h2>How good it is</h2>"]
-    for part, caption in parts(report):
-        rows = [
-            [*_cells(entry), f"{entry['class_nll']:.2f}", f"{100 * entry['ece']:.1f}"]
-            for entry in report[part]["methods"]
-        ]
-        header = [*HEADER, "NLL, nats", "calibration error, points"]
-        body += [_table(header, rows, caption), f"<p>{html.escape(verdict(report, part))}</p>"]
-    body.append(
-        "<p>All methods learn from the same labelled rows and features; the rivals are "
-        "scikit-learn's, as they come (5 neighbours, C = 1). The intervals are Wilson's and take "
-        "the rows as independent. FlowGMM's probabilities are calibrated on other rows than those "
-        "scored; the final model learns from all labels. p is of McNemar's exact test of the rows "
-        "where one of two methods alone is right; at 0.05 or more no difference is shown.</p>"
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
-    body += ["<h2>How sure it is</h2>", _list(sureness(report))]
-    data = base64.b64encode(picture).decode()
-    body.append(
-        f'<p><img src="data:image/png;base64,{data}" alt="Left: latent codes in the plane of the '
-        "classes' means; colours are predictions, dots with a black edge labelled rows, stars the "
-        'means. Right: share of right predictions against their probability."></p>'
-        "<p>Left: rows in the latent space, in the plane of the classes' means (stars); colours "
-        "are predictions, a black edge marks labelled rows. Right: on the diagonal, predictions "
-        "are right as often as their probability says; larger dots stand for more rows.</p>"
+    page = environment.get_template("report.html").render(
+        report=report,
+        sentences=sentences(report),
+        parts=[
+            {
+                "caption": caption,
+                "header": [*HEADER, "NLL, nats", "calibration error, points"],
+                "rows": [
+                    [*_cells(entry), f"{entry['class_nll']:.2f}", f"{100 * entry['ece']:.1f}"]
+                    for entry in report[part]["methods"]
+                ],
+                "verdict": verdict(report, part),
+            }
+            for part, caption in parts(report)
+        ],
+        sureness=sureness(report),
+        picture=base64.b64encode(picture).decode(),
+        classes=[
+            [
+                entry["name"],
+                f"{entry['labelled']:,}",
+                f"{entry['held_out_right']:,} of {entry['held_out']:,}",
+                f"{entry['predicted_unlabelled']:,}",
+            ]
+            for entry in report["classes"]
+        ],
     )
-    rows = [
-        [
-            entry["name"],
-            f"{entry['labelled']:,}",
-            f"{entry['held_out_right']:,} of {entry['held_out']:,}",
-            f"{entry['predicted_unlabelled']:,}",
-        ]
-        for entry in report["classes"]
-    ]
-    header = ["class", "labelled rows", "right when held out", "predicted, unlabelled rows"]
-    body += ["<h2>Classes</h2>", _table(header, rows)]
-    columns = [[name, kind] for name, kind in report["columns"].items()]
-    body += ["<h2>Columns in use</h2>", _table(["column", "taken as"], columns)]
-    settings = ", ".join(f"{name} {value}" for name, value in report["settings"].items())
-    body += [
-        "<h2>Settings</h2>",
-        f"<p>Seed {report['seed']}; {html.escape(settings)}; temperature "
-        f"{held_out['temperature']:.3g} (without it the calibration error is "
-        f"{100 * held_out['ece_uncalibrated']:.1f} points). {report['seconds']:.0f} s.</p>",
-    ]
-    page = PAGE.substitute(file=html.escape(report["file"]), body="\n".join(body))
     write_text(path, page)
-
-
-def _list(lines: list[str]) -> str:
-    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
-
-
-def _table(header: list[str], rows: list[list[str]], caption: str = "") -> str:
-    def row(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-
-    body = "".join(row(cells, "td") for cells in rows)
-    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    table = f"<table>{title}<thead>{row(header, 'th')}</thead><tbody>{body}</tbody></table>"
-    return f"<div>{table}</div>"

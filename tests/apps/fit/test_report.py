@@ -1,10 +1,14 @@
-"""The page of `flowgmm fit` in a browser."""
+"""The page of `flowgmm fit`: its text, and its look in a browser."""
 
+import html
 import re
 import shutil
 import subprocess
 
 import pytest
+
+from flowgmm.apps.fit.report import write_page
+from flowgmm.utils.io import read_json
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
@@ -35,3 +39,17 @@ def test_a_browser_shows_the_whole_page(fitted, tmp_path):
     fits, width, picture_fits = title[1].split(",")
     assert (fits, picture_fits) == ("true", "true")
     assert int(width) > 500
+
+
+def test_names_from_the_table_are_text_on_the_page(fitted, tmp_path):
+    """Markup in the names of file, columns and classes is shown, not obeyed."""
+    folder, *_ = fitted
+    name = "<script>alert('x')</script> & \"y\""
+    report = read_json(folder / "report.json")
+    report |= {"file": name, "columns": {name: "number"}, "notes": [name]}
+    report["classes"][0]["name"] = name
+    write_page(tmp_path / "report.html", report, b"")
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    # Title, heading; file, class and note in the summary; tables of classes and of columns.
+    assert html.unescape(page).count(name) == 7
