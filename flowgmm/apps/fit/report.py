@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm.reporting.plot_style import COLOURS, STYLE
+from flowgmm.reporting.plot_style import COLOURS, STYLE, class_colour
 from flowgmm.utils.io import write_text
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _draw_latent(
         rest = z - z @ axes.T @ axes
         axes = np.vstack([axes, np.linalg.svd(rest, full_matrices=False)[2][:1]])
     axes = np.vstack([axes, np.zeros((2 - len(axes), n_lead))])
-    colours = np.array([COLOURS[k % len(COLOURS)] for k in range(len(means))])
+    colours = np.array([class_colour(k) for k in range(len(means))])
     predicted = estimator.predict(X[rows])
     x, y = (z @ axes.T).T
     ax.scatter(x, y, s=5, c=colours[predicted], linewidths=0, alpha=0.5)

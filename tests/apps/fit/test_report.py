@@ -4,10 +4,13 @@ import html
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from flowgmm.apps.fit.report import write_page
+from flowgmm.apps.fit.report import _draw_latent, write_page
 from flowgmm.utils.io import read_json
 
 
@@ -53,3 +56,19 @@ def test_names_from_the_table_are_text_on_the_page(fitted, tmp_path):
     assert "<script" not in page
     # Title, heading; file, class and note in the summary; tables of classes and of columns.
     assert html.unescape(page).count(name) == 7
+
+
+def test_every_class_has_its_own_colour():
+    """Eight classes, whose features are their latent codes, in the latent picture."""
+    codes = np.repeat(np.arange(8), 3)
+    X = np.random.default_rng(0).normal(size=(8, 4))[codes]
+    means = X[::3]
+
+    def predict(X):
+        return (X[:, None] == means).all(axis=2).argmax(axis=1)
+
+    estimator = SimpleNamespace(means_=means, transform=lambda X: X, predict=predict)
+    ax = Figure().subplots()
+    _draw_latent(ax, estimator, list("abcdefgh"), X, codes)
+    for dots in ax.collections[:2]:  # predicted classes, given labels
+        assert len(np.unique(dots.get_facecolors(), axis=0)) == 8
