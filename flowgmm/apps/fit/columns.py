@@ -1,4 +1,4 @@
-"""Tables of mixed columns as standardised numbers, and back."""
+"""Columns of a table: conversion to standardised features, and back."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Columns"]
 
-# Share of a column's values that must be numbers, or dates, for the rest to count as missing.
-MOSTLY = 0.95
-# A level of a category stands alone if this share of the rows has it; at most so many do.
+# A column is of numbers, or dates, if this share of its values can be parsed; the rest is missing.
+MIN_PARSED = 0.95
+# A level has a feature of its own if this share of the rows has it; at most MAX_LEVELS have.
 MIN_LEVEL_SHARE = 0.01
 MAX_LEVELS = 20
 OTHER = "(other)"
@@ -33,9 +33,9 @@ class Column:
         name: Its name.
         kind: `number`; `date` (days since 1970); `category` (one feature a level); `text` (the
             vector of a text encoder).
-        fill: What stands for a missing number or date: the median.
-        missing: Whether a feature of its own says where it was missing.
-        integer: Whether all numbers, or days, are whole.
+        fill: Value imputed for a missing number or date: the median.
+        missing: Whether there is an indicator feature of missing values.
+        integer: Whether all numbers, or days, are integers.
         date_format: How a date is written; None: it came as a date.
         levels: Levels of a category that have a feature; the empty one is a missing cell.
         other: Whether all further levels share the last feature.
@@ -55,8 +55,8 @@ class Column:
 class Columns:
     """A table's columns, their features and the features' scale.
 
-    Every feature has mean 0 and standard deviation 1 in the table that was fitted, but those of a
-    text share one factor, which gives the text's largest principal component that deviation.
+    Every feature has mean 0 and standard deviation 1 in the table that was fitted. Those of a text
+    share one factor instead, by which their first principal component has standard deviation 1.
 
     Attributes:
         columns: Those in use, in the table's order.
@@ -77,13 +77,13 @@ class Columns:
         encoder: str = "minilm",
         progress: Progress | None = None,
     ) -> tuple[Self, np.ndarray, list[str]]:
-        """Decide for every column what it is. No label is seen.
+        """Infer the kind of every column, and standardise the features; labels are not used.
 
         Arguments:
             frame: N rows, without the label.
-            text: Columns that go through the text encoder.
-            encoder: Which one.
-            progress: Of the encoder.
+            text: Columns for the text encoder.
+            encoder: The text encoder.
+            progress: Called as the encoder proceeds.
 
         Returns:
             The columns, their features, shape (N, D) float32, and notes for the user.
@@ -123,18 +123,18 @@ class Columns:
         return columns, columns._standardised(blocks), notes
 
     def transform(self, frame: "pd.DataFrame", progress: Progress | None = None) -> np.ndarray:
-        """Features of a table's rows, shape (N, D) float32; further columns do no harm.
+        """Convert rows to features, shape (N, D) float32; further columns are ignored.
 
         Raises:
-            UserError: If a column is absent, or one of numbers or dates holds none.
+            UserError: If a column is missing, or none of its cells is a number or date as expected.
         """
         _require(frame, [column.name for column in self.columns], "the table")
         return self._standardised(self._blocks(frame, progress))
 
     def inverse(self, X: np.ndarray) -> "pd.DataFrame":
-        """Table whose features are about X, shape (N, D): the most likely level of a category.
+        """Convert features X, shape (N, D), to a table; a category gets its most likely level.
 
-        Texts cannot be had back from their vectors; their cells are empty.
+        Texts cannot be reconstructed from their vectors; their cells are empty.
         """
         import pandas as pd
 
@@ -152,7 +152,7 @@ class Columns:
                 continue
             values = pd.Series(block[:, 0]).round() if column.integer else pd.Series(block[:, 0])
             if column.kind == "date":
-                # Features are float32.
+                # Features are float32: seconds are rounding error.
                 dates = pd.to_datetime(values, unit="D").dt.round("min")
                 values = dates.dt.strftime(column.date_format or "%Y-%m-%dT%H:%M:%S")
             elif column.integer:
@@ -181,7 +181,7 @@ class Columns:
         return ((np.concatenate(blocks, axis=1) - self.shift) / self.scale).astype(np.float32)
 
     def _width(self, column: Column) -> int:
-        """Number of a column's features; all texts share one encoder, and what is left."""
+        """Number of features of a column; texts share equally those that no other kind has."""
         if column.kind == "text":
             others = [other for other in self.columns if other.kind != "text"]
             n_left = len(self.shift) - sum(self._width(other) for other in others)
@@ -189,7 +189,7 @@ class Columns:
         return len(column.levels) + column.other if column.levels else 1 + column.missing
 
     def _blocks(self, frame: "pd.DataFrame", progress: Progress | None) -> list[np.ndarray]:
-        """Features of each column before scaling, shape (N, d) each."""
+        """Features of each column before standardisation, shape (N, d) each."""
         return [
             _embed(as_text(frame[column.name]), self.encoder, progress)
             if column.kind == "text"
@@ -209,7 +209,7 @@ def _require(frame: "pd.DataFrame", names: Sequence[str], where: str) -> None:
 
 
 def _describe(series: "pd.Series", is_text: bool) -> tuple[Column | None, str]:
-    """Column that describes a series (None: uninformative), and a note for the user."""
+    """Infer the column of a series (None: uninformative), and a note for the user."""
     from sklearn.preprocessing import OneHotEncoder
 
     name = str(series.name)
@@ -221,10 +221,10 @@ def _describe(series: "pd.Series", is_text: bool) -> tuple[Column | None, str]:
     present = text[text != ""]
     if text.nunique() < 2:
         return None, "dropped, it is the same everywhere"
-    # Two values, one of them "missing", are two levels.
+    # A single value beside missing cells is a category of two levels.
     if present.nunique() > 1:
         numbers = _numbers(series)
-        if numbers.notna().sum() >= MOSTLY * len(present):
+        if numbers.notna().sum() >= MIN_PARSED * len(present):
             return _number(name, numbers, len(present))
         date_format, dates = _dates(series, present)
         if dates is not None:
@@ -253,6 +253,7 @@ def _describe(series: "pd.Series", is_text: bool) -> tuple[Column | None, str]:
 
 
 def _number(name: str, values: "pd.Series", n_present: int) -> tuple[Column | None, str]:
+    """Column of numbers (None: uninformative) and a note; `n_present` counts non-empty cells."""
     known = values.dropna()
     integer = bool((known == known.round()).all())
     if len(known) < 2 or known.nunique() < 2:
@@ -274,7 +275,7 @@ def _is_numeric(series: "pd.Series") -> bool:
 
 
 def _numbers(series: "pd.Series") -> "pd.Series":
-    """Float64, NaN where missing, infinite or no number."""
+    """Parse numbers, float64, NaN where missing, infinite or not a number."""
     import pandas as pd
 
     if _is_numeric(series):
@@ -285,27 +286,27 @@ def _numbers(series: "pd.Series") -> "pd.Series":
 
 
 def _dates(series: "pd.Series", present: "pd.Series") -> tuple[str | None, "pd.Series | None"]:
-    """Format of the dates and the days since 1970; None, None if they are none."""
+    """Infer the format of dates, and parse them to days since 1970; None, None if not dates."""
     import pandas as pd
     from pandas.tseries.api import guess_datetime_format
 
     if pd.api.types.is_datetime64_any_dtype(series):
         return None, _days(series, None)
     example = str(present.iloc[0])
-    # A month's name alone, or a year, is no date.
+    # pandas would parse the name of a month, or a year, as a date.
     if len(example) < 6 or not any(map(str.isdigit, example)):
         return None, None
     for dayfirst in (False, True):
         date_format = guess_datetime_format(example, dayfirst=dayfirst)
         if date_format is not None:
             days = _days(series, date_format)
-            if days.notna().sum() >= MOSTLY * len(present):
+            if days.notna().sum() >= MIN_PARSED * len(present):
                 return date_format, days
     return None, None
 
 
 def _days(series: "pd.Series", date_format: str | None) -> "pd.Series":
-    """Days since 1970, float64, NaN where missing or no date."""
+    """Parse dates to days since 1970, float64, NaN where missing or not a date."""
     import pandas as pd
 
     if not pd.api.types.is_datetime64_any_dtype(series):
@@ -315,20 +316,20 @@ def _days(series: "pd.Series", date_format: str | None) -> "pd.Series":
 
 
 def _values(series: "pd.Series", column: Column) -> np.ndarray:
-    """A number or date, and the mark where it is missing, shape (N, 1 or 2)."""
+    """Numbers or days with imputed values, and the missing indicator, shape (N, 1 or 2)."""
     values = _numbers(series) if column.kind == "number" else _days(series, column.date_format)
     missing = values.isna()
     if missing.all() and series.notna().any():
         raise UserError(
-            f"column {column.name!r} holds no {column.kind}, e.g. {as_text(series).iloc[0]!r}, as "
-            "it does in the table that the model learnt from"
+            f"column {column.name!r}: expected a {column.kind} in each cell, as in the training "
+            f"table, got e.g. {as_text(series).iloc[0]!r}; correct the column"
         )
     features = [values.fillna(column.fill)] + ([missing.astype(float)] if column.missing else [])
     return np.stack([feature.to_numpy(np.float64) for feature in features], axis=1)
 
 
 def _one_hot(series: "pd.Series", column: Column) -> np.ndarray:
-    """One feature a level, shape (N, L); all are 0 at a level that is in none."""
+    """One-hot features of the levels, shape (N, L); all are 0 at an unknown level."""
     from sklearn.preprocessing import OneHotEncoder
 
     names = [*column.levels, *([OTHER] if column.other else [])]
@@ -342,13 +343,13 @@ def _one_hot(series: "pd.Series", column: Column) -> np.ndarray:
 
 
 def _embed(text: "pd.Series", encoder: str, progress: Progress | None) -> np.ndarray:
-    """Vectors of length 1, shape (N, D)."""
+    """Embed texts as vectors of length 1, shape (N, D)."""
     import tempfile
 
     from flowgmm.datasets.loaders.text import normalise
     from flowgmm.embed import embed_texts
 
-    # An encoder has no vector for nothing.
+    # Encoders need at least one token.
     texts = [value if normalise(value) else "empty" for value in text]
     named = with_text(progress, "embedding the texts")
     with tempfile.TemporaryDirectory() as cache:

@@ -24,11 +24,11 @@ def read_table(path: Path, *, sep: str = ",", encoding: str = "utf-8") -> "pd.Da
     """Read a CSV (plain or gzipped), ``.parquet`` or ``.npz`` file.
 
     An ``.npz`` has the array ``X``, shape (N, D), whose columns become ``x0``, ``x1``, ..., and
-    maybe ``y``, shape (N,), where -1 means unlabelled as everywhere in scikit-learn.
+    optionally ``y``, shape (N,), where -1 means unlabelled as everywhere in scikit-learn.
 
     Raises:
-        UserError: If the file is absent, damaged, of another format, empty, or names a column
-            twice.
+        UserError: If the file is missing, damaged, of another format or empty, or two columns
+            have one name.
     """
     if not path.is_file():
         raise UserError(f"{path} is not a file; check the path")
@@ -39,38 +39,38 @@ def read_table(path: Path, *, sep: str = ",", encoding: str = "utf-8") -> "pd.Da
     else:
         options: dict[str, Any] = {"sep": sep, "encoding": encoding}
         header = read_csv(path, header=None, nrows=1, dtype=str, **options).iloc[0].dropna()
-        _refuse_twice(path, header.astype(str).str.strip().tolist())
-        # In pieces, a column could get other types in other pieces.
+        _refuse_duplicates(path, header.astype(str).str.strip().tolist())
+        # With low_memory, pandas infers types in chunks, and a column could get several.
         frame = read_csv(path, low_memory=False, **options)
         if frame.index.nlevels > 1 or not frame.index.equals(frame.reset_index(drop=True).index):
             raise UserError(
                 f"{path}: the rows have more cells than the header has names; name every column"
             )
     frame.columns = [str(column).strip() for column in frame.columns]
-    _refuse_twice(path, list(frame.columns))
+    _refuse_duplicates(path, list(frame.columns))
     if frame.empty:
         raise UserError(f"{path} has no rows below its header; check the file")
     return frame.reset_index(drop=True)
 
 
-def _refuse_twice(path: Path, names: list[str]) -> None:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"{path}: column {twice[0]!r} is there twice; rename or remove one")
+def _refuse_duplicates(path: Path, names: list[str]) -> None:
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{path}: two columns are named {repeated[0]!r}; rename or remove one")
 
 
 def _read_npz(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        # Anything else would be taken for a pickle, and the message would name a way to load it.
+        # NumPy takes any other file for a pickle, and its message says how to load one.
         if not zipfile.is_zipfile(path):
-            raise ValueError("it is no zip archive")
+            raise ValueError("not a zip archive")
         with np.load(path, allow_pickle=False) as arrays:
             X = arrays["X"]
             y = arrays.get("y")
     except KeyError:
         raise UserError(f"{path} has no array 'X'; save with np.savez(path, X=X, y=y)") from None
-    # Of a damaged file zipfile and NumPy may raise anything.
+    # A damaged file makes zipfile and NumPy raise exceptions of many types.
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
@@ -78,9 +78,10 @@ def _read_npz(path: Path) -> "pd.DataFrame":
             "np.savez(path, X=X, y=y)"
         ) from error
     if X.ndim != 2 or X.dtype.kind not in "biuf" or (y is not None and y.shape != X.shape[:1]):
+        y_shape = "" if y is None else f", y of shape {y.shape}"
         raise UserError(
-            f"{path}: X has shape {X.shape} and type {X.dtype}, y {y is not None and y.shape}; "
-            "expected numbers of shape (N, D) and (N,)"
+            f"{path}: expected X, numbers of shape (N, D), and optionally y of shape (N,), got X "
+            f"of shape {X.shape} and type {X.dtype}{y_shape}; reshape or convert them"
         )
     frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(X.shape[1])])
     if y is not None:
@@ -92,20 +93,20 @@ def _read_npz(path: Path) -> "pd.DataFrame":
 def read_labels(
     frame: "pd.DataFrame", label: str, where: object, classes: Sequence[str] | None = None
 ) -> tuple[np.ndarray, list[str]]:
-    """Classes of the rows; an empty cell is unlabelled.
+    """Read the classes of the rows; an empty cell is unlabelled.
 
     Arguments:
         frame: The table.
         label: Its column with the classes.
-        where: What the table is, for messages.
-        classes: Names of the K classes that there may be; None: those in the column, sorted.
+        where: Name of the table in messages.
+        classes: Names of the K classes that are allowed; None: those in the column, sorted.
 
     Returns:
         Codes in 0..K-1, -1 where unlabelled, shape (N,), and the K names.
 
     Raises:
-        UserError: If the column is absent, holds another class than `classes`, fewer than 2
-            classes, a class with a single row, or what looks like numbers or identifiers.
+        UserError: If the column is missing, has a class that is not in `classes`, fewer than 2
+            classes, a class with a single row, or values that look like numbers or identifiers.
     """
     if label not in frame.columns:
         columns = list(frame.columns)
@@ -118,7 +119,8 @@ def read_labels(
         raise UserError(f"{where} has no column {label!r}; {hint}")
     if classes is None and len(frame) < 4:
         raise UserError(
-            f"{where} has {len(frame)} rows; the least is 2 labelled rows of each of 2 classes"
+            f"{where}: expected at least 2 labelled rows of each of 2 classes, "
+            f"got {len(frame)} rows; add some"
         )
     values = as_text(frame[label].map(class_name, na_action="ignore"))
     labelled = values[values != ""]
@@ -126,7 +128,7 @@ def read_labels(
     names = _in_order(labelled.unique()) if classes is None else list(classes)
     if known and (unknown := _in_order(set(labelled) - set(names))):
         raise UserError(
-            f"{where}: class {unknown[0]!r} in column {label!r} is none of the model's "
+            f"{where}: unknown class {unknown[0]!r} in column {label!r}; expected one of "
             f"{', '.join(names[:10])}"
         )
     codes = values.map({name: k for k, name in enumerate(names)}).fillna(-1).to_numpy(np.int64)
@@ -156,13 +158,13 @@ def read_labels(
 
 
 def as_text(series: "pd.Series") -> "pd.Series":
-    """Cells as text without surrounding spaces, empty where missing."""
+    """Convert cells to text without surrounding spaces, empty where missing."""
     text = series.astype(object).map(lambda value: str(value).strip(), na_action="ignore")
     return text.where(series.notna(), "")
 
 
 def _in_order(names: Any) -> list[str]:
-    """Sorted as numbers if all are, else as text."""
+    """Sort names as numbers if all of them are numbers, else as text."""
     try:
         return sorted(names, key=float)
     except ValueError:

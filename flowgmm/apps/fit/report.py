@@ -1,4 +1,4 @@
-"""Report of `flowgmm fit`: one screen of text, and a page with pictures."""
+"""Report of `flowgmm fit`: one screen of text, and a page with two plots."""
 
 import base64
 import io
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from flowgmm.methods.flow_gmm import FlowGMMClassifier
 
-__all__ = ["draw", "sentences", "show", "write_page"]
+__all__ = ["draw", "show", "summary", "write_page"]
 
-# Points in the latent picture.
-MOST_POINTS = 3000
+# Points in the plot of the latent space.
+MAX_POINTS = 3000
 HEADER = ("method", "accuracy", "95 % interval", "FlowGMM is", "p")
 
 
-def sentences(report: Mapping[str, Any]) -> list[str]:
-    """Summary of the fit and of its confidence, one sentence a line.
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """Summary of the table and its columns, one sentence a line.
 
     Arguments:
         report: From `flowgmm.apps.fit.run.fit_table`.
@@ -47,12 +47,11 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
 
 
 def verdict(report: Mapping[str, Any], part: str) -> str:
-    """FlowGMM against the others on the same rows, in one honest sentence."""
-    rivals = report[part]["methods"][1:]
+    """Comparison of FlowGMM with the baselines on the same rows, in one sentence."""
     by: dict[str, list[str]] = {}
-    for entry in rivals:
+    for entry in report[part]["methods"][1:]:
         by.setdefault(entry["flowgmm_is"], []).append(entry["method"])
-    said = [
+    clauses = [
         f"{text} {', '.join(by[is_])}"
         for is_, text in (
             ("better", "is better than"),
@@ -61,17 +60,17 @@ def verdict(report: Mapping[str, Any], part: str) -> str:
         )
         if is_ in by
     ]
-    return f"On these {report[part]['rows']:,} rows FlowGMM {'; it '.join(said)}."
+    return f"On these {report[part]['rows']:,} rows FlowGMM {'; it '.join(clauses)}."
 
 
-def sureness(report: Mapping[str, Any]) -> list[str]:
+def confidence(report: Mapping[str, Any]) -> list[str]:
     """Confidence of the predictions, and its calibration on held-out rows."""
-    sure, held_out = report["sure"], report["held_out"]
+    counts, held_out = report["sure"], report["held_out"]
     which = "unlabelled" if report["rows"] > report["labelled"] else "labelled"
     lines = [
-        f"Of {sure['rows']:,} {which} rows, {sure['at_least_90']:,} are predicted with 90 % "
-        f"probability or more, {sure['below_60']:,} with less than 60 %; "
-        f"the mean is {100 * sure['mean_probability']:.0f} %."
+        f"Of {counts['rows']:,} {which} rows, {counts['at_least_90']:,} are predicted with 90 % "
+        f"probability or more, {counts['below_60']:,} with less than 60 %; "
+        f"the mean is {100 * counts['mean_probability']:.0f} %."
     ]
     error = held_out["methods"][0]["ece"]
     softened = (
@@ -103,12 +102,17 @@ def parts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def show(report: Mapping[str, Any], output: Path) -> None:
-    """Print one screen."""
+    """Print the report on one screen.
+
+    Arguments:
+        report: From `flowgmm.apps.fit.run.fit_table`.
+        output: Folder of the results.
+    """
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False, markup=False)
-    for line in sentences(report):
+    for line in summary(report):
         console.print(line)
     for part, caption in parts(report):
         table = Table(title=caption, title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -120,7 +124,7 @@ def show(report: Mapping[str, Any], output: Path) -> None:
         console.print(table)
         console.print(verdict(report, part))
     console.print()
-    for line in sureness(report):
+    for line in confidence(report):
         console.print(line)
     console.print(
         f"In {report['seconds']:.0f} s. Results: {output}/ (report.html, predictions.csv)"
@@ -144,7 +148,7 @@ def draw(
     codes: np.ndarray,
     report: Mapping[str, Any],
 ) -> bytes:
-    """Latent picture and reliability diagram as PNG.
+    """Draw the latent space and the reliability diagram as PNG.
 
     Arguments:
         estimator: The fitted model, of codes 0..K-1.
@@ -173,29 +177,33 @@ def _draw_latent(
     X: np.ndarray,
     codes: np.ndarray,
 ) -> None:
-    """Latent codes in the plane of the means; with 2 classes, their axis and the widest other."""
+    """Plot latent codes in the plane of the means.
+
+    With 2 classes, the means span one axis; the second is the first principal component of the
+    rest.
+    """
     rng = np.random.default_rng(0)
-    rows = rng.permutation(len(X))[:MOST_POINTS]
-    labelled = rng.permutation(np.flatnonzero(codes >= 0))[:MOST_POINTS]
+    rows = rng.permutation(len(X))[:MAX_POINTS]
+    labelled = rng.permutation(np.flatnonzero(codes >= 0))[:MAX_POINTS]
     means = estimator.means_.astype(np.float64)
     centre = means.mean(axis=0)
-    n_lead = means.shape[1]
-    z = estimator.transform(X[rows])[:, :n_lead] - centre
+    n_modelled = means.shape[1]
+    z = estimator.transform(X[rows])[:, :n_modelled] - centre
     axes = np.linalg.svd(means - centre, full_matrices=False)[2][: min(2, len(means) - 1)]
-    if len(axes) < 2 <= n_lead:
+    if len(axes) < 2 <= n_modelled:
         rest = z - z @ axes.T @ axes
         axes = np.vstack([axes, np.linalg.svd(rest, full_matrices=False)[2][:1]])
-    axes = np.vstack([axes, np.zeros((2 - len(axes), n_lead))])
+    axes = np.vstack([axes, np.zeros((2 - len(axes), n_modelled))])
     colours = np.array([class_colour(k) for k in range(len(means))])
     predicted = estimator.predict(X[rows])
     x, y = (z @ axes.T).T
     ax.scatter(x, y, s=5, c=colours[predicted], linewidths=0, alpha=0.5)
-    x, y = axes @ (estimator.transform(X[labelled])[:, :n_lead] - centre).T
+    x, y = axes @ (estimator.transform(X[labelled])[:, :n_modelled] - centre).T
     ax.scatter(x, y, s=42, c=colours[codes[labelled]], edgecolors="black", linewidths=1)
     stars = (means - centre) @ axes.T
     ax.scatter(stars[:, 0], stars[:, 1], s=160, c="white", marker="*", edgecolors="black", zorder=4)
     for star, name in zip(stars[:30], classes, strict=False):
-        # As text: a name with dollar signs is no formula.
+        # A name with dollar signs is text, not a formula.
         ax.annotate(
             name, star, (6, 6), textcoords="offset points", parse_math=False, fontweight="bold"
         )
@@ -203,7 +211,7 @@ def _draw_latent(
 
 
 def _draw_reliability(ax: "Axes", bins: list[dict[str, float]]) -> None:
-    """Accuracy against confidence on held-out rows; the size of a dot is its number of rows."""
+    """Plot accuracy against confidence on held-out rows; larger dots stand for more rows."""
     total = sum(b["n"] for b in bins)
     confidence, accuracy = ([b[key] for b in bins] for key in ("confidence", "accuracy"))
     ax.plot([0, 1], [0, 1], color="grey", linestyle="dashed", linewidth=1)
@@ -237,7 +245,7 @@ def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
     )
     page = environment.get_template("report.html").render(
         report=report,
-        sentences=sentences(report),
+        summary=summary(report),
         parts=[
             {
                 "caption": caption,
@@ -250,7 +258,7 @@ def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
             }
             for part, caption in parts(report)
         ],
-        sureness=sureness(report),
+        confidence=confidence(report),
         picture=base64.b64encode(picture).decode(),
         classes=[
             [

@@ -16,11 +16,11 @@ from flowgmm.apps.fit.columns import Columns
 from flowgmm.apps.fit.cross_validation import (
     FLOWGMM,
     HeldOut,
+    baselines,
     compare,
     cross_validate,
     ece,
     reliability,
-    rivals,
 )
 from flowgmm.apps.fit.reading import read_labels, read_table
 from flowgmm.apps.fit.report import draw, write_page
@@ -55,7 +55,7 @@ class Source:
         test: A second table with labels, to score on.
         encoder: Text encoder; see `flowgmm.embed.embed_texts`.
         sep: Separator of a CSV.
-        encoding: Of a CSV.
+        encoding: Encoding of a CSV.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class Data:
     """Content of a `Source` as numbers.
 
     Attributes:
-        columns: Its columns.
+        columns: Conversion of its columns to features.
         X: Features, shape (N, D).
         codes: Classes in 0..K-1, -1 where unlabelled, shape (N,).
         classes: The K names.
@@ -105,9 +105,9 @@ def fit_table(
         source: The table, and options for reading it.
         output: The folder: predictions.csv, report.html, report.json, model.json,
             model.safetensors. It appears whole or not at all.
-        seed: Of folds and training.
+        seed: Seed of folds and training.
         force: Whether a folder of results may be replaced.
-        progress: Called with units done, all units, what is being done.
+        progress: Called with units done, all units, and the name of the work.
 
     Returns:
         Content of report.json.
@@ -153,7 +153,7 @@ def _read(source: Source, progress: Progress | None) -> Data:
     codes, classes = read_labels(frame, label, path)
     for name in (*drop, *text):
         if name == label or name not in frame.columns:
-            what = "is the label" if name == label else "is not there"
+            what = "is the label" if name == label else "not found"
             raise UserError(f"{path}: column {name!r} {what}; correct --drop or --text")
     features = frame.drop(columns=[label, *drop])
     columns, X, notes = Columns.fit(features, text, source.encoder, progress)
@@ -179,7 +179,7 @@ def _report(
         tested = {
             "file": str(source.test),
             "rows": len(data.y_test),
-            "methods": compare(data.y_test, {**own, **rivals(X, codes, data.X_test)}),
+            "methods": compare(data.y_test, {**own, **baselines(X, codes, data.X_test)}),
         }
     unlabelled = codes < 0
     return {
@@ -227,7 +227,7 @@ def _per_class(
 
 
 def _confidence(log_proba: np.ndarray) -> dict[str, Any]:
-    """Mean confidence of predictions, and how many are near certain or near a guess."""
+    """Mean probability of the predicted classes, and rows with a high and with a low one."""
     confidence = np.exp(log_proba.max(axis=1))
     return {
         "rows": len(confidence),
@@ -242,15 +242,15 @@ def _results_folder(path: Path, force: bool) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it takes the name only if the block succeeds.
 
     Raises:
-        UserError: If `path` is there and may not be replaced, or cannot be written.
+        UserError: If `path` exists and may not be replaced, or cannot be written.
     """
     if path.exists() or path.is_symlink():
         if not force:
-            raise UserError(f"{path} is there already; choose another --output, or give --force")
+            raise UserError(f"{path} already exists; choose another --output, or give --force")
         held = [child.name for child in path.iterdir()] if path.is_dir() else [path.name]
         if others := sorted(set(held) - set(FILES)):
             raise UserError(
-                f"{path} holds {others[0]!r}, which --force leaves alone; choose another --output"
+                f"{path} holds {others[0]!r}, which --force keeps; choose another --output"
             )
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     old = part.with_suffix(".old")
@@ -267,7 +267,7 @@ def _results_folder(path: Path, force: bool) -> Iterator[Path]:
         try:
             part.rename(path)
         except OSError:
-            if old.exists():  # what was there before is not lost
+            if old.exists():  # restore the previous results
                 old.rename(path)
             raise
     finally:

@@ -41,8 +41,8 @@ SETTINGS: dict[str, Any] = {
     "n_steps": 400,
     "labelled_batch": 256,
 }
-# More features than this, as of a text, go through their principal components.
-MOST_FEATURES = 128
+# With more features than this, as of a text, the flow gets their principal components.
+MAX_FEATURES = 128
 WIDE: dict[str, Any] = {
     "preprocess": "pca",
     "pca_components": 32,
@@ -56,14 +56,14 @@ MODEL, DESCRIPTION = "model.safetensors", "model.json"
 
 @dataclass(frozen=True)
 class TableModel:
-    """A fitted FlowGMM with all it takes to read the table it is for.
+    """A fitted FlowGMM with the conversion of its table's columns.
 
     Attributes:
-        estimator: Of codes 0..K-1.
-        columns: Of the table.
+        estimator: Fitted to codes 0..K-1.
+        columns: Conversion of the columns to features.
         label: Column with the classes.
         classes: Their K names.
-        temperature: The class probabilities p become p^(1/T), normalised.
+        temperature: T; the class probabilities p become p^(1/T), normalised.
     """
 
     estimator: "FlowGMMClassifier"
@@ -85,17 +85,16 @@ class TableModel:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
+        """Load a model from the folder that `save` wrote.
 
         Raises:
-            UserError: If a file is absent or damaged.
+            UserError: If a file is missing or damaged.
         """
         from flowgmm.methods.flow_gmm import FlowGMMClassifier
 
         if not (folder / DESCRIPTION).is_file():
             raise UserError(
-                f"{folder} is no folder with a model ({DESCRIPTION} is not there); "
-                "flowgmm fit makes one"
+                f"{folder / DESCRIPTION} not found; expected a folder that flowgmm fit has written"
             )
         description = read_json(folder / DESCRIPTION)
         try:
@@ -110,14 +109,14 @@ class TableModel:
         return cls(estimator, columns, label, classes, temperature)
 
     def log_proba(self, X: np.ndarray) -> np.ndarray:
-        """Log probabilities of the classes in nats, shape (N, K), of features, shape (N, D)."""
+        """Calibrated log probabilities in nats, shape (N, K), of features, shape (N, D)."""
         return tempered(self.estimator.predict_log_proba(X), self.temperature)
 
     def predict(self, frame: "pd.DataFrame", progress: Progress | None = None) -> "pd.DataFrame":
-        """Row number (from 1), predicted class and probability of each class, for every row.
+        """Predict the class of every row, with the probability of each class.
 
         Raises:
-            UserError: If the table lacks a column.
+            UserError: If a column is missing.
         """
         log_proba = self.log_proba(self.columns.transform(frame, progress))
         return predictions(log_proba, self.classes)
@@ -127,24 +126,24 @@ class TableModel:
     ) -> "pd.DataFrame":
         """Draw rows of the table, with the label.
 
-        Approximate: a category is the likeliest level of a drawn point, and training's input noise
-        widens the numbers.
+        Approximate: a category is the most likely level of a drawn point, and the input noise of
+        the training widens the distribution of numbers.
 
         Arguments:
-            n: How many.
-            wanted: Their class; None: each is drawn.
+            n: Number of rows.
+            wanted: Their class; None: drawn by the class weights.
             temperature: Factor on the standard deviation of the latent noise.
-            seed: Of the draw.
+            seed: Seed of the draw.
 
         Raises:
             UserError: If the class is unknown or a number is out of range.
         """
         if wanted is not None and wanted not in self.classes:
-            raise UserError(f"class {wanted!r} is none of the model's {', '.join(self.classes)}")
+            raise UserError(f"unknown class {wanted!r}; expected one of {', '.join(self.classes)}")
         if n < 1 or temperature < 0 or seed < 0:
             raise UserError(
-                f"n is 1 or more, temperature and seed are 0 or more; got {n}, {temperature:g} and "
-                f"{seed}"
+                f"expected n of 1 or more, temperature and seed of 0 or more, got {n}, "
+                f"{temperature:g} and {seed}"
             )
         X, codes = self.estimator.sample(
             n,
@@ -167,7 +166,7 @@ def make_estimator(X: np.ndarray, seed: int, number: int = -1) -> "FlowGMMClassi
     """
     from flowgmm.methods.flow_gmm import FlowGMMClassifier
 
-    settings = SETTINGS | (WIDE if X.shape[1] > MOST_FEATURES else {})
+    settings = SETTINGS | (WIDE if X.shape[1] > MAX_FEATURES else {})
     return FlowGMMClassifier(
         **settings, random_state=derive(f"own data/{number}", seed, "initialisation")
     )

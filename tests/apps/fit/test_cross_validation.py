@@ -37,7 +37,7 @@ def test_every_label_is_held_out_once_and_hidden_from_the_model_that_is_scored_o
 
 
 def test_plenty_of_labels_are_held_out_in_part(monkeypatch):
-    monkeypatch.setattr(cross_validation, "PLENTY", 50)
+    monkeypatch.setattr(cross_validation, "MAX_CROSS_VALIDATED", 50)
     X = np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32)
     codes = np.arange(80) % 2
     checked = cross(X, codes)

@@ -13,7 +13,7 @@ def test_label_is_read_as_classes():
     assert names == ["9", "10"] and codes.tolist() == [1, -1, 0, 1, 0]
     codes, _ = read_labels(pd.DataFrame({"y": ["9", " ", "10"]}), "y", "t", names)
     assert codes.tolist() == [0, -1, 1]
-    with pytest.raises(UserError, match="class '8' in column 'y' is none of the model's 9, 10"):
+    with pytest.raises(UserError, match="unknown class '8' in column 'y'; expected one of 9, 10"):
         read_labels(pd.DataFrame({"y": ["8"]}), "y", "t", names)
 
 
