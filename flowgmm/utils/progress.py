@@ -2,12 +2,7 @@
 
 from collections.abc import Callable
 
-__all__ = ["Progress", "with_text"]
+__all__ = ["Progress"]
 
 # Called with units done, all units (0: unknown) and a line of text.
 Progress = Callable[[int, int, str], None]
-
-
-def with_text(progress: Progress | None, text: str) -> Progress | None:
-    """Replace the line of text, as by the name of the work; None stays None."""
-    return progress and (lambda done, total, _: progress(done, total, text))

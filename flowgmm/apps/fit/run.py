@@ -22,6 +22,7 @@ from flowgmm.apps.fit.cross_validation import (
     ece,
     reliability,
 )
+from flowgmm.apps.fit.progress import with_text
 from flowgmm.apps.fit.reading import read_labels, read_table
 from flowgmm.apps.fit.report import draw, write_page
 from flowgmm.apps.fit.table_model import (
@@ -35,7 +36,7 @@ from flowgmm.apps.fit.table_model import (
 from flowgmm.evaluation.calibration import best_temperature
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import write_json
-from flowgmm.utils.progress import Progress, with_text
+from flowgmm.utils.progress import Progress
 
 __all__ = ["FILES", "Source", "fit_table"]
 
