@@ -114,7 +114,8 @@ def estimate(
 
     Example: flowgmm estimate table_1 --config recipe=small --config mirror=../data
     """
-    from flowgmm.apps.estimate.predict import estimate, show
+    from flowgmm.apps.estimate.estimate import estimate
+    from flowgmm.apps.estimate.show import show
 
     show(estimate(Path(), targets or ["all_tables"], config or (), profile, cores))
 
