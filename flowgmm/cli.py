@@ -260,7 +260,8 @@ def explore(
     """
     import webbrowser
 
-    from flowgmm.apps.explore.server import Explorer, Server
+    from flowgmm.apps.explore.explorer import Explorer
+    from flowgmm.apps.explore.server import Server
     from flowgmm.experiments.job_script import keep_freed_memory
 
     keep_freed_memory()
