@@ -66,18 +66,14 @@ def add_dataset(
 
     Example: flowgmm add-dataset wine wine.csv --label quality --n-labels 30
     """
-    from flowgmm.apps.add_dataset import add_dataset
+    from flowgmm.apps.add_dataset import TableFile, add_dataset
 
     added = add_dataset(
         Path(),
         name,
-        file,
-        label=label,
+        TableFile(file, label, classes.split(",") if classes else None, drop or (), sep),
         n_labels=n_labels,
         n_val=n_val,
-        classes=classes.split(",") if classes else None,
-        drop=drop or (),
-        sep=sep,
         title=title,
         licence=licence,
     )

@@ -63,7 +63,7 @@ def test_classes_that_yaml_would_take_for_numbers_stay_text(
         (("knn", "mine.csv"), "'knn' is taken by an entry of config/methods.yaml"),
         (("my-set", "mine.csv"), "'my-set': a data set's name consists of letters"),
         (("..", "mine.csv"), "'..': a data set's name"),
-        (("new", "absent.csv"), "absent.csv is not there"),
+        (("new", "absent.csv"), "absent.csv not found"),
         (("new", "mine.csv", "--label", "kinds"), "no column kinds; it has a, b, c, kind"),
         (("new", "mine.csv", "--n-labels", "6"), "n_labels is 6, but 'knn' tries up to 10"),
         (("new", "mine.csv", "--n-labels", "200"), "data set 'new': n_labels is 200"),
