@@ -13,7 +13,8 @@ import yaml
 from hub import download_encoder, model_hub, serving
 from workspace import copy_repository, snakemake
 
-from flowgmm.embed import embed_data, fetch
+from flowgmm.embed import fetch
+from flowgmm.embed.embed_data import embed_data
 from flowgmm.embed.text import embed_texts
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import settings_with
