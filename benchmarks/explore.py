@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flowgmm import FlowGMMClassifier
 from flowgmm.apps.explore import server as explore
+from flowgmm.apps.explore.explorer import Explorer
 from flowgmm.experiments.job_script import keep_freed_memory
 
 # Shape of an image and parameters of the model: the recipe `small`, then the paper's size.
@@ -59,7 +60,7 @@ SCRIPT = """
 """
 
 
-def make_explorer(name: str) -> explore.Explorer:
+def make_explorer(name: str) -> Explorer:
     """Make a model of one step on random images: speed does not depend on the weights."""
     shape, params = MODELS[name]
     rng = np.random.default_rng(0)
@@ -67,11 +68,11 @@ def make_explorer(name: str) -> explore.Explorer:
     model = FlowGMMClassifier(
         consistency_weight=0, unlabelled_batch=2, labelled_batch=4, n_steps=1, **params
     )
-    return explore.Explorer(model.fit(X, y), X, y, list("abcd"), name)
+    return Explorer(model.fit(X, y), X, y, list("abcd"), name)
 
 
 def time_frames(
-    explorer: explore.Explorer, server: explore.Server, layer: int, n_images: int, n_frames: int
+    explorer: Explorer, server: explore.Server, layer: int, n_images: int, n_frames: int
 ) -> dict[str, Any]:
     """Measure milliseconds and frames per second; on a CPU, the share of its convolution rate."""
     state = explorer._state(tuple(range(n_images)), layer)

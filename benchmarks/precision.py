@@ -20,7 +20,7 @@ from scipy.special import logsumexp
 
 from flowgmm.datasets.download import download_file
 from flowgmm.datasets.features import prepare_data
-from flowgmm.embed import embed_data
+from flowgmm.embed.embed_data import embed_data
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.paths import is_embedded

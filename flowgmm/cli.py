@@ -66,18 +66,14 @@ def add_dataset(
 
     Example: flowgmm add-dataset wine wine.csv --label quality --n-labels 30
     """
-    from flowgmm.apps.add_dataset import add_dataset
+    from flowgmm.apps.add_dataset import TableFile, add_dataset
 
     added = add_dataset(
         Path(),
         name,
-        file,
-        label=label,
+        TableFile(file, label, classes.split(",") if classes else None, drop or (), sep),
         n_labels=n_labels,
         n_val=n_val,
-        classes=classes.split(",") if classes else None,
-        drop=drop or (),
-        sep=sep,
         title=title,
         licence=licence,
     )
@@ -114,7 +110,8 @@ def estimate(
 
     Example: flowgmm estimate table_1 --config recipe=small --config mirror=../data
     """
-    from flowgmm.apps.estimate.predict import estimate, show
+    from flowgmm.apps.estimate.estimate import estimate
+    from flowgmm.apps.estimate.show import show
 
     show(estimate(Path(), targets or ["all_tables"], config or (), profile, cores))
 
@@ -256,7 +253,8 @@ def explore(
     """
     import webbrowser
 
-    from flowgmm.apps.explore.server import Explorer, Server
+    from flowgmm.apps.explore.explorer import Explorer
+    from flowgmm.apps.explore.server import Server
     from flowgmm.experiments.job_script import keep_freed_memory
 
     keep_freed_memory()

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from flowgmm.embed import embed_data
+from flowgmm.embed.embed_data import embed_data
 from flowgmm.experiments.job_script import ProgressLog, run_script
 from flowgmm.utils.io import write_tensors
 

@@ -19,7 +19,7 @@ def flowgmm(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> R
     """Run a command in a folder, on a machine of known speed."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("flowgmm.apps.estimate.predict.measure", lambda *_: MACHINE)
+    monkeypatch.setattr("flowgmm.apps.estimate.estimate.measure", lambda *_: MACHINE)
     result = CliRunner().invoke(app, arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result

@@ -32,7 +32,9 @@ def listed(path: Path) -> dict[str, object]:
     """Describe a file as the hub does: weights with their sha256, small files with git's hash."""
     content = path.read_bytes()
     if path.suffix in (".safetensors", ".bin"):
-        return {"rfilename": path.name, "lfs": {"sha256": hashlib.sha256(content).hexdigest()}}
+        checksum = hashlib.sha256(content).hexdigest()
+        lfs = {"sha256": checksum, "size": len(content), "pointerSize": 130}
+        return {"rfilename": path.name, "lfs": lfs}
     git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     return {"rfilename": path.name, "blobId": git}
 
@@ -66,11 +68,13 @@ def model_hub(models: Mapping[str, Path], files: Path | None = None) -> type:
     return Handler
 
 
-def download_encoder(hub: str, name: str, manifest: Path) -> subprocess.CompletedProcess[str]:
+def download_encoder(
+    hub: str, name: str, manifest: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run the rule's script, in a process of its own: the client reads the address on import."""
     command = [sys.executable, SCRIPTS / "download_encoder.py"]
     options = ["--encoder", name, "--output", manifest]
-    environment = os.environ | {"HF_ENDPOINT": hub}
+    environment = os.environ | {"HF_ENDPOINT": hub} | variables
     return subprocess.run(
         [*command, *options], env=environment, capture_output=True, text=True, timeout=120
     )

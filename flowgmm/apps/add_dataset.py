@@ -1,12 +1,14 @@
-"""A user's table becomes a data set of the workflow: one entry, one column, one copied file."""
+"""Add a user's table to the workflow: one entry, one column, one copied file."""
 
-import copy
+import io
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from flowgmm.datasets.features import prepare_data
 from flowgmm.datasets.registry import dataset_spec
@@ -19,11 +21,40 @@ from flowgmm.experiments.yaml_io import dump_yaml, read_yaml
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, sha256, write_text
 
-__all__ = ["Added", "add_dataset"]
+__all__ = ["Added", "TableFile", "add_dataset"]
 
-# The table that shows sets that are not in the paper.
+# Table of datasets that are not in the paper.
 TABLE = "extra"
 DATASETS, TABLES = Path("config", "datasets.yaml"), Path("config", "tables.yaml")
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """File with a table, and how to read it.
+
+    Attributes:
+        file: CSV, plain or gzipped, or Parquet.
+        label: Column with the classes; rows with an empty one are always unlabelled.
+        classes: Values of the label column in the order of the classes; None: sorted.
+        drop: Columns to leave out.
+        sep: Separator of a CSV.
+    """
+
+    file: Path
+    label: str
+    classes: Sequence[str] | None = None
+    drop: Sequence[str] = ()
+    sep: str = ","
+
+    def options(self, stored: str) -> dict[str, Any]:
+        """Options of the loader `table`, with the name `stored` of the copied file."""
+        return {
+            "file": stored,
+            "label": self.label,
+            **({} if self.sep == "," else {"sep": self.sep}),
+            **({"drop": list(self.drop)} if self.drop else {}),
+            **({"classes": list(self.classes)} if self.classes else {}),
+        }
 
 
 @dataclass(frozen=True)
@@ -44,90 +75,62 @@ class Added:
 def add_dataset(
     root: Path,
     name: str,
-    file: Path,
+    table: TableFile,
     *,
-    label: str,
     n_labels: int,
     n_val: int | None = None,
-    classes: Sequence[str] | None = None,
-    drop: Sequence[str] = (),
-    sep: str = ",",
     title: str | None = None,
     licence: str = "not stated",
 ) -> Added:
-    """Copy a table to `data/`, check it as every data set is checked, and write it into `config/`.
+    """Copy a table to `data/`, validate it, and write its entries into `config/`.
 
     Config files are written last, and not at all if anything is wrong.
 
     Arguments:
         root: The repository.
-        name: Name of the data set.
-        file: CSV, plain or gzipped, or Parquet.
-        label: Column with the classes; rows with an empty one are unlabelled for good.
+        name: Name of the dataset.
+        table: The table.
         n_labels: Labelled points of a run, drawn by class, as frequent as in the training part.
         n_val: Validation points; None: 1000, or a fifth of the training part if that is less.
-        classes: Values of the label column in the order of the classes; None: sorted.
-        drop: Columns to leave out.
-        sep: Separator of a CSV.
-        title: What tables call it; None: the name.
+        title: Title in tables; None: the name.
         licence: Terms of use.
 
     Raises:
-        UserError: If the name is taken or no name, the file is no table that meets the contract of
+        UserError: If the name is invalid or taken, the table does not meet the contract of
             `flowgmm.datasets.validation.check_arrays`, or no split can be drawn from it.
     """
     config = load_checked(root)
     _check_name(config, name)
-    if not file.is_file():
-        raise UserError(f"{file} is not there; check the path")
-    stored = f"{name}.parquet" if file.suffix == ".parquet" else f"{name}.csv"
+    if not table.file.is_file():
+        raise UserError(f"{table.file} not found; check the path")
+    stored = f"{name}.parquet" if table.file.suffix == ".parquet" else f"{name}.csv"
     path = Path("data", name, stored)
-    options = {
-        "file": stored,
-        "label": label,
-        **({} if sep == "," else {"sep": sep}),
-        **({"drop": list(drop)} if drop else {}),
-        **({"classes": list(classes)} if classes else {}),
-    }
     entry: dict[str, Any] = {
         "title": title or name,
         "kind": "table",
         "licence": licence,
         "loader": "table",
-        "options": options,
-        "files": {stored: {"path": path.as_posix(), "sha256": sha256(file)}},
+        "options": table.options(stored),
+        "files": {stored: {"path": path.as_posix(), "sha256": sha256(table.file)}},
         "drop_constant": True,
     }
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder)
-        shutil.copyfile(file, raw / stored)
+        shutil.copyfile(table.file, raw / stored)
         arrays, meta = prepare_data(dataset_spec(name, entry, None), raw)
-    y_train = arrays["y_train"]
-    entry |= {
-        "rows": {"train": len(y_train), "test": len(arrays["y_test"])},
-        "columns": int(arrays["X_train"].shape[1]),
-    }
-    if n_val is None:
-        n_val = min(1000, int((y_train >= 0).sum()) // 5)
-    if n_val < 1:
-        raise UserError(
-            f"n_val is {n_val}, but hyper-parameters are chosen on validation points; give some, "
-            "or a larger file"
-        )
-    label_set: dict[str, Any] = {"n_labels": n_labels, "stratify": "proportional", "n_val": n_val}
-    try:
-        draw_split(y_train, **label_set, split_seed=0, labels_seed=0)
-    except UserError as error:
-        raise UserError(f"data set {name!r}: {error}") from error
     labels = str(n_labels)
-    entry["labels"] = {labels: label_set}
+    entry |= {
+        "rows": {"train": len(arrays["y_train"]), "test": len(arrays["y_test"])},
+        "columns": int(arrays["X_train"].shape[1]),
+        "labels": {labels: _label_set(name, arrays["y_train"], n_labels, n_val)},
+    }
     column = {"dataset": name, "labels": labels, "title": f"{entry['title']}, {labels} labels"}
     texts = {
         DATASETS: _with_entry(root / DATASETS, name, entry),
         TABLES: _with_column(root / TABLES, column),
     }
     _check_config(root, texts, Run(name, labels, ""))
-    _copy(file, root / path)
+    _copy(table.file, root / path)
     for place, text in texts.items():
         write_text(root / place, text)
     return Added(path, entry, meta["notes"])
@@ -144,53 +147,63 @@ def _check_name(config: Project, name: str) -> None:
             raise UserError(f"name {name!r} is taken by an entry of {where}; choose another")
 
 
+def _label_set(name: str, y_train: np.ndarray, n_labels: int, n_val: int | None) -> dict[str, Any]:
+    """Label set of the new entry, of which a split can be drawn."""
+    if n_val is None:
+        n_val = min(1000, int((y_train >= 0).sum()) // 5)
+    if n_val < 1:
+        raise UserError(
+            f"n_val is {n_val}, but hyper-parameters are chosen on validation points; give some, "
+            "or a larger file"
+        )
+    chosen: dict[str, Any] = {"n_labels": n_labels, "stratify": "proportional", "n_val": n_val}
+    try:
+        draw_split(y_train, **chosen, split_seed=0, labels_seed=0)
+    except UserError as error:
+        raise UserError(f"data set {name!r}: {error}") from error
+    return chosen
+
+
 def _with_entry(path: Path, name: str, entry: Mapping[str, Any]) -> str:
-    """The file with one entry more, at its end; nothing else changes."""
+    """Text of the file with a new entry at its end."""
     text = path.read_text(encoding="utf-8").rstrip("\n") + "\n\n" + dump_yaml({name: dict(entry)})
     _check_text(path, text, read_yaml(path) | {name: entry})
     return text
 
 
 def _with_column(path: Path, column: Mapping[str, Any]) -> str:
-    """The file with one more column in the table, after its last one; nothing else changes."""
-    import yaml
+    """Text of the file with a new column after the table's last one; comments are kept."""
+    from ruamel.yaml import YAML
 
-    content = copy.deepcopy(read_yaml(path))
-    text = path.read_text(encoding="utf-8")
+    yaml, stream = YAML(), io.StringIO()
+    yaml.preserve_quotes, yaml.width = True, 10_000
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    content, edited = read_yaml(path), yaml.load(path.read_text(encoding="utf-8"))
     try:
         content[TABLE]["columns"].append(dict(column))
-        table = dict(_items(yaml.compose(text, yaml.SafeLoader)))[TABLE]
-        columns = dict(_items(table))["columns"]
+        # In the style of `config/`, quotes included.
+        edited[TABLE]["columns"].append(yaml.load(dump_yaml(dict(column))))
     except KeyError as error:
-        raise UserError(f"{path} has no table {TABLE!r} with columns; restore it") from error
-    end = columns.value[-1].end_mark
-    line = text.find("\n", end.index) + 1 or len(text)
-    indent = " " * columns.start_mark.column
-    shown = dump_yaml([dict(column)]).replace("\n  ", " ")
-    text = f"{text[:line]}{indent}{shown}{text[line:]}"
-    _check_text(path, text, content)
-    return text
-
-
-def _items(node: Any) -> list[tuple[str, Any]]:
-    """Keys and values of a mapping in YAML's syntax tree."""
-    return [(key.value, value) for key, value in node.value]
+        raise UserError(f"{path}: table {TABLE!r} with columns not found; restore it") from error
+    yaml.dump(edited, stream)
+    _check_text(path, stream.getvalue(), content)
+    return stream.getvalue()
 
 
 def _check_text(path: Path, text: str, expected: Any) -> None:
-    """An edited file says what it should."""
+    """Check that an edited file reads as expected."""
     with tempfile.TemporaryDirectory() as folder:
         edited = Path(folder, path.name)
         edited.write_text(text, encoding="utf-8")
         if read_yaml(edited) != expected:
             raise UserError(
-                f"{path} is laid out in a way that cannot be added to; write its lists and "
-                "mappings in block style, as in the version in git"
+                f"{path} cannot be edited in place; write its mappings in block style, as in the "
+                "version in git"
             )
 
 
 def _check_config(root: Path, texts: Mapping[Path, str], run: Run) -> None:
-    """The whole config loads with the new files, and every method finds points enough."""
+    """Check that the config loads with the new files, and that every method has enough points."""
     with tempfile.TemporaryDirectory() as folder:
         tried = Path(folder)
         for part in (Path("config"), Path("scripts"), Path("workflow", "schemas"), RULES):

@@ -1,10 +1,9 @@
 """Download of an encoder's files as raw files of the project, so that no job needs the network."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flowgmm.datasets.download import download_file
 from flowgmm.embed.cache import make_folder
@@ -13,6 +12,9 @@ from flowgmm.embed.text import MODEL_FILES
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, sha256, write_json
 from flowgmm.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
 
 __all__ = ["download_encoder", "fetched_encoder"]
 
@@ -82,48 +84,55 @@ def _official_b4(folder: Path, progress: Progress | None) -> None:
 def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
     """Download the files of a public model and verify each against the hub's hash of it.
 
-    The client library `huggingface_hub` verifies only their size.
+    `download_file` fetches them, not `hf_hub_download`, which verifies only their size, reports to
+    a subclass of tqdm alone, leaves a folder `.cache` among the files, and asks other hosts (Xet).
     """
-    import requests
-    from huggingface_hub.constants import ENDPOINT
+    # Read when the client is imported; no request but for the listing and the files.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils.sha import git_hash
 
     remedy = (
         "correct `text_encoder` in config/config.yaml, or set it to a folder with such files, "
         "or to minilm, a package"
     )
     try:
-        answer = requests.get(
-            f"{ENDPOINT}/api/models/{encoder}", params={"blobs": "true"}, timeout=60
-        )
-        answer.raise_for_status()
-        model: dict[str, Any] = answer.json()
-        listed = {file["rfilename"]: file for file in model["siblings"]}
-        revision = model["sha"]
-    except (requests.exceptions.RequestException, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"encoder {encoder!r} cannot be had from the model hub ({reason}); {remedy}"
-        ) from error
+        revision, listed = _listing(encoder)
+    except UserError as error:
+        raise UserError(f"{error}; {remedy}") from error
     wanted = [
-        name
-        for name in listed
-        if "/" not in name and any(map(PurePosixPath(name).match, MODEL_FILES))
+        file
+        for file in listed
+        if "/" not in file.rfilename and any(map(PurePosixPath(file.rfilename).match, MODEL_FILES))
     ]
-    if not any(name.endswith(".safetensors") for name in wanted):
-        raise UserError(f"encoder {encoder!r} has no weights in safetensors on the hub; {remedy}")
-    for name in wanted:
-        file: dict[str, Any] = {"url": [f"{ENDPOINT}/{encoder}/resolve/{revision}/{name}"]}
-        large = listed[name].get("lfs")
+    if not any(file.rfilename.endswith(".safetensors") for file in wanted):
+        raise UserError(f"encoder {encoder!r}: *.safetensors not found on the hub; {remedy}")
+    for file in wanted:
+        path, url = folder / file.rfilename, hf_hub_url(encoder, file.rfilename, revision=revision)
+        checksum = {"sha256": file.lfs.sha256} if file.lfs else {}
         try:
-            download_file(
-                file | ({"sha256": large["sha256"]} if large else {}), folder / name, None, progress
-            )
+            download_file({"url": [url], **checksum}, path, None, progress)
         except UserError as error:
             raise UserError(f"encoder {encoder!r}: {error}; or {remedy}") from error
-        content = b"" if large else (folder / name).read_bytes()
         # The hub has git's hash of a small file.
-        got = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-        if not large and got != listed[name]["blobId"]:
-            raise UserError(
-                f"{file['url'][0]} does not match the hash that the hub has of it; try again"
-            )
+        if not file.lfs and git_hash(path.read_bytes()) != file.blob_id:
+            raise UserError(f"{url} does not match the hash that the hub has of it; try again")
+
+
+def _listing(encoder: str) -> tuple[str, "list[RepoSibling]"]:
+    """Revision and files of a public model on the hub, with their hashes."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import httpx
+
+    try:
+        # Without the user's token: models are public.
+        model = HfApi(token=False).model_info(encoder, files_metadata=True, timeout=60)
+        if model.sha is None or model.siblings is None:
+            raise ValueError("the hub's answer has no revision or no files")
+    # OSError: HF_HUB_OFFLINE is set, too; the others: an invalid name or answer.
+    except (httpx.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"encoder {encoder!r} not available from the model hub ({reason})"
+        ) from error
+    return model.sha, model.siblings

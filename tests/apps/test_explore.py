@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from flowgmm import FlowGMMClassifier
 from flowgmm.apps.explore import server as explore
-from flowgmm.apps.explore.server import Explorer, Server
+from flowgmm.apps.explore.explorer import Explorer
+from flowgmm.apps.explore.server import Server
 from flowgmm.cli import app
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, sha256, write_json, write_tensors

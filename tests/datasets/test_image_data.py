@@ -20,7 +20,7 @@ from flowgmm.datasets.registry import dataset_spec, load
 from flowgmm.datasets.splits import draw_split
 from flowgmm.datasets.types import Images
 from flowgmm.datasets.validation import check_images
-from flowgmm.embed import embed_data
+from flowgmm.embed.embed_data import embed_data
 from flowgmm.experiments.checks import load_checked as load_config
 from flowgmm.experiments.paths import raw_folder
 from flowgmm.experiments.specs.data import absent_reason, raw_files, raw_inputs

@@ -11,11 +11,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from flowgmm import embed as package
 from flowgmm.datasets.registry import dataset_spec
 from flowgmm.datasets.types import Images
-from flowgmm.embed import embed_data, embed_images, fetch
+from flowgmm.embed import fetch
 from flowgmm.embed import image as module
+from flowgmm.embed.embed_data import embed_data
+from flowgmm.embed.image import embed_images
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
 
@@ -220,7 +221,7 @@ def test_official_b4_is_fetched_and_checked(images, tmp_path, monkeypatch, b4):
     assert asked == [[f"https://download.pytorch.org/models/{weights.name}"]] * 2
 
     data = Images(images, np.arange(50) % 2, images[:2], np.arange(2), ["a", "b"])
-    monkeypatch.setattr(package, "load", lambda spec, raw: data)
+    monkeypatch.setattr("flowgmm.embed.embed_data.load", lambda spec, raw: data)
     entry = {"title": "T", "kind": "transfer", "loader": "cifar10", "embedding": {"resolution": 32}}
     spec = dataset_spec("t", entry, None) | {"encoder": "efficientnet_b4"}
     arrays, meta = embed_data(spec, tmp_path, tmp_path / "cache", fetched=manifest)
@@ -300,7 +301,7 @@ def test_network_package_that_is_missing(images, tmp_path, monkeypatch):
 
 def test_embed_dataset_says_how(encoder, images, tmp_path, monkeypatch):
     data = Images(images, np.arange(50) % 2, images[:9], np.arange(9) % 2, ["a", "b"], ["note"])
-    monkeypatch.setattr(package, "load", lambda spec, raw: data)
+    monkeypatch.setattr("flowgmm.embed.embed_data.load", lambda spec, raw: data)
     entry = {"title": "T", "kind": "transfer", "loader": "cifar10", "columns": 16}
     entry["embedding"] = {"resolution": 30, "precision": "fp32"}
     spec = dataset_spec("t", entry, None) | {"encoder": "efficientnet_lite0"}

@@ -15,9 +15,9 @@ import pytest
 from words import WORDS
 
 from flowgmm.datasets.registry import dataset_spec
-from flowgmm.embed import embed_data
-from flowgmm.embed import embed_texts as embed
 from flowgmm.embed import text as module
+from flowgmm.embed.embed_data import embed_data
+from flowgmm.embed.text import embed_texts as embed
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
 
@@ -260,7 +260,8 @@ def test_embed_dataset(encoder, texts, tmp_path):
 
 GROWING = """
 import pathlib, sys, tempfile, torch
-from flowgmm.embed import embed_texts, text
+from flowgmm.embed import text
+from flowgmm.embed.text import embed_texts
 torch.set_num_threads(1)
 text._CHUNK = 128
 def peak():

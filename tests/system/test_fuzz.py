@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from flowgmm.apps.fit.reading import read_table
 from flowgmm.datasets.features import prepare_data
-from flowgmm.embed import embed_data
+from flowgmm.embed.embed_data import embed_data
 from flowgmm.experiments import project as module
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import FILES
@@ -357,7 +357,7 @@ def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     spec, raw = SETS[name]
     spec = {"dataset": "t"} | spec
     monkeypatch.setattr(
-        "flowgmm.embed.embed_texts",
+        "flowgmm.embed.embed_data.embed_texts",
         lambda texts, *_, **__: np.random.default_rng(0).normal(size=(len(texts), 3)),
     )
 

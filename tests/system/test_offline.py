@@ -13,7 +13,8 @@ import yaml
 from hub import download_encoder, model_hub, serving
 from workspace import copy_repository, snakemake
 
-from flowgmm.embed import embed_data, fetch
+from flowgmm.embed import fetch
+from flowgmm.embed.embed_data import embed_data
 from flowgmm.embed.text import embed_texts
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import settings_with
@@ -42,9 +43,14 @@ def test_fetched_from_the_hub_and_verified_when_used(
         assert download_encoder(hub, "org/tiny", manifest).returncode == 0
         (source / "model.safetensors").unlink()
         done = download_encoder(hub, "org/tiny", tmp_path / "other" / "org--tiny.json")
-        assert done.returncode == 2 and "has no weights in safetensors" in done.stderr
+        assert done.returncode == 2 and "*.safetensors not found on the hub" in done.stderr
         done = download_encoder(hub, "org/none", tmp_path / "other" / "org--none.json")
-        assert done.returncode == 2 and "cannot be had from the model hub" in done.stderr
+        assert done.returncode == 2 and "not available from the model hub" in done.stderr
+        done = download_encoder(
+            hub, "org/tiny", tmp_path / "other" / "org--tiny.json", HF_HUB_OFFLINE="1"
+        )
+        assert done.returncode == 2 and "unset the `HF_HUB_OFFLINE`" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
     assert not list((tmp_path / "other").iterdir())
     files = fetch.fetched_encoder(manifest)
     names = {path.name for path in Path(encoder).iterdir()}

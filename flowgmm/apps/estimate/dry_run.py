@@ -10,16 +10,16 @@ from typing import Any
 
 from flowgmm.utils.errors import UserError
 
-__all__ = ["Plan", "PlannedJob", "make_plan"]
+__all__ = ["DryRun", "DryRunJob", "make_dry_run"]
 
 
 @dataclass(frozen=True)
-class PlannedJob:
-    """A job that is to run.
+class DryRunJob:
+    """A job that Snakemake would run.
 
     Attributes:
         rule: Name of its rule.
-        name: The rule and what it makes, for people.
+        name: Rule and wildcards, for people.
         inputs, outputs: Paths.
         benchmark: Where Snakemake writes how long it took; None: nowhere.
         spec: The spec that the job is given, empty if none.
@@ -40,18 +40,18 @@ class PlannedJob:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRun:
     """The missing part of the DAG.
 
     Attributes:
-        jobs: In the order in which Snakemake tells them.
+        jobs: In the order in which Snakemake logs them.
         cores: Cores that jobs share; None: each has its own machine, as on a cluster.
-        at_once: Most jobs at the same time; None: any number.
+        max_jobs: Most jobs at the same time; None: any number.
     """
 
-    jobs: tuple[PlannedJob, ...]
+    jobs: tuple[DryRunJob, ...]
     cores: int | None
-    at_once: int | None
+    max_jobs: int | None
 
     def needs(self) -> list[list[int]]:
         """For each job the numbers of the jobs that make its inputs."""
@@ -59,37 +59,37 @@ class Plan:
         return [sorted({maker[path] for path in job.inputs if path in maker}) for job in self.jobs]
 
 
-def make_plan(arguments: Sequence[str]) -> Plan:
-    """Ask Snakemake what it would run. Nothing runs and nothing is written.
+def make_dry_run(arguments: Sequence[str]) -> DryRun:
+    """List the jobs that Snakemake would run. Nothing runs and nothing is written.
 
     Arguments:
-        arguments: Of the command line of Snakemake: profile, config, targets.
+        arguments: Command line of Snakemake: profile, config, targets.
 
     Raises:
-        UserError: With Snakemake's reason, if it cannot make a plan.
+        UserError: With Snakemake's reason, if it cannot build the DAG.
     """
     command = [sys.executable, "-m", "flowgmm.apps.estimate.dry_run", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"Snakemake cannot plan this: {_reason(done.stdout + done.stderr)}")
     head, *jobs = (json.loads(line) for line in done.stdout.splitlines() if line[:1] == "{")
-    return Plan(tuple(_planned(job) for job in jobs), head["cores"], head["at_once"])
+    return DryRun(tuple(_job(job) for job in jobs), head["cores"], head["max_jobs"])
 
 
-def _reason(said: str) -> str:
+def _reason(output: str) -> str:
     """Reason of a failure, from all that Snakemake printed, as one line."""
     usual = ("Using profile", "Config file", "MissingRuleException:")
-    planning = said.partition("Building DAG of jobs...")[2] or said
+    planning = output.partition("Building DAG of jobs...")[2] or output
     lines = [line.strip() for line in planning.splitlines() if not line.startswith(usual)]
     reason = " ".join(line for line in lines if line)
     return reason.partition(" (if you use input functions")[0]
 
 
-def _planned(job: dict[str, Any]) -> PlannedJob:
-    what = "/".join(job["wildcards"].values())
-    return PlannedJob(
+def _job(job: dict[str, Any]) -> DryRunJob:
+    wildcards = "/".join(job["wildcards"].values())
+    return DryRunJob(
         rule=job["rule"],
-        name=f"{job['rule']} {what}".strip(),
+        name=f"{job['rule']} {wildcards}".strip(),
         inputs=tuple(job["input"]),
         outputs=tuple(job["output"]),
         benchmark=job["benchmark"],
@@ -108,8 +108,8 @@ def _spec(command: str) -> dict[str, Any]:
     return spec
 
 
-def _dry_run(arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Run Snakemake dry and yield, first, what is shared, then what it logs of each job.
+def _events(arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Run Snakemake with --dry-run and yield the shared cores, then its log event of each job.
 
     The events of Snakemake's log are its interface for plugins; its text is not one.
     """
@@ -146,11 +146,11 @@ def _dry_run(arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
         sys.exit(1)
     yield {
         "cores": None if remote else options.cores,
-        "at_once": options.jobs if remote else None,
+        "max_jobs": options.jobs if remote else None,
     }
     yield from jobs
 
 
 if __name__ == "__main__":
-    for line in _dry_run(sys.argv[1:]):
+    for line in _events(sys.argv[1:]):
         print(json.dumps(line))

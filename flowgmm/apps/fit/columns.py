@@ -62,7 +62,7 @@ class Columns:
     Attributes:
         columns: Those in use, in the table's order.
         shift, scale: x = (feature - shift) / scale, shape (D,).
-        encoder: Text encoder; see `flowgmm.embed.embed_texts`.
+        encoder: Text encoder; see `flowgmm.embed.text.embed_texts`.
     """
 
     columns: tuple[Column, ...]
@@ -348,7 +348,7 @@ def _embed(text: "pd.Series", encoder: str, progress: Progress | None) -> np.nda
     import tempfile
 
     from flowgmm.datasets.loaders.text import normalise
-    from flowgmm.embed import embed_texts
+    from flowgmm.embed.text import embed_texts
 
     # Encoders need at least one token.
     texts = [value if normalise(value) else "empty" for value in text]

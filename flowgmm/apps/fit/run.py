@@ -54,7 +54,7 @@ class Source:
         text: Columns of free text, for the text encoder.
         drop: Columns to leave out.
         test: A second table with labels, to score on.
-        encoder: Text encoder; see `flowgmm.embed.embed_texts`.
+        encoder: Text encoder; see `flowgmm.embed.text.embed_texts`.
         sep: Separator of a CSV.
         encoding: Encoding of a CSV.
     """

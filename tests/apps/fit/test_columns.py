@@ -62,7 +62,7 @@ def test_text_is_embedded_when_asked_for(monkeypatch):
     words = ["red", "green", "blue"]
     vectors = {word: rng.normal(size=6) for word in [*words, "empty"]}
     monkeypatch.setattr(
-        "flowgmm.embed.embed_texts",
+        "flowgmm.embed.text.embed_texts",
         lambda texts, encoder, cache, progress: np.stack([vectors[text] for text in texts]),
     )
     frame = pd.DataFrame({"said": rng.choice([*words, None], 60), "u": rng.normal(size=60)})

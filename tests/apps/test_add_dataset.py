@@ -1,0 +1,107 @@
+"""`flowgmm add-dataset`: what it writes, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import ADD, flowgmm, make_table
+from workspace import copy_repository
+
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.specs.data import absent_reason, features_spec, raw_files
+from flowgmm.experiments.yaml_io import read_yaml
+from flowgmm.utils.errors import UserError
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    copy_repository(tmp_path)
+    make_table(tmp_path / "mine.csv")
+    return tmp_path
+
+
+def test_add_dataset_adds_text_and_changes_none(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {
+        name: (clone / "config" / name).read_text() for name in ("datasets.yaml", "tables.yaml")
+    }
+    done = flowgmm(clone, monkeypatch, *ADD, "--drop", "c", "--title", "Mine: own", "--n-val", "30")
+    assert done.exit_code == 0, done.stderr
+    assert "120 training and 30 test rows, 2 features; 12 labelled and 30 val" in done.stdout
+    assert "snakemake --profile local -- extra_tables" in done.stdout
+    after = (clone / "config" / "datasets.yaml").read_text()
+    assert after.startswith(before["datasets.yaml"])
+    # Every other line of the tables is as it was.
+    added = [
+        line
+        for line in (clone / "config" / "tables.yaml").read_text().splitlines()
+        if line not in before["tables.yaml"].splitlines()
+    ]
+    assert len(added) == 1
+    config = load_checked(clone)
+    column = config.tables["extra"]["columns"][-1]
+    assert column == {"dataset": "mine", "labels": "12", "title": "Mine: own, 12 labels"}
+    assert absent_reason(config, "mine") is None
+    assert features_spec(config, "mine")["options"]["drop"] == ["c"]
+    (clone / "data" / "mine" / "mine.csv").unlink()
+    assert absent_reason(config, "mine") == "data absent: data/mine/mine.csv is not there"
+
+
+def test_classes_that_yaml_would_take_for_numbers_stay_text(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert flowgmm(clone, monkeypatch, *ADD, "--classes", "1e5,yes").exit_code == 0
+    entry = read_yaml(clone / "config" / "datasets.yaml")["mine"]
+    assert entry["options"]["classes"] == ["1e5", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("magic", "mine.csv"), "'magic' is taken"),
+        (("knn", "mine.csv"), "'knn' is taken by an entry of config/methods.yaml"),
+        (("my-set", "mine.csv"), "'my-set': a data set's name consists of letters"),
+        (("..", "mine.csv"), "'..': a data set's name"),
+        (("new", "absent.csv"), "absent.csv not found"),
+        (("new", "mine.csv", "--label", "kinds"), "no column kinds; it has a, b, c, kind"),
+        (("new", "mine.csv", "--n-labels", "6"), "n_labels is 6, but 'knn' tries up to 10"),
+        (("new", "mine.csv", "--n-labels", "200"), "data set 'new': n_labels is 200"),
+        (("new", "mine.csv", "--n-val", "0"), "n_val is 0, but hyper-parameters"),
+        (("new", "mine.csv", "--classes", "yes,no"), "label 1e5 in column 'kind' is not one of"),
+        (("new", "bad.csv"), "column text is not numeric; name it in the option `drop`"),
+        (("new", "empty.csv"), "is not a table"),
+        (("new", "nan.csv"), "column a: NaN or infinite values"),
+        (("new", "one.csv"), "expected at least 2 classes, got 1 (yes)"),
+        (("new", "false.parquet"), "is not a Parquet file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_everything_as_it_was(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], expected: str
+) -> None:
+    make_table(clone / "bad.csv", text="x")
+    make_table(clone / "nan.csv", a=np.nan)
+    make_table(clone / "one.csv", kind="yes")
+    for name in ("empty.csv", "false.parquet"):
+        (clone / name).touch()
+    before = {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()}
+    defaults = ("--label", "kind", "--n-labels", "12")
+    done = flowgmm(clone, monkeypatch, "add-dataset", *arguments[:2], *defaults, *arguments[2:])
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert expected in line
+    assert {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()} == before
+
+
+def test_a_file_that_has_changed_is_refused(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flowgmm.datasets.download import download_file
+
+    assert flowgmm(clone, monkeypatch, *ADD).exit_code == 0
+    (file,) = raw_files(load_checked(clone), "mine").values()
+    download_file(file, clone / "copy.csv", None)
+    assert (clone / "copy.csv").read_bytes() == (clone / "mine.csv").read_bytes()
+    make_table(clone / "data" / "mine" / "mine.csv", n=151)
+    with pytest.raises(UserError, match=r"expected sha256.*put the file back, or correct"):
+        download_file(file, clone / "copy.csv", None)
+    assert not (clone / "copy.csv").exists()

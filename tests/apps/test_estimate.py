@@ -1,0 +1,143 @@
+"""Estimates by counting: predicted times, the schedule, operations and sizes."""
+
+import pytest
+from commands import GPU, MACHINE
+from workspace import ROOT
+
+from flowgmm.apps.estimate.cost_model import OVERHEAD, Size, Work, count
+from flowgmm.apps.estimate.dry_run import DryRun, DryRunJob
+from flowgmm.apps.estimate.history import Finished
+from flowgmm.apps.estimate.predict import past_error, predict
+from flowgmm.apps.estimate.schedule import critical_path, wall_time
+from flowgmm.apps.estimate.sizes import data_size
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.project import Run
+from flowgmm.experiments.specs.runs import jobs_of, train_spec
+from flowgmm.experiments.yaml_io import read_yaml
+
+
+def finished(seconds: float, products: float | None, **changes: object) -> Finished:
+    work = None if products is None else Work(products)
+    job = {"benchmark": f"{seconds}", "rule": "train", "kind": "flowgmm", "dataset": "d"}
+    return Finished(**(job | {"work": work, "seconds": seconds} | changes))
+
+
+def test_a_prediction_is_measured_scaled_or_counted() -> None:
+    twice = [finished(2 * (1 + n), n * 1e10, benchmark=f"b{n}") for n in (1, 10, 100)]
+    slow = [finished(1e4, 3e11, kind="other"), finished(1e4, 3e11, rule="other")]
+    guess = predict(finished(0, 1e10, benchmark="b1"), twice + slow, MACHINE, GPU)
+    assert (guess.seconds, guess.basis) == (4, "measured")
+    guess = predict(finished(0, 3e11), twice + slow, MACHINE, GPU)
+    assert (guess.seconds, guess.basis) == (pytest.approx(62), "scaled")
+    # The same job after its work has changed is no longer measured.
+    assert predict(finished(0, 2e10, benchmark="b1"), twice, MACHINE, GPU).basis == "scaled"
+    assert predict(finished(0, 1e14), twice, MACHINE, GPU).basis == "counted"  # far larger
+    guess = predict(finished(0, 3e11, kind="new"), slow[:1], MACHINE, GPU)
+    assert (guess.seconds, guess.basis) == (pytest.approx(1e4), "scaled")
+    assert predict(finished(0, 3e11), [], MACHINE, GPU).seconds == pytest.approx(31)
+    assert predict(finished(0, 3e11, gpu=True), twice, MACHINE, GPU).seconds == pytest.approx(1.3)
+    assert predict(finished(0, None), [], MACHINE, GPU).basis == "assumed"
+    guess = predict(finished(0, None), [finished(7.0, None, kind="")], MACHINE, GPU)
+    assert (guess.seconds, guess.basis) == (7, "scaled")
+
+
+def test_past_error_leaves_each_job_out() -> None:
+    steady = [finished(3 * (1 + n), n * 1e10) for n in (1, 2, 5, 10)]
+    error = past_error(steady, MACHINE, GPU)
+    assert error == {key: pytest.approx(1) for key in ("median", "low", "high", "total")}
+    odd = past_error([*steady, finished(300, 1e10)], MACHINE, GPU)
+    assert odd is not None
+    assert odd["low"] < 0.5  # the odd one is not predicted from itself
+    assert odd["median"] == pytest.approx(1)
+    assert past_error(steady[:1], MACHINE, GPU) is None
+
+
+def job(name: str, needs: str, threads: int = 1, priority: float = 0) -> DryRunJob:
+    return DryRunJob(name, name, tuple(needs), (name,), None, {}, threads, priority, {})
+
+
+@pytest.mark.parametrize(
+    ("cores", "max_jobs", "wall"),
+    [(1, None, 16), (2, None, 9), (None, None, 9), (None, 1, 16)],
+)
+def test_schedule(cores: int | None, max_jobs: int | None, wall: float) -> None:
+    """a(1) before b(5) and c(5); d(2) of two threads and e(3) at the end of b."""
+    jobs = [job("a", ""), job("b", "a"), job("c", "a"), job("e", "b")]
+    jobs.append(job("d", "", threads=1))
+    dry_run = DryRun(tuple(jobs), cores, max_jobs)
+    assert wall_time(dry_run, [1, 5, 5, 3, 2]) == wall
+    assert critical_path(dry_run, [1, 5, 5, 3, 2]) == [0, 1, 3]
+
+
+def test_urgent_jobs_start_first() -> None:
+    jobs = (job("a", ""), job("b", ""), job("c", "", priority=1))
+    assert wall_time(DryRun(jobs, 2, None), [1, 1, 4]) == 4
+
+
+def test_a_job_of_all_cores_runs_alone() -> None:
+    dry_run = DryRun((job("a", "", threads=9), job("b", "", threads=1)), 2, None)
+    assert wall_time(dry_run, [3, 4]) == 7
+
+
+def test_operations_of_a_training_are_counted() -> None:
+    config = load_checked(ROOT)
+
+    def work(size: Size, **changes: object) -> Work:
+        spec = train_spec(config, jobs_of(config, Run("miniboone", "20", "flowgmm"))[0])
+        steps = {"n_epochs": None, "n_steps": 100, "unlabelled_batch": 1000}
+        counted = count(spec | {"params": spec["params"] | steps | changes}, size)
+        assert counted is not None
+        return counted
+
+    size = Size(50, 2, 60_000, 7000, 20, 60_000, 5000)
+    # Ten couplings 25 -> 256 -> 256 -> 50, with 25 gains each; two means of 50, two spreads and
+    # weights at the most; four seeds.
+    network = 10 * (25 * 256 + 256 + 256 * 256 + 256 + 256 * 50 + 50 + 25)
+    assert work(size).parameters == pytest.approx(4 * network, rel=0.01)
+    steps = work(size, n_steps=200).products - work(size).products
+    assert steps == pytest.approx(100 * 4 * 6 * network * 1020, rel=0.6)
+    epochs = work(size, n_steps=None, n_epochs=10)
+    assert epochs.products > 5 * work(size).products
+    assert count({"estimator": "sklearn.neighbors.KNeighborsClassifier"}, None) is None
+
+
+@pytest.mark.parametrize(
+    ("dataset", "labels", "giga", "mega"),
+    [("mnist", "1000", 9.85, 19.55), ("cifar10", "4000", 12.9, 19.63)],
+)
+def test_operations_of_image_flows_are_counted(
+    dataset: str, labels: str, giga: float, mega: float
+) -> None:
+    """Spec 6 and 1.3: operations of a forward pass, parameters; a stack of one seed."""
+    config = load_checked(ROOT)
+    spec = train_spec(config, jobs_of(config, Run(dataset, labels, "flowgmm_cons"))[0])
+    size = data_size(config, spec)
+    assert size is not None
+    work = count(spec, size)
+    assert work is not None
+    assert work.parameters == pytest.approx(1e6 * mega, rel=0.005)  # with the means
+    # Three forward passes' worth with a gradient, one without; evaluation counts for little.
+    steps = 4 * 64 * spec["params"]["n_steps"] * 1e9 * giga
+    assert work.products == pytest.approx(OVERHEAD * steps, rel=0.05)
+
+
+def test_sizes_of_label_sets_that_take_all_points() -> None:
+    config = load_checked(ROOT)
+    for dataset, n_labelled, shape in [
+        ("cifar10_calibration", 50_000, (3, 32, 32)),
+        ("fashion_mnist", 60_000, (1, 28, 28)),
+    ]:
+        spec = train_spec(config, jobs_of(config, Run(dataset, "all", "flowgmm_sup_all"))[0])
+        size = data_size(config, spec)
+        assert size is not None
+        assert (size.n_labelled, size.n_unlabelled, size.shape) == (n_labelled, 0, shape)
+
+
+@pytest.mark.parametrize("method", sorted(read_yaml(ROOT / "config" / "methods.yaml")))
+def test_every_method_is_counted_and_more_points_are_more_work(method: str) -> None:
+    config = load_checked(ROOT)
+    spec = train_spec(config, jobs_of(config, Run("ag_news", "200", method))[0])
+    few, many = (count(spec, Size(64, 4, n, n, 200, n, 100)) for n in (1000, 9000))
+    assert few is not None
+    assert many is not None
+    assert 0 < few.products < many.products
