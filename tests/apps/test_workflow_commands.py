@@ -21,6 +21,7 @@ from flowgmm.apps.estimate.predict import (
 )
 from flowgmm.cli import app
 from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.entries import Column
 from flowgmm.experiments.project import Run
 from flowgmm.experiments.specs.data import absent_reason, features_spec, raw_files
 from flowgmm.experiments.specs.runs import jobs_of, train_spec
@@ -58,8 +59,8 @@ def test_add_dataset_adds_text_and_changes_none(
     ]
     assert len(added) == 1
     config = load_checked(clone)
-    column = config.tables["extra"]["columns"][-1]
-    assert column == {"dataset": "mine", "labels": "12", "title": "Mine: own, 12 labels"}
+    column = Column(dataset="mine", labels="12", title="Mine: own, 12 labels")
+    assert config.tables["extra"].columns[-1] == column
     assert absent_reason(config, "mine") is None
     assert features_spec(config, "mine")["options"]["drop"] == ["c"]
     (clone / "data" / "mine" / "mine.csv").unlink()

@@ -275,12 +275,12 @@ def _shapes(path: Path) -> Size:
 
 def _size(config: Project, spec: Mapping[str, Any]) -> Size | None:
     """Size of a planned job's data: of its features file if that is there, else as declared."""
-    name = spec.get("dataset")
+    name = spec.get("dataset", "")
     if name not in config.datasets:
         return None
     path = config.root / features_path(config, name)
     size = _shapes(path) if path.is_file() else _declared(config, name)
-    if "estimator" not in spec or spec.get("labels") not in config.datasets[name]["labels"]:
+    if "estimator" not in spec or spec.get("labels") not in config.datasets[name].labels:
         return size
     chosen = label_set(config, name, spec["labels"])
     n_val = chosen.get("n_val", 0)
@@ -301,7 +301,7 @@ def _declared(config: Project, name: str) -> Size:
     spec = features_spec(config, name)
     options, rows = spec.get("options", {}), spec.get("rows", {})
     shape: tuple[int, ...] = ()
-    if config.dataset(name)["kind"] == "image":
+    if config.dataset(name).kind == "image":
         # Square, grey unless no square has so many pixels. What stands in for images is 8 x 8.
         n_pixels = spec.get("columns", 64 * options.get("channels", 1))
         channels = 1 if math.isqrt(n_pixels) ** 2 == n_pixels else 3
