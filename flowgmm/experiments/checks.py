@@ -51,7 +51,7 @@ def load_checked(root: Path, settings: Mapping[str, Any] | None = None) -> Proje
 
 
 def _check_names(project: Project) -> None:
-    """Names are parts of paths; those that refer to another entry must find it."""
+    """Check that names can be parts of paths, and that entries that are referred to exist."""
     named = {f"config/{file}.yaml": getattr(project, file) for file in FILES[:-1]}
     for dataset, entry in project.datasets.items():
         named[f"config/datasets.yaml: {dataset}.labels"] = entry.labels
@@ -98,7 +98,7 @@ def _check_names(project: Project) -> None:
 
 
 def _check_recipes(project: Project) -> None:
-    """Every name and parameter in the recipes exists."""
+    """Check that the names and parameters in the recipes exist."""
     kinds = {entry.kind for entry in project.datasets.values()}
     label_sets = {f"{d}/{ls}" for d, entry in project.datasets.items() for ls in entry.labels}
     for recipe_name, recipe in project.recipes.items():
@@ -134,7 +134,7 @@ def _check_recipes(project: Project) -> None:
 
 
 def _check_targets(project: Project) -> None:
-    """Tables and figures find their datasets, label sets and methods; a mirror is there."""
+    """Check what tables, analyses and figures refer to, settings of their runs, and the mirror."""
     for name in project.datasets:
         absent_reason(project, name)
     for name in project.tables:
@@ -150,7 +150,7 @@ def _check_targets(project: Project) -> None:
             if settings.collapsed_below and "val" not in settings.evaluate:
                 raise UserError(
                     f"config/recipes/{project.settings.recipe}.yaml: collapsed_below of "
-                    f"{run.dataset}/{run.labels} looks at validation points; add val to `evaluate`"
+                    f"{run.dataset}/{run.labels} needs validation points; add val to `evaluate`"
                 )
             if "test_tempered" in settings.evaluate and not (
                 n_val and {"val", "test"} <= set(settings.evaluate)
@@ -178,7 +178,7 @@ def _check_targets(project: Project) -> None:
 
 
 def _check_length(project: Project, name: str) -> None:
-    """The command that makes a table, with its spec and all its records, is one that Linux runs."""
+    """Check that the command that makes a table, with spec and records, is not too long."""
     spec = json.dumps(table_spec(project, name), ensure_ascii=False)
     records = table_records(project, name)
     if len(spec.encode()) + sum(len(path) + 1 for path in records) > LONGEST_COMMAND:
@@ -189,7 +189,7 @@ def _check_length(project: Project, name: str) -> None:
 
 
 def _check_analysis(project: Project, name: str, entry: Analysis) -> None:
-    """Its runs and data exist, its printed numbers too, and its function takes what it is given."""
+    """Check runs, data, printed numbers and arguments of an analysis."""
     from flowgmm.analyses.registry import check_arguments
 
     where = f"config/analyses.yaml: {name}"
@@ -209,6 +209,7 @@ def _check_analysis(project: Project, name: str, entry: Analysis) -> None:
 
 
 def _check_method(project: Project, name: str, settings: Mapping[str, Any], where: str) -> None:
+    """Check the settings of a method in a recipe against its estimator's parameters."""
     if name not in project.methods:
         raise nearest(name, project.methods, "method", where)
     entry = project.methods[name]

@@ -197,7 +197,8 @@ def _share_raw_files(datasets: dict[str, Any]) -> None:
     """Give the datasets with `raw` the files of the dataset that it names.
 
     Raises:
-        UserError: If there is no such dataset, it shares another's itself, or there are own files.
+        UserError: If the named dataset is not found or shares files itself, or the entry has files
+            of its own.
     """
     for name, entry in datasets.items():
         if "raw" not in entry:
@@ -259,6 +260,6 @@ def settings_with(root: Path, changes: Iterable[str]) -> dict[str, Any]:
         except YAMLError as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"--config {change!r} is no YAML ({reason}); quote the value"
+                f"--config {change!r} is not YAML ({reason}); quote the value"
             ) from error
     return settings

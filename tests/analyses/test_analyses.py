@@ -436,7 +436,7 @@ def test_what_is_printed_must_be_there(tmp_path, inputs):
     assert found["w_1"]["value"] == 0.2
     with pytest.raises(UserError, match="no 'a/c'; 'c' was not found"):
         printed_numbers({"n": "a/c"}, paper, "here")
-    with pytest.raises(UserError, match=r"'a/word'.* is no number"):
+    with pytest.raises(UserError, match=r"'a/word'.* is not a number"):
         printed_numbers({"n": "a/word"}, paper, "here")
 
 

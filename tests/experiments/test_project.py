@@ -324,7 +324,7 @@ def test_unknown_dataset_method_and_table() -> None:
 def test_repeated_key(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("a: 1\nb: 2\na: 3\n")
-    with pytest.raises(UserError, match="line 3: key 'a' is there twice"):
+    with pytest.raises(UserError, match="line 3: key 'a' is repeated"):
         read_yaml(path)
 
 

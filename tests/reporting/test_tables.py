@@ -170,7 +170,7 @@ def test_mistakes_in_the_config_name_the_place():
     with pytest.raises(UserError, match=r"demo.rows: method 'knnn' is not in"):
         describe("demo", entry)
     entry = TABLES["table_1"] | {"columns": [{"dataset": "mars", "labels": "1", "title": "M"}]}
-    with pytest.raises(UserError, match=r"points at 'mars', which table_1 of"):
+    with pytest.raises(UserError, match=r"points at 'mars', which was not found in table_1"):
         describe("table_1", entry)
     entry = TABLES["table_1"] | {"paper": "table_9"}
     with pytest.raises(UserError, match=r"paper_results.yaml has no table 'table_9' with results"):
@@ -273,7 +273,7 @@ def test_a_row_may_have_a_label_set_of_its_own(add_record):
     assert cell_of(table, "flowgmm_sup_all").value == pytest.approx(99.6)
     assert cell_of(table, "flowgmm_sup_all").verdict == "reproduced"
     assert table.remarks[0]["notes"] == ["scaled down: 20 steps, 40 steps", "as cropped"]
-    with pytest.raises(UserError, match="mnist/1000/flowgmm_sup_all has no place in table_3"):
+    with pytest.raises(UserError, match="mnist/1000/flowgmm_sup_all is not a cell of table_3"):
         make_table(spec_of("table_3"), [add_record("mnist", "1000", "flowgmm_sup_all", [0.9])])
 
 
@@ -385,7 +385,7 @@ def test_table_6_shows_what_was_chosen_beside_what_is_printed(add_record):
 def test_records_that_do_not_fit_are_refused(add_record):
     spec = spec_of("table_1")
     stray = add_record("digits", "50", "knn", [0.9])
-    with pytest.raises(UserError, match="digits/50/knn has no place in table_1"):
+    with pytest.raises(UserError, match="digits/50/knn is not a cell of table_1"):
         make_table(spec, [stray])
     one = add_record("ag_news", "200", "flowgmm", [0.8, 0.8])
     two = add_record("ag_news", "200", "flowgmm", [0.8, 0.8], first=1)

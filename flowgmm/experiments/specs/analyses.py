@@ -177,7 +177,7 @@ def printed_numbers(
         ``value``, ``spread`` and ``path`` by number.
 
     Raises:
-        UserError: If a path leads nowhere.
+        UserError: If nothing, or no number, is found at a path.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, path in printed.items():
@@ -195,8 +195,8 @@ def printed_numbers(
         for key, number in entries.items():
             if not isinstance(number, Mapping) or not isinstance(number.get("value"), (int, float)):
                 raise UserError(
-                    f"{where}.printed.{name}: {path!r} of config/paper_results.yaml is no number; "
-                    "name an entry with a `value`, or a list of numbers"
+                    f"{where}.printed.{name}: {path!r} of config/paper_results.yaml is not a "
+                    "number; name an entry with a `value`, or a list of numbers"
                 )
             spread = number.get("spread") or (APPROXIMATE if number.get("approximate") else None)
             found[key] = {"value": number["value"], "spread": spread, "path": path}

@@ -60,7 +60,7 @@ def raw_inputs(project: Project, dataset: str) -> list[str]:
 
 
 def encoder_files(project: Project, dataset: str) -> list[str]:
-    """The file that names an embedded dataset's fetched encoder; none of one that is here."""
+    """The file that names an embedded dataset's fetched encoder; none if it is not fetched."""
     names = {encoder: name for name, encoder in fetched_encoders(project).items()}
     name = names.get(encoder_of(project, dataset)) if is_embedded(project, dataset) else None
     return [] if name is None else [f"results/raw/encoders/{name}.json"]

@@ -15,8 +15,8 @@ from flowgmm.experiments.specs.runs import jobs_of
 from flowgmm.utils.errors import UserError
 
 __all__ = [
+    "cell_keys",
     "describe_table",
-    "place_of",
     "rows_of",
     "table_jobs",
     "table_origin",
@@ -40,8 +40,8 @@ def table_runs(project: Project, name: str) -> dict[Run, str | None]:
     for column in entry.columns:
         tuned = (column.metric or entry.metric) == "tuned"
         for row in rows:
-            place = place_of(row, column, entry)
-            run = Run(place["dataset"], place["labels"], place["method"])
+            keys = cell_keys(row, column, entry)
+            run = Run(keys["dataset"], keys["labels"], keys["method"])
             runs[run] = skip_reason(project, run.dataset, run.method)
             if tuned and not method_settings(project, run).tune:
                 runs[run] = "not tuned in this recipe"
@@ -98,7 +98,7 @@ def rows_of(name: str, entry: Table, methods: Mapping[str, Method]) -> list[tupl
         methods: Entries of `config/methods.yaml`, for the titles.
 
     Raises:
-        UserError: If a row names no method that there is, or a cell has no method.
+        UserError: If the method of a row is unknown, or a cell has no method.
     """
     rows = []
     groups = (("rows", entry.rows), ("extra_rows", entry.extra_rows), ("quoted", entry.quoted))
@@ -121,8 +121,8 @@ def rows_of(name: str, entry: Table, methods: Mapping[str, Method]) -> list[tupl
     return rows
 
 
-def place_of(row: Row, column: Column, entry: Table) -> dict[str, str]:
-    """Dataset, label set, method and points of a cell; the row overrides the column."""
+def cell_keys(row: Row, column: Column, entry: Table) -> dict[str, str]:
+    """Give dataset, label set, method and points of a cell; the row overrides the column."""
     method = row.method or column.method
     assert method is not None  # `rows_of` checks it
     return {
@@ -155,22 +155,23 @@ def describe_table(
         scaled_down: Reductions by ``"dataset/labels"``.
 
     Raises:
-        UserError: If a row has no title or a column points at nothing printed.
+        UserError: If a method is unknown or missing, a column has no metric, or its printed numbers
+            are not found.
     """
     rows = rows_of(name, entry, methods)
-    places = [[place_of(row, column, entry) for _, row in rows] for column in entry.columns]
+    keys = [[cell_keys(row, column, entry) for _, row in rows] for column in entry.columns]
     columns = [
         _describe_column(name, entry, column, cells, scaled_down or {})
-        for column, cells in zip(entry.columns, places, strict=True)
+        for column, cells in zip(entry.columns, keys, strict=True)
     ]
     paper = _printed_table(name, entry, columns, paper_results)
 
-    def cell(row: Row, column: Mapping[str, Any], place: dict[str, str]) -> dict[str, Any]:
-        key = "/".join(place[part] for part in ("dataset", "labels", "method"))
+    def cell(row: Row, column: Mapping[str, Any], named: dict[str, str]) -> dict[str, Any]:
+        run = "/".join(named[part] for part in ("dataset", "labels", "method"))
         return {
-            **place,
+            **named,
             "printed": _printed(paper["results"].get(column["paper"], {}), row, column),
-            "not_run": (not_run or {}).get(key),
+            "not_run": (not_run or {}).get(run),
         }
 
     return {
@@ -183,7 +184,7 @@ def describe_table(
         "columns": columns,
         "rows": [{**as_written(row), "kind": kind} for kind, row in rows],
         "cells": [
-            [cell(row, column, cells[i]) for column, cells in zip(columns, places, strict=True)]
+            [cell(row, column, cells[i]) for column, cells in zip(columns, keys, strict=True)]
             for i, (_, row) in enumerate(rows)
         ],
     }
@@ -196,7 +197,7 @@ def _describe_column(
     cells: Sequence[Mapping[str, str]],
     scaled_down: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """Head of a column: metric, unit, notes, and the column of the printed table."""
+    """Describe the head of a column: metric, unit, notes, and the column of the printed table."""
     metric = column.metric or entry.metric
     if metric is None:
         raise UserError(
@@ -222,7 +223,7 @@ def _printed_table(
     columns: Sequence[Mapping[str, Any]],
     paper_results: Mapping[str, Any],
 ) -> Mapping[str, Any]:
-    """The table of `config/paper_results.yaml` that holds the columns; empty: none is named."""
+    """Find the table of `config/paper_results.yaml` with all columns; empty if none is named."""
     if entry.paper is None:
         return {"results": {}}
     paper: Mapping[str, Any] = paper_results.get(entry.paper, {})
@@ -236,8 +237,8 @@ def _printed_table(
         if column["paper"] is not None and column["paper"] not in results:
             raise UserError(
                 f"config/tables.yaml: {name}: column {column['title']!r} points at "
-                f"{column['paper']!r}, which {entry.paper} of config/paper_results.yaml lacks; "
-                f"it has {', '.join(results)}"
+                f"{column['paper']!r}, which was not found in {entry.paper} of "
+                f"config/paper_results.yaml; it has {', '.join(results)}"
             )
     return paper
 
@@ -245,7 +246,7 @@ def _printed_table(
 def _printed(
     results: Mapping[str, Any], row: Row, column: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The paper's number for a cell, with its digits as printed; None if there is none."""
+    """Find the paper's number for a cell, with its digits as printed; None: not printed."""
     number = results.get(row.paper or row.method or "")
     if number is None:
         return None
