@@ -50,21 +50,21 @@ class Pixels:
         return c, h // self.pool, w // self.pool
 
     @property
-    def n_lead(self) -> int:
+    def n_modelled(self) -> int:
         """Numbers that go to the network: all."""
         return math.prod(self.pooled)
 
     @property
     def n_out(self) -> int:
         """Numbers of a latent code."""
-        return self.n_lead
+        return self.n_modelled
 
     @property
     def log_det(self) -> float:
         """Log-probability of an image less the log-density of its dequantised pixels, in nats."""
-        return -self.n_lead * math.log(N_LEVELS)
+        return -self.n_modelled * math.log(N_LEVELS)
 
-    def lead(self, X: np.ndarray, dtype: Any = np.uint8) -> np.ndarray:
+    def modelled(self, X: np.ndarray, dtype: Any = np.uint8) -> np.ndarray:
         """Modelled features: pixels averaged over blocks and rounded, uint8, shape (N, *pooled).
 
         Arguments:
@@ -96,12 +96,12 @@ class Pixels:
         return mean.astype(np.uint8)
 
     def split(self, X: np.ndarray, dtype: Any = np.uint8) -> tuple[np.ndarray, np.ndarray]:
-        """Modelled features (`lead`) and residual features: none, shape (N, 0)."""
-        return self.lead(X), np.zeros((len(X), 0))
+        """Modelled and residual features; of the latter there are none, shape (N, 0)."""
+        return self.modelled(X), np.zeros((len(X), 0))
 
-    def join(self, lead: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        """Images of the network clipped to [0, 1], shape (N, *pooled); `rest` is empty."""
-        return np.clip(lead, 0, 1)
+    def join(self, modelled: np.ndarray, residual: np.ndarray) -> np.ndarray:
+        """Images of the network clipped to [0, 1], shape (N, *pooled); `residual` is empty."""
+        return np.clip(modelled, 0, 1)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays to save: none."""

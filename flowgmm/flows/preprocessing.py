@@ -25,19 +25,19 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Preprocess:
-    """u = (x - shift) rotation / scale, whose first `n_lead` coordinates go to the network.
+    """u = (x - shift) rotation / scale, whose first `n_modelled` coordinates go to the network.
 
     Arguments:
         shift: Shape (D,).
         rotation: Columns are the directions of u, orthonormal, shape (D, D).
         scale: Positive, shape (D,).
-        n_lead: Coordinates of u that go to the network.
+        n_modelled: Coordinates of u that go to the network.
     """
 
     shift: np.ndarray
     rotation: np.ndarray
     scale: np.ndarray
-    n_lead: int
+    n_modelled: int
 
     @classmethod
     def fit(cls, X: np.ndarray, kind: str, pca_components: int | None = None) -> "Preprocess":
@@ -86,10 +86,10 @@ class Preprocess:
             rotation = rotation * np.sign(rotation[largest, np.arange(n_features)])
             spread = np.sqrt(np.clip(variances[::-1], 0, None))
             varying = spread > DEPENDENT * spread.max()
-        n_lead = int(varying.sum())
+        n_modelled = int(varying.sum())
         if pca_components is not None:
-            n_lead = min(n_lead, pca_components)
-        return cls(shift, rotation, np.where(varying, spread, 1.0), n_lead)
+            n_modelled = min(n_modelled, pca_components)
+        return cls(shift, rotation, np.where(varying, spread, 1.0), n_modelled)
 
     @property
     def n_out(self) -> int:
@@ -119,21 +119,21 @@ class Preprocess:
             return centred @ self.rotation[:, :n] / self.scale[:n]
         return centred[:, self.order[:n]] / self.scale[:n]
 
-    def lead(self, X: np.ndarray, dtype: Any) -> np.ndarray:
-        """Modelled features: the first n_lead coordinates of u, shape (N, n_lead), as `dtype`."""
-        U = np.empty((len(X), self.n_lead), dtype)
+    def modelled(self, X: np.ndarray, dtype: Any) -> np.ndarray:
+        """First n_modelled coordinates of u, shape (N, n_modelled), as `dtype`."""
+        U = np.empty((len(X), self.n_modelled), dtype)
         for rows in _chunks(len(X)):
-            U[rows] = self._first(X[rows], self.n_lead)
+            U[rows] = self._first(X[rows], self.n_modelled)
         return U
 
     def split(self, X: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Modelled features as `dtype` and residual ones in float64, shape (N, D - n_lead)."""
+        """Modelled features as `dtype` and residual ones in float64, shape (N, D - n_modelled)."""
         U = self.forward(X)
-        return U[:, : self.n_lead].astype(dtype), U[:, self.n_lead :]
+        return U[:, : self.n_modelled].astype(dtype), U[:, self.n_modelled :]
 
-    def join(self, lead: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    def join(self, modelled: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """Undo `split`: x from its modelled and residual features, shape (N, D)."""
-        return self.inverse(np.concatenate([lead, rest], axis=1))
+        return self.inverse(np.concatenate([modelled, residual], axis=1))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays to save: a rotation that only reorders columns is saved as their order.
@@ -151,7 +151,7 @@ class Preprocess:
 
     def header(self) -> dict[str, Any]:
         """Numbers to save."""
-        return {"n_lead": self.n_lead}
+        return {"n_modelled": self.n_modelled}
 
     @classmethod
     def from_saved(
@@ -166,7 +166,7 @@ class Preprocess:
         if rotation is None:
             order = arrays.get("order", np.arange(len(shift)))
             rotation = np.ascontiguousarray(np.eye(len(shift))[:, order])
-        return cls(shift, rotation, scale, header["n_lead"])
+        return cls(shift, rotation, scale, header["n_modelled"])
 
     def inverse(self, U: np.ndarray) -> np.ndarray:
         """Map u back to x, both shape (N, D)."""

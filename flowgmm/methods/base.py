@@ -131,11 +131,11 @@ class StackedEstimator(BaseEstimator, ABC):
     def _shared_params(self) -> dict[str, Any]:
         return {k: v for k, v in self.get_params().items() if k not in self._per_seed}
 
-    def _lead(self, X: np.ndarray, preprocess: Preprocess | Pixels) -> np.ndarray:
+    def _modelled(self, X: np.ndarray, preprocess: Preprocess | Pixels) -> np.ndarray:
         """Modelled features of X, in the network's type."""
         if self.preprocess == "none" and isinstance(preprocess, Preprocess):
             return X
-        return preprocess.lead(X, np.float64 if self.precision == "fp64" else np.float32)
+        return preprocess.modelled(X, np.float64 if self.precision == "fp64" else np.float32)
 
     def _points(
         self,
@@ -147,7 +147,7 @@ class StackedEstimator(BaseEstimator, ABC):
         """All points as batches take them; X itself, and no copy of it, wherever that will do."""
         if self.preprocess == "standardise" and isinstance(preprocess, Preprocess):
             return StandardisedPoints(as_tensor(X).to(device), preprocess, dtype)
-        return as_tensor(self._lead(X, preprocess), dtype).to(device)
+        return as_tensor(self._modelled(X, preprocess), dtype).to(device)
 
     def _batches(
         self, x: Tensor | StandardisedPoints, codes: np.ndarray, rows: np.ndarray, stream: Stream

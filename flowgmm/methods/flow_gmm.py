@@ -334,8 +334,8 @@ class FlowGMMClassifier(ImageFeatures):
         return z.gather(1, chosen.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
 
     def _empty(self, preprocess: Preprocess | Pixels, n_classes: int) -> nn.Module:
-        shape = preprocess.pooled if isinstance(preprocess, Pixels) else (preprocess.n_lead,)
-        means = torch.zeros(1, n_classes, preprocess.n_lead)
+        shape = preprocess.pooled if isinstance(preprocess, Pixels) else (preprocess.n_modelled,)
+        means = torch.zeros(1, n_classes, preprocess.n_modelled)
         return FlowGMM(self._make_flow(shape, Stream([0])), self._make_mixture(means))
 
     def _mixture_parameters(self, model: Any) -> list[nn.Parameter]:

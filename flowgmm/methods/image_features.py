@@ -53,8 +53,8 @@ class ImageFeatures(LatentModel):
             ValueError: If there is no such layer, or the model is not of images.
         """
         self._check_layer(layer)
-        lead, _ = self._split(self._check(X))
-        return self._map(lambda m, u: (m.flow.run(u, layer)[0].transpose(0, 1),), lead)[0]
+        modelled, _ = self._split(self._check(X))
+        return self._map(lambda m, u: (m.flow.run(u, layer)[0].transpose(0, 1),), modelled)[0]
 
     def perturb_feature(
         self,
@@ -94,8 +94,8 @@ class ImageFeatures(LatentModel):
             h[:, :, channel, row, column] += shift
             return (model.flow.back(h, factored, layer)[0],)
 
-        lead, rest = self._split(self._check(np.asarray(x)[None]))
-        image: np.ndarray = self._join(self._map(perturb, lead)[0], rest)[0]
+        modelled, residual = self._split(self._check(np.asarray(x)[None]))
+        image: np.ndarray = self._join(self._map(perturb, modelled)[0], residual)[0]
         return image
 
     def _image_flow(self) -> ImageFlow:

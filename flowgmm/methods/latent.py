@@ -57,10 +57,10 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
             return X, X[:, :0]
         return self.preprocess_.split(X, next(self.model_.parameters()).numpy().dtype)
 
-    def _join(self, lead: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    def _join(self, modelled: np.ndarray, residual: np.ndarray) -> np.ndarray:
         if self.preprocess == "none" and not isinstance(self.preprocess_, Pixels):
-            return lead
-        return self.preprocess_.join(lead, rest)
+            return modelled
+        return self.preprocess_.join(modelled, residual)
 
     # -- fitted ------------------------------------------------------------------------------
 
@@ -133,10 +133,10 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
             return ((model.mixture.log_prob(z) + log_det).double(),)
 
         def score(X: np.ndarray) -> np.ndarray:
-            lead, rest = self._split(X)
-            rest = np.asarray(rest, dtype=np.float64)
-            log_rest = -0.5 * (rest**2 + np.log(2 * np.pi)).sum(axis=1)
-            return self._map(log_prob, lead)[0] + log_rest + self.preprocess_.log_det
+            modelled, residual = self._split(X)
+            residual = np.asarray(residual, dtype=np.float64)
+            log_residual = -0.5 * (residual**2 + np.log(2 * np.pi)).sum(axis=1)
+            return self._map(log_prob, modelled)[0] + log_residual + self.preprocess_.log_det
 
         # In chunks, since vectors are preprocessed in float64.
         return np.concatenate([score(X[i : i + CHUNK]) for i in range(0, len(X), CHUNK)])
@@ -148,10 +148,10 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         passed on as they are.
         """
         X = self._check(X)
-        lead, rest = self._split(X)
-        z = self._map(lambda model, u: (model.flow(u)[0],), lead)[0]
+        modelled, residual = self._split(X)
+        z = self._map(lambda model, u: (model.flow(u)[0],), modelled)[0]
         dtype = np.float32 if X.dtype == np.uint8 else X.dtype
-        return np.concatenate([z, rest], axis=1).astype(dtype)
+        return np.concatenate([z, residual], axis=1).astype(dtype)
 
     def inverse_transform(self, Z: Any) -> np.ndarray:
         """Point with each latent code Z, shape (N, D): vectors, or images in [0, 1].
@@ -163,15 +163,15 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         Z = check_array(Z, dtype=[np.float32, np.float64])
         if Z.shape[1] != self._n_features_out:
             raise ValueError(f"Z must have shape (N, {self._n_features_out}), got {Z.shape}")
-        n_lead = self.preprocess_.n_lead
+        n_modelled = self.preprocess_.n_modelled
 
         # Codes of images are vectors, but cost as much as images.
         size = IMAGE_CHUNK if isinstance(self.preprocess_, Pixels) else CHUNK
         parts = [
-            self._map(lambda m, z: (m.flow.inverse(z)[0],), Z[start : start + size, :n_lead])[0]
+            self._map(lambda m, z: (m.flow.inverse(z)[0],), Z[start : start + size, :n_modelled])[0]
             for start in range(0, len(Z), size)
         ]
-        return self._join(np.concatenate(parts), Z[:, n_lead:]).astype(Z.dtype)
+        return self._join(np.concatenate(parts), Z[:, n_modelled:]).astype(Z.dtype)
 
     def component_log_prob(self, z: Any) -> np.ndarray:
         """Log latent density of each component, log p(z | y = k), in nats, float64, shape (N, K).
@@ -181,7 +181,7 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
                 flow's own have no part in the mixture.
         """
         check_is_fitted(self)
-        z = np.asarray(z, dtype=np.float64)[:, : self.preprocess_.n_lead]
+        z = np.asarray(z, dtype=np.float64)[:, : self.preprocess_.n_modelled]
         if self.model_.mixture.student_t is not None:
             mixture = copy.deepcopy(self.model_.mixture).double()
             with torch.no_grad():
@@ -221,7 +221,7 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
                 f"decision_distance expected components of one spread, got {self.std_}; "
                 "fit with learn_std=False"
             )
-        z = self.transform(X)[:, : self.preprocess_.n_lead].astype(np.float64)
+        z = self.transform(X)[:, : self.preprocess_.n_modelled].astype(np.float64)
         means = self.means_.astype(np.float64)
         squared = (z**2).sum(1)[:, None] - 2 * z @ means.T + (means**2).sum(1)
         nearest = np.argsort(squared, axis=1)[:, :2]
@@ -291,8 +291,8 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         shape = (n, self._n_features_out)
         nu = self.model_.mixture.student_t
         z = temperature * (rng.standard_normal(shape) if nu is None else rng.standard_t(nu, shape))
-        n_lead = self.preprocess_.n_lead
-        z[:, :n_lead] = self.means_[codes] + self.std_[codes, None] * z[:, :n_lead]
+        n_modelled = self.preprocess_.n_modelled
+        z[:, :n_modelled] = self.means_[codes] + self.std_[codes, None] * z[:, :n_modelled]
         return self.inverse_transform(z), self.classes_[codes]
 
 

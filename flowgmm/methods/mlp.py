@@ -93,7 +93,7 @@ class DropoutMLPClassifier(NeuralClassifier):
         return self._network(batches.x.shape[1], n_classes, streams["initialisation"].at(0))
 
     def _empty(self, preprocess: Preprocess | Pixels, n_classes: int) -> nn.Module:
-        return self._network(preprocess.n_lead, n_classes, Stream([0]))
+        return self._network(preprocess.n_modelled, n_classes, Stream([0]))
 
     def _losses(
         self,

@@ -69,7 +69,7 @@ class NeuralClassifier(ClassifierMixin, PersistentEstimator):
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Posterior log p(y | x) in nats, float64, shape (N, K); finite where p rounds to 0."""
         X = self._check(X)
-        U = self._lead(X, self.preprocess_)
+        U = self._modelled(X, self.preprocess_)
         return self._map(lambda m, u: (self._log_posterior(m, u).double(),), U)[0]
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -17,7 +17,7 @@ CHUNK, IMAGE_CHUNK = 4096, 256
 
 
 class StandardisedPoints:
-    """Points standardised on indexing: only the rows asked for, with `Preprocess.lead`'s bits.
+    """Points standardised on indexing: only the rows asked for, with `Preprocess.modelled`'s bits.
 
     Nothing is kept beside the points themselves, which may be mapped from a file that jobs share.
 
@@ -28,19 +28,19 @@ class StandardisedPoints:
     """
 
     def __init__(self, points: Tensor, preprocess: Preprocess, dtype: torch.dtype) -> None:
-        self.shape = torch.Size([len(points), preprocess.n_lead])
+        self.shape = torch.Size([len(points), preprocess.n_modelled])
         self.ndim, self.dtype, self.device = 2, dtype, points.device
         assert preprocess.order is not None
-        order = preprocess.order[: preprocess.n_lead]
+        order = preprocess.order[: preprocess.n_modelled]
         self._points = points
         self._order = (
             None if np.array_equal(order, range(points.shape[1])) else _on_device_of(points, order)
         )
         self._shift = _on_device_of(points, preprocess.shift[order])
-        self._scale = _on_device_of(points, preprocess.scale[: preprocess.n_lead])
+        self._scale = _on_device_of(points, preprocess.scale[: preprocess.n_modelled])
 
     def __getitem__(self, rows: Any) -> Tensor:
-        """Points of rows of any shape, shape (..., n_lead)."""
+        """Points of rows of any shape, shape (..., n_modelled)."""
         x = self._points[rows]
         if self._order is not None:
             x = x[..., self._order]

@@ -16,16 +16,16 @@ def pixels(n=5, shape=(3, 4, 6)):
 def test_pooling_is_the_mean_of_blocks(pool):
     X = pixels()
     front = Pixels.fit(X, pool)
-    lead = front.lead(X)
+    lead = front.modelled(X)
     assert lead.dtype == np.uint8
     assert lead.shape[1:] == front.pooled == (3, 4 // pool, 6 // pool)
-    assert front.n_lead == front.n_out == lead[0].size
+    assert front.n_modelled == front.n_out == lead[0].size
     block = X[1, 2, pool : 2 * pool, :pool].astype(float)
     assert lead[1, 2, 1, 0] == np.rint(block.mean())
-    np.testing.assert_array_equal(front.lead(X / 255), lead)
+    np.testing.assert_array_equal(front.modelled(X / 255), lead)
     # Images that come out of a model go in again.
-    np.testing.assert_array_equal(front.lead(lead), lead)
-    np.testing.assert_array_equal(front.lead(lead / 255), lead)
+    np.testing.assert_array_equal(front.modelled(lead), lead)
+    np.testing.assert_array_equal(front.modelled(lead / 255), lead)
 
 
 def test_density_of_an_image_counts_its_levels():
@@ -44,7 +44,7 @@ def test_density_of_an_image_counts_its_levels():
 def test_bad_images(change, message):
     X = pixels()
     with pytest.raises(ValueError, match=message):
-        Pixels.fit(X, 1).lead(change(X))
+        Pixels.fit(X, 1).modelled(change(X))
 
 
 @pytest.mark.parametrize("pool", [0, 3, 5])

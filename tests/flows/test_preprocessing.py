@@ -17,7 +17,7 @@ def test_inverse_and_log_det(kind):
     data = X / UNITS if kind == "pca" else X
     fitted = Preprocess.fit(data, kind)
     u = fitted.forward(data)
-    assert fitted.n_lead == 5
+    assert fitted.n_modelled == 5
     np.testing.assert_allclose(fitted.inverse(u), data, rtol=1e-9, atol=1e-15)
     # The map is affine, so the differences along the axes are its Jacobian.
     step = data.std(axis=0)
@@ -33,10 +33,10 @@ def test_in_chunks_as_at_once(kind, components, monkeypatch):
     monkeypatch.setattr(preprocess, "CHUNK", 7)
     fitted = Preprocess.fit(data, kind, components)
     np.testing.assert_allclose(fitted.scale, at_once.scale, rtol=1e-12)
-    lead = fitted.lead(data, np.float32)
+    lead = fitted.modelled(data, np.float32)
     assert lead.dtype == np.float32
-    expected = (data - at_once.shift) @ at_once.rotation[:, : at_once.n_lead]
-    np.testing.assert_allclose(lead, expected / at_once.scale[: at_once.n_lead], 1e-5, 1e-6)
+    expected = (data - at_once.shift) @ at_once.rotation[:, : at_once.n_modelled]
+    np.testing.assert_allclose(lead, expected / at_once.scale[: at_once.n_modelled], 1e-5, 1e-6)
 
 
 def test_none_is_the_identity():
@@ -66,7 +66,7 @@ def test_pca_whitens_and_orders():
 
 def test_trailing_components_are_set_apart():
     fitted = Preprocess.fit(X, "pca", pca_components=2)
-    assert fitted.n_lead == 2
+    assert fitted.n_modelled == 2
     assert fitted.forward(X).shape == X.shape
 
 
@@ -74,7 +74,7 @@ def test_trailing_components_are_set_apart():
 def test_constant_columns_are_set_apart(constant):
     data = np.insert(X, [1, 3], constant, axis=1)
     fitted = Preprocess.fit(data, "standardise")
-    assert fitted.n_lead == 5
+    assert fitted.n_modelled == 5
     u = fitted.forward(data)
     np.testing.assert_allclose(u[:, 5:], 0, atol=1e-9)
     np.testing.assert_allclose(u[:, :5], Preprocess.fit(X, "standardise").forward(X), rtol=1e-9)
@@ -84,7 +84,7 @@ def test_constant_columns_are_set_apart(constant):
 def test_dependent_columns_are_set_apart_by_pca():
     data = np.column_stack([X[:, 1], X[:, 4], X[:, 1] + X[:, 4], np.ones(200)])
     fitted = Preprocess.fit(data, "pca")
-    assert fitted.n_lead == 2
+    assert fitted.n_modelled == 2
     np.testing.assert_allclose(fitted.inverse(fitted.forward(data)), data, atol=1e-9)
 
 

@@ -86,7 +86,7 @@ def test_standardised_when_asked_for_has_the_bits_of_the_whole(dtype, dead):
     given = X.copy()
     preprocess = Preprocess.fit(X, "standardise")
     points = StandardisedPoints(torch.from_numpy(X), preprocess, torch.float32)
-    whole = torch.from_numpy(preprocess.lead(X, np.float32))
+    whole = torch.from_numpy(preprocess.modelled(X, np.float32))
     assert points.shape == whole.shape == (50, 6 - dead)
     for rows in (torch.randint(50, (3, 7)), slice(4, 9)):
         assert torch.equal(points[rows], whole[rows])

@@ -160,7 +160,7 @@ class Explorer:
         """Neighbouring test images as the flow sees them, uint8, shape (N, C, h, w)."""
         start = integer(question, "start", len(self.X))
         n = integer(question, "n", 101)
-        return self.pixels.lead(self.X[start : start + n])
+        return self.pixels.modelled(self.X[start : start + n])
 
     def frame(self, question: Mapping[str, Any]) -> np.ndarray:
         """The images whose feature differs, uint8, shape (N, C, h, w)."""
@@ -215,9 +215,9 @@ class Explorer:
 
         from flowgmm.methods.neural import as_inputs
 
-        lead = torch.as_tensor(self.pixels.lead(self.X[list(images)]))
+        modelled = torch.as_tensor(self.pixels.modelled(self.X[list(images)]))
         with torch.inference_mode():
-            inputs = as_inputs(lead.to(self.device), self.flow)[None]
+            inputs = as_inputs(modelled.to(self.device), self.flow)[None]
             h, factored, _ = self.flow.run(inputs, layer)
         return h, factored
 
