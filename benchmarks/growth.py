@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from flowgmm.methods.classic import self_training
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.label_spreading import KNNLabelSpreading, RBFLabelSpreading
+from flowgmm.methods.stack import fit_stack
 from flowgmm.reporting.plot_style import COLOURS, STYLE
 from flowgmm.utils.io import atomic_path, read_json
 
@@ -82,7 +83,7 @@ def flowgmm(X: np.ndarray, y: np.ndarray, size: Size) -> dict[str, float]:
         )
         for seed in range(size.seeds)
     ]
-    FlowGMMClassifier.fit_stack(
+    fit_stack(
         estimators,
         X,
         np.tile(y, (size.seeds, 1)),

@@ -36,6 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from flowgmm.experiments.job_script import keep_freed_memory
 from flowgmm.flows.reference.multiscale import ReferenceImageFlow, ReferenceImageFlowGMM, dequantise
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
+from flowgmm.methods.stack import fit_stack
 
 # Steps before the first that counts: memory is allocated and pages are touched; on a GPU the fourth
 # step is recorded.
@@ -162,7 +163,7 @@ def train_ours(shape: Shape, args: argparse.Namespace, turn: Callable[[], None])
         random_state=0,
     )
     turn()
-    FlowGMMClassifier.fit_stack([model], X, y[None], progress=lambda *_: turn())
+    fit_stack([model], X, y[None], progress=lambda *_: turn())
 
 
 def work(name: str, connection: Connection, shape: Shape, args: argparse.Namespace) -> None:

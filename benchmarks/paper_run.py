@@ -18,6 +18,7 @@ from flowgmm.experiments.project import Job, Run
 from flowgmm.experiments.specs.runs import train_spec
 from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
+from flowgmm.methods.stack import fit_stack
 
 RUN = Run("ag_news", "200", "flowgmm")
 # AG-News: training texts, BERT's width, classes, labelled texts.
@@ -54,7 +55,7 @@ def main() -> None:
         logged.append((step, n_steps, time.perf_counter() - start))
 
     ys = np.tile(y, (args.seeds, 1))
-    FlowGMMClassifier.fit_stack(models, X, ys, share=args.share, progress=log)
+    fit_stack(models, X, ys, share=args.share, progress=log)
     step, n_steps, seconds = logged[-1]
     # Without the steps before the first log, which set up libraries and record the graph.
     (first, _, begun), several = logged[0], len(logged) > 1

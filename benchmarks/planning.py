@@ -35,6 +35,7 @@ from common import (
 
 from flowgmm.datasets.features import prepare_data
 from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.entries import Table, make_entry
 from flowgmm.experiments.project import Run, settings_with
 from flowgmm.experiments.specs.data import features_spec
 from flowgmm.experiments.specs.runs import jobs_of, train_spec
@@ -210,7 +211,8 @@ def tables(folder: Path, n_datasets: int) -> dict[str, Any]:
         entry["columns"] = [
             {"dataset": f"set_{i:04}", "labels": "50", "title": str(i)} for i in columns
         ]
-        spec = describe_table("scale", entry, {}, config.methods, recipe="smoke")
+        shown = make_entry(Table, entry)
+        spec = describe_table("scale", shown, {}, config.methods, recipe="smoke")
         paths = [path for n, path in made if n == number]
         start = time.process_time()
         table = make_table(spec, paths)

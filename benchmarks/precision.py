@@ -22,6 +22,7 @@ from flowgmm.datasets.download import download_file
 from flowgmm.datasets.features import prepare_data
 from flowgmm.embed.embed_data import embed_data
 from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.entries import as_written
 from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.paths import is_embedded
 from flowgmm.experiments.project import Job, Project, Run
@@ -174,11 +175,12 @@ def compare(case: Case, n_seeds: int, settings: dict[str, Any], threads: int) ->
     """Train a case in both precisions and compare."""
     config = load_checked(ROOT, settings | {"recipe": case.recipe})
     runs = [
-        Run(name, next(iter(config.dataset(name)["labels"])), "flowgmm")
+        Run(name, next(iter(config.dataset(name).labels)), "flowgmm")
         for name in (case.dataset, case.like or case.dataset)
     ]
     job = Job(runs[0], 0, n_seeds - 1)
-    spec = train_spec(config, job) | method_settings(config, runs[1]) | {"tune": None}
+    like = as_written(method_settings(config, runs[1]))
+    spec = train_spec(config, job) | like | {"tune": None}
     spec["params"] = {**spec["params"], **case.params}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

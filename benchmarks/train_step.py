@@ -31,8 +31,9 @@ from common import (
 from flowgmm.experiments.job_script import keep_freed_memory
 from flowgmm.flows.reference.realnvp import ReferenceFlowGMM
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
+from flowgmm.methods.stack import fit_stack
 from flowgmm.training import loop as train
-from flowgmm.training.loop import N_LOOKS
+from flowgmm.training.divergence import N_EVALUATIONS
 
 # Blocks of steps before the first that counts: memory is allocated and pages are touched.
 WARM_UP = 5
@@ -167,7 +168,7 @@ def measure(
             hidden_size=shape.hidden_size,
             dropout=shape.dropout,
             **plain_likelihood(),
-            n_steps=N_LOOKS * block,
+            n_steps=N_EVALUATIONS * block,
             unlabelled_batch=shape.n_unlabelled,
             optimizer=shape.optimizer,
             clip_norm=shape.clip_norm,
@@ -179,8 +180,8 @@ def measure(
         for s in range(shape.n_seeds)
     ]
     ys = np.tile(y, (shape.n_seeds, 1))
-    share = (repeats + WARM_UP) / N_LOOKS
-    FlowGMMClassifier.fit_stack(estimators, X, ys, share=share, progress=between_blocks)
+    share = (repeats + WARM_UP) / N_EVALUATIONS
+    fit_stack(estimators, X, ys, share=share, progress=between_blocks)
     return {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}
 
 
@@ -208,8 +209,8 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="on a GPU: no CUDA graphs")
     parser.add_argument("--compile", action="store_true", help="the flow by torch.compile")
     args = parser.parse_args()
-    if not 1 <= args.repeats <= N_LOOKS - WARM_UP:
-        parser.error(f"--repeats must be in 1..{N_LOOKS - WARM_UP}, got {args.repeats}")
+    if not 1 <= args.repeats <= N_EVALUATIONS - WARM_UP:
+        parser.error(f"--repeats must be in 1..{N_EVALUATIONS - WARM_UP}, got {args.repeats}")
     names = chosen(parser, args.shapes, SHAPES)
     torch.set_num_threads(args.threads)
     keep_freed_memory()

@@ -24,7 +24,7 @@ app = typer.Typer(
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A command whose user's mistakes end as one line and exit status 2.
+    """Register a command; a `UserError` ends as one line and exit status 2.
 
     The name is the function's, with dashes; the help is its docstring, which ends with an example.
     """
@@ -103,7 +103,7 @@ def estimate(
     profile: Annotated[str, typer.Option(help="Profile of Snakemake.")] = "local",
     cores: Annotated[int | None, typer.Option(help="Cores. [default: as in the profile]")] = None,
 ) -> None:
-    """Say what a run would take, before it runs: jobs, hours, disk, and the longest chain.
+    """Estimate a run before it starts: jobs, hours, disk, and the longest chain.
 
     Times come from the records of runs that were made here, scaled where the size differs, and
     from counted operations where there are none.
@@ -122,10 +122,10 @@ def why(
     dataset: Annotated[str, typer.Argument(help="Dataset of the column, or dataset/labels.")],
     method: Annotated[str, typer.Argument(help="Method of the row.")],
     recipe: Annotated[
-        str | None, typer.Option(help="Whose results. [default: as in config/config.yaml]")
+        str | None, typer.Option(help="Recipe of the results. [default: as in config/config.yaml]")
     ] = None,
 ) -> None:
-    """Say where a cell comes from: runs, seeds, hashes, logs, and the command that remakes it.
+    """Trace a cell to its runs, seeds, hashes and logs, and to the command that recomputes it.
 
     Example: flowgmm why table_1 ag_news flowgmm --recipe small
     """
@@ -158,34 +158,31 @@ def fit(
     encoding: Annotated[str, typer.Option(help="Of a CSV.")] = "utf-8",
     seed: Annotated[int, typer.Option(min=0, help="Of folds and training.")] = 0,
 ) -> None:
-    """Classify the unlabelled rows of a table, and say how good and how sure that is.
+    """Classify the unlabelled rows of a table, and estimate accuracy and confidence.
 
     Writes predictions.csv, a saved model, report.html and report.json. Numbers are scaled,
-    categories encoded, dates become days; a column that is no help is left out, with a note.
+    categories encoded, dates become days; uninformative columns are dropped, with a note.
 
     Example: flowgmm fit customers.csv --label churned
     """
     from flowgmm.apps.fit.report import show
-    from flowgmm.apps.fit.table_model import fit_table
+    from flowgmm.apps.fit.run import Source, fit_table
     from flowgmm.experiments.job_script import keep_freed_memory
 
     keep_freed_memory()
     folder = output or Path(f"{file.name.split('.')[0]}-flowgmm")
+    source = Source(
+        file,
+        label,
+        text=text or (),
+        drop=drop or (),
+        test=test,
+        encoder=encoder,
+        sep=sep,
+        encoding=encoding,
+    )
     with _progress() as progress:
-        report = fit_table(
-            file,
-            label,
-            folder,
-            text=text or (),
-            drop=drop or (),
-            test=test,
-            encoder=encoder,
-            sep=sep,
-            encoding=encoding,
-            seed=seed,
-            force=force,
-            progress=progress,
-        )
+        report = fit_table(source, folder, seed=seed, force=force, progress=progress)
     show(report, folder)
 
 
@@ -197,11 +194,11 @@ def predict(
     sep: Annotated[str, typer.Option(help="Separator of a CSV.")] = ",",
     encoding: Annotated[str, typer.Option(help="Of a CSV.")] = "utf-8",
 ) -> None:
-    """Class of each row of a table, with the probability of every class.
+    """Predict the class of each row of a table, with the probability of every class.
 
     Example: flowgmm predict customers-flowgmm new.csv --output predicted.csv
     """
-    from flowgmm.apps.fit.columns import read_table
+    from flowgmm.apps.fit.reading import read_table
     from flowgmm.apps.fit.table_model import TableModel
 
     fitted = TableModel.load(model)
@@ -215,7 +212,7 @@ def sample(
     model: Annotated[Path, typer.Argument(help="Folder from flowgmm fit.")],
     n: Annotated[int, typer.Option("-n", help="Number of rows.")] = 10,
     class_: Annotated[
-        str | None, typer.Option("--class", help="Their class. [default: each is drawn]")
+        str | None, typer.Option("--class", help="Their class. [default: drawn]")
     ] = None,
     temperature: Annotated[
         float, typer.Option(help="Below 1: closer to the middle of the class.")
@@ -225,7 +222,7 @@ def sample(
 ) -> None:
     """Draw new rows of the table from a fitted model.
 
-    Approximate for categories, which are the likeliest level of a drawn point; texts stay empty.
+    Approximate for categories, which get the most likely level of a drawn point; texts stay empty.
 
     Example: flowgmm sample customers-flowgmm -n 100 --class yes --output drawn.csv
     """
@@ -250,7 +247,7 @@ def explore(
 ) -> None:
     """Move a feature inside an image flow and see the images follow, in the browser.
 
-    The page comes from this machine and serves this machine alone. Ctrl-C ends it.
+    The page is served to this machine alone. Ctrl-C ends it.
 
     Example: flowgmm explore results/small/runs/mnist/1000/flowgmm/seeds-0-0/model.safetensors
     """
@@ -282,7 +279,7 @@ def _write(frame: Any, output: Path | None) -> None:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Progress]:
-    """A bar of what is being done, on standard error while it is a terminal."""
+    """Progress bar on standard error, if that is a terminal."""
     from rich.console import Console
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -291,12 +288,12 @@ def _progress() -> Iterator[Progress]:
     tasks: dict[str, TaskID] = {}
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
 
-        def tell(done: int, total: int, name: str) -> None:
+        def update(done: int, total: int, name: str) -> None:
             if name not in tasks:
                 tasks[name] = bar.add_task(name)
             bar.update(tasks[name], completed=done, total=total)
 
-        yield tell
+        yield update
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ class Data:
 
     @cached_property
     def y_train(self) -> np.ndarray:
-        """Their classes, shape (N,)."""
+        """Classes of the training images, shape (N,)."""
         return read_tensors(self.path, ["y_train"])[0]["y_train"]
 
 
@@ -93,10 +93,10 @@ class Model:
 
 
 def pairs(a: Model, b: Model) -> Iterator[tuple[int, int]]:
-    """Places of the seeds that both models have: the same number is the same split.
+    """Positions of the seeds that both models have: the same number is the same split.
 
     Raises:
-        UserError: If there is none.
+        UserError: If the models share no seed.
     """
     common = [seed for seed in a.seeds if seed in b.seeds]
     if not common:
@@ -107,5 +107,5 @@ def pairs(a: Model, b: Model) -> Iterator[tuple[int, int]]:
 
 
 def generator(analysis: str, seed: int) -> np.random.Generator:
-    """Random choices of an analysis, such as which images are shown."""
+    """Generator of an analysis's random choices, such as the images to show."""
     return np.random.default_rng(derive(f"analysis/{analysis}", seed, "batches"))

@@ -1,4 +1,4 @@
-"""Means at random against means at the labelled points" codes (Appendix B)."""
+"""Means at random against means at the labelled points' codes (Appendix B)."""
 
 import numpy as np
 
@@ -31,13 +31,13 @@ def means(random: Model, from_latent: Model, *, early: float) -> Findings:
         curves[name] = np.array(rows, dtype=np.float64)
         found.arrays[f"steps_{name}"] = np.array(histories[0]["step"], dtype=np.int64)
         found.arrays[f"loss_{name}"] = curves[name]
-    look = {
+    index = {
         name: int(np.abs(found.arrays[f"steps_{name}"] - early * steps[-1]).argmin())
         for name in models
         for steps in [found.arrays[f"steps_{name}"]]
     }
     gap = [
-        curves["from_latent"][j, look["from_latent"]] - curves["random"][i, look["random"]]
+        curves["from_latent"][j, index["from_latent"]] - curves["random"][i, index["random"]]
         for i, j in pairs(random, from_latent)
     ]
     title = f"loss after {early:.0%} of the steps, from latent codes minus random"

@@ -97,7 +97,7 @@ def ood(
             continue
         shares = [np.bincount(c, minlength=n_classes) / len(c) for c in classes[name]]
         label = model.data.meta["classes"][k]
-        lead = [100 * (share[k] - np.delete(share, k).max()) for share in shares]
+        margins = [100 * (share[k] - np.delete(share, k).max()) for share in shares]
         where = f"{titles[name]} on the mode of {label}"
         numbers += [
             number(f"share_{name}", where, "percent", [100 * share[k] for share in shares]),
@@ -105,7 +105,7 @@ def ood(
                 f"lead_{name}",
                 "the same minus the next largest share of a mode",
                 "percent",
-                lead,
+                margins,
                 at_least=0.0,
             ),
             number(

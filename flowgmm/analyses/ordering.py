@@ -1,4 +1,4 @@
-"""Ordering of test accuracies: the paper"s main claim (Tables 3 and 4)."""
+"""Ordering of test accuracies: the paper's main claim (Tables 3 and 4)."""
 
 from flowgmm.analyses.accuracies import accuracies
 from flowgmm.analyses.inputs import Model

@@ -213,10 +213,10 @@ def _check_config(root: Path, texts: Mapping[Path, str], run: Run) -> None:
         config = load_checked(tried)
     labelled = label_set(config, run.dataset, run.labels)["n_labels"]
     for trial in table_runs(config, TABLE):
-        if trial.dataset != run.dataset or not config.method(trial.method)["labelled_only"]:
+        if trial.dataset != run.dataset or not config.method(trial.method).labelled_only:
             continue
-        settings = method_settings(config, trial)
-        most = max((settings["tune"] or {}).get("n_neighbors", [0]))
+        grid = method_settings(config, trial).tune or {}
+        most = max(grid.get("n_neighbors", [0]))
         if most > labelled:
             raise UserError(
                 f"n_labels is {labelled}, but {trial.method!r} tries up to {most} labelled "

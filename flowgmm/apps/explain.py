@@ -1,4 +1,4 @@
-"""From a cell of a table back to its runs, and to the command that makes them again."""
+"""Provenance of a cell of a table: its runs, and the command that recomputes them."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from flowgmm.utils.io import read_json, sha256
 
 __all__ = ["Explanation", "Origin", "explain", "show"]
 
-# Of a run's named seeds; a neural method's others derive from its random_state.
+# Seeds in a run's record; the others of a neural method derive from its random_state.
 NAMED_SEEDS = ("split seed", "labels seed", "random_state")
 
 
@@ -34,10 +34,10 @@ class Origin:
 
     Attributes:
         record: Path of its record.
-        content: What the record said when the table was made: spec, hashes, environment, git
+        content: Content of the record when the table was made: spec, hashes, environment, git
             commit, timing, data.
-        logs: Logs of the job that are there.
-        changed: What has changed since the table was made; empty: nothing.
+        logs: Existing logs of the job.
+        changed: Changes since the table was made; empty: none.
     """
 
     record: str
@@ -53,8 +53,8 @@ class Explanation:
     Attributes:
         table: The table that was made.
         cells: The method's cells in the columns of the dataset, at least one.
-        origins: The jobs behind them; none if nothing was run.
-        command: Runs these jobs anew and makes the table from them.
+        origins: Their jobs; none if nothing was run.
+        command: Command line that reruns these jobs and makes the table from them.
     """
 
     table: Table
@@ -66,24 +66,24 @@ class Explanation:
 def explain(
     root: Path, table: str, dataset: str, method: str, recipe: str | None = None
 ) -> Explanation:
-    """Look a cell up.
+    """Trace a cell to the runs behind it.
 
     Arguments:
         root: The repository, which is also the working directory.
         table: Name of the table.
         dataset: Name of the dataset; ``dataset/labels`` where several label sets are in the table.
         method: Name of the method.
-        recipe: Whose results; None: of the recipe in `config/config.yaml`.
+        recipe: Recipe of the results; None: that in `config/config.yaml`.
 
     Raises:
-        UserError: If there is no such recipe, table, column or row, or the table is not made yet.
+        UserError: If the recipe, table, column or row is unknown, or the table is not made yet.
     """
     changes = [] if recipe is None else [f"recipe={recipe}"]
     config = load_checked(root, settings_with(root, changes))
     config.table(table)
     path = f"{config.results}/tables/{table}.json"
     if not (root / path).is_file():
-        raise UserError(f"{path} is not there; make it: {_command(changes, path)}")
+        raise UserError(f"{path} not found; make it: {_command(changes, path)}")
     made = read_table(root / path)
     changes = read_json(root / path).get("changes", changes)
     cells = _cells(made, dataset, method)
@@ -101,8 +101,8 @@ def _cells(table: Table, dataset: str, method: str) -> tuple[Cell, ...]:
         raise nearest(method, known, "method", where)
     found = tuple(c for c in row if dataset in (c.dataset, f"{c.dataset}/{c.labels}"))
     if not found:
-        places = {c.dataset for c in row} | {f"{c.dataset}/{c.labels}" for c in row}
-        raise nearest(dataset, sorted(places), "dataset", where)
+        columns = {c.dataset for c in row} | {f"{c.dataset}/{c.labels}" for c in row}
+        raise nearest(dataset, sorted(columns), "dataset", where)
     return found
 
 
@@ -113,15 +113,15 @@ def _origin(config: Project, record: str, content: dict[str, Any]) -> Origin:
     changed = []
     path = config.root / record
     if not path.is_file():
-        changed.append("the record is gone")
+        changed.append("the record was not found")
     elif sha256(path) != content["sha256"]:
-        changed.append("the record is another one now; make the table again")
+        changed.append("the record has changed; make the table again")
     else:
         run = Run(spec["dataset"], spec["labels"], spec["method"])
         wanted = train_spec(config, Job(run, spec["seeds"][0], spec["seeds"][-1]))
         differ = [key for key in wanted if wanted[key] != spec.get(key)]
         if differ:
-            changed.append(f"a run would redo it: its {', '.join(differ)} would be others now")
+            changed.append(f"a run would redo it: its {', '.join(differ)} changed")
     return Origin(
         record,
         content,
@@ -131,7 +131,7 @@ def _origin(config: Project, record: str, content: dict[str, Any]) -> Origin:
 
 
 def _command(changes: Sequence[str], target: str, records: Sequence[str] = ()) -> str:
-    """Command line to type; options that take several values come before `--`."""
+    """Command line for the shell; options that take several values come before `--`."""
     words = ["snakemake", "--profile", "local"]
     words += ["--config", *changes] if changes else []
     words += ["--forcerun", *records] if records else []
@@ -142,7 +142,11 @@ def _command(changes: Sequence[str], target: str, records: Sequence[str] = ()) -
 
 
 def show(explanation: Explanation) -> None:
-    """Print an explanation."""
+    """Print an explanation.
+
+    Arguments:
+        explanation: From `explain`.
+    """
     from rich.console import Console
     from rich.table import Table as RichTable
 
@@ -159,12 +163,13 @@ def show(explanation: Explanation) -> None:
         console.print(title, markup=False, style="bold")
         for cell in cells:
             if len(cells) > 1:
-                console.print(f" {_what(cell)}", markup=False)
-            for label, text in _about(cell, spec).items():
+                console.print(f" {_metric_name(cell)}", markup=False)
+            for label, text in _cell_lines(cell, spec).items():
                 say(label, text)
         if first.runs:
             table = RichTable()
-            for name in ["seed", *map(_what, cells), "steps", "tuned", "split", *NAMED_SEEDS]:
+            metrics = map(_metric_name, cells)
+            for name in ["seed", *metrics, "steps", "tuned", "split", *NAMED_SEEDS]:
                 table.add_column(name, overflow="fold")
             for runs in zip(*(cell.runs for cell in cells), strict=True):
                 table.add_row(*_row(runs))
@@ -175,24 +180,24 @@ def show(explanation: Explanation) -> None:
     shown: dict[str, str] = {}
     for origin in explanation.origins:
         console.print(origin.record, markup=False, style="bold")
-        told = _told(origin)
-        for label, text in told.items():
+        lines = _record_lines(origin)
+        for label, text in lines.items():
             same = label in ("config", "ran on") and shown.get(label) == text
             say(label, "as above" if same else text)
-        shown = told
+        shown = lines
     if explanation.origins:
-        console.print("To run these seeds anew and make the table from them:")
+        console.print("To rerun these seeds and make the table from them:")
     else:
-        console.print("Once there is nothing in the way, this makes it:")
+        console.print("Once the reason above is resolved, run:")
     console.print(f"  {explanation.command}", markup=False)
 
 
-def _what(cell: Cell) -> str:
+def _metric_name(cell: Cell) -> str:
     return f"{cell.metric}, {cell.evaluate}"
 
 
 def _row(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One seed: its value in each cell, and how it came about."""
+    """Row of the table of seeds: the value in each cell, steps, tuned settings, seeds."""
     run = runs[0]
     seeds = run["seeds"] or {}
     tuned = run["tuned"] and ", ".join(f"{k} = {v}" for k, v in run["tuned"].items())
@@ -202,26 +207,26 @@ def _row(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["-" if cell is None else str(cell) for cell in cells]
 
 
-def _about(cell: Cell, spec: Mapping[str, Any]) -> dict[str, str]:
-    """Value, printed number and verdict of a cell."""
-    said = {}
+def _cell_lines(cell: Cell, spec: Mapping[str, Any]) -> dict[str, str]:
+    """Lines that describe a cell: value, interval, printed number and verdict."""
+    lines = {}
     if cell.runs:
         kind = "" if cell.metric == "tuned" else f", {spec['aggregate']} ± {spec['spread']}"
-        said["value"] = value_text(cell) + kind
+        lines["value"] = value_text(cell) + kind
     if cell.interval:
         box = cell.interval
-        said["interval"] = f"{box['low']:.4g} to {box['high']:.4g} ({box['kind']})"
+        lines["interval"] = f"{box['low']:.4g} to {box['high']:.4g} ({box['kind']})"
     if cell.printed:
         printed = cell.printed
         source = f", from {printed['source']}" if printed.get("source") else ""
-        said["paper"] = f"{printed['text']} ({printed['reported_by']}{source})"
+        lines["paper"] = f"{printed['text']} ({printed['reported_by']}{source})"
     if cell.verdict or cell.why:
-        said["verdict"] = ": ".join(part for part in (cell.verdict, cell.why) if part)
-    return said
+        lines["verdict"] = ": ".join(part for part in (cell.verdict, cell.why) if part)
+    return lines
 
 
-def _told(origin: Origin) -> dict[str, str]:
-    """Content of a record, in lines: label -> text."""
+def _record_lines(origin: Origin) -> dict[str, str]:
+    """Lines that describe a record: label -> text."""
     content = origin.content
     spec, hashes, data = content["spec"], content["hashes"], content["data"]
     environment, git = content["environment"], content["git"]
@@ -232,7 +237,7 @@ def _told(origin: Origin) -> dict[str, str]:
         key: spec[key] for key in ("preprocess", "params", "tune", "tune_with") if key in spec
     }
     timing = content["timing"]
-    told = {
+    lines = {
         "config": dump_yaml(config).strip().replace("\n", "\n            "),
         "code": f"{hashes['code'][:12]}, commit {commit}",
         "features": hashes["features"][:12],
@@ -243,7 +248,7 @@ def _told(origin: Origin) -> dict[str, str]:
         "ran on": f"{environment['device']}, {environment['threads']} threads, "
         f"{environment['platform']}, Python {environment['python']}, {versions}",
         "took": f"{timing['wall_s']:.1f} s, {timing['fit_s']:.1f} s of them to fit",
-        "log": ", ".join(origin.logs) or "gone",
+        "log": ", ".join(origin.logs) or "not found",
         "changed": "; ".join(origin.changed) or "nothing since",
     }
-    return {label: text for label, text in told.items() if text}
+    return {label: text for label, text in lines.items() if text}

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flowgmm.experiments.entries import Analysis, AnalysisRun
 from flowgmm.experiments.paths import ENCODERS
-from flowgmm.experiments.project import FILES, NAME, RULES, Project, load
+from flowgmm.experiments.project import FILES, NAME, RULES, Project, Run, load
 from flowgmm.experiments.recipes import label_set, method_settings, resolve_settings
 from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec, found_spec
 from flowgmm.experiments.specs.data import absent_reason
@@ -50,12 +51,12 @@ def load_checked(root: Path, settings: Mapping[str, Any] | None = None) -> Proje
 
 
 def _check_names(project: Project) -> None:
-    """Names are parts of paths; those that refer to another entry must find it."""
+    """Check that names can be parts of paths, and that entries that are referred to exist."""
     named = {f"config/{file}.yaml": getattr(project, file) for file in FILES[:-1]}
     for dataset, entry in project.datasets.items():
-        named[f"config/datasets.yaml: {dataset}.labels"] = entry["labels"]
+        named[f"config/datasets.yaml: {dataset}.labels"] = entry.labels
         named[f"config/datasets.yaml: {dataset}.files"] = [
-            name.replace("-", "_") for name in entry.get("files", {})
+            name.replace("-", "_") for name in entry.files or {}
         ]
     for where, names in named.items():
         for name in names:
@@ -69,26 +70,27 @@ def _check_names(project: Project) -> None:
             "config/datasets.yaml: `encoders` is where encoders are; rename the dataset"
         )
     for key in ENCODERS.values():
-        if not ENCODER_NAME.fullmatch(Path(project.settings[key]).name):
+        encoder = getattr(project.settings, key)
+        if not ENCODER_NAME.fullmatch(Path(encoder).name):
             raise UserError(
-                f"config/config.yaml: {key} {project.settings[key]!r} ends in a name that is not "
+                f"config/config.yaml: {key} {encoder!r} ends in a name that is not "
                 "of letters, digits, _, . and - alone; rename the folder or file"
             )
     rules = [path.name for path in project.rules_files()]
     for name, entry in project.datasets.items():
-        for file in entry.get("files", {}).values():
+        for file in (entry.files or {}).values():
             if "rules" in file and file["rules"] not in rules:
                 where = f"config/datasets.yaml: {name}.files"
                 raise nearest(file["rules"], rules, f"file of {RULES}", where)
-    for name, entry in project.methods.items():
+    for name, method in project.methods.items():
         where = f"config/methods.yaml: {name}"
-        if parameters_of(entry["estimator"]) is None:
+        if parameters_of(method.estimator) is None:
             raise UserError(
-                f"{where}.estimator: {entry['estimator']!r} does not exist; correct the import path"
+                f"{where}.estimator: {method.estimator!r} does not exist; correct the import path"
             )
-        if "base" in entry and entry["base"] not in project.methods:
-            raise nearest(entry["base"], project.methods, "method", f"{where}.base")
-    for name in project.settings["skip"]:
+        if method.base is not None and method.base not in project.methods:
+            raise nearest(method.base, project.methods, "method", f"{where}.base")
+    for name in project.settings.skip:
         known = {*project.datasets, *project.methods}
         for part in name.split("/"):
             if part not in known:
@@ -96,25 +98,25 @@ def _check_names(project: Project) -> None:
 
 
 def _check_recipes(project: Project) -> None:
-    """Every name and parameter in the recipes exists."""
-    kinds = {entry["kind"] for entry in project.datasets.values()}
-    label_sets = {f"{d}/{ls}" for d, entry in project.datasets.items() for ls in entry["labels"]}
-    for recipe in project.recipes:
-        where = f"config/recipes/{recipe['name']}.yaml"
-        for name in recipe.get("surrogate", []):
+    """Check that the names and parameters in the recipes exist."""
+    kinds = {entry.kind for entry in project.datasets.values()}
+    label_sets = {f"{d}/{ls}" for d, entry in project.datasets.items() for ls in entry.labels}
+    for recipe_name, recipe in project.recipes.items():
+        where = f"config/recipes/{recipe_name}.yaml"
+        for name in recipe.surrogate or ():
             if name not in kinds | set(project.datasets):
                 raise nearest(name, [*kinds, *project.datasets], "dataset", f"{where}: surrogate")
-        for replaced, labels in recipe.get("analyses", {}).items():
+        for replaced, labels in recipe.analyses.items():
             if replaced not in label_sets:
                 raise nearest(replaced, sorted(label_sets), "label set", f"{where}: analyses")
             label_set(project, replaced.split("/")[0], labels)
-        levels = {"all": recipe.get("all", {})}
-        for group, known in (
-            ("kinds", kinds),
-            ("datasets", set(project.datasets)),
-            ("label_sets", label_sets),
+        levels = {"all": recipe.all}
+        for group, given, known in (
+            ("kinds", recipe.kinds, kinds),
+            ("datasets", recipe.datasets, set(project.datasets)),
+            ("label_sets", recipe.label_sets, label_sets),
         ):
-            for name, settings in recipe.get(group, {}).items():
+            for name, settings in given.items():
                 if name not in known:
                     raise nearest(name, sorted(known), group[:-1], f"{where}: {group}")
                 levels[f"{group}.{name}"] = settings
@@ -132,51 +134,51 @@ def _check_recipes(project: Project) -> None:
 
 
 def _check_targets(project: Project) -> None:
-    """Tables and figures find their datasets, label sets and methods; a mirror is there."""
+    """Check what tables, analyses and figures refer to, settings of their runs, and the mirror."""
     for name in project.datasets:
         absent_reason(project, name)
     for name in project.tables:
         for run in table_runs(project, name):
             n_val = label_set(project, run.dataset, run.labels).get("n_val", 0)
             settings = resolve_settings(project, run.dataset, run.labels)
-            if method_settings(project, run)["tune"] and not n_val:
+            if method_settings(project, run).tune and not n_val:
                 raise UserError(
-                    f"config/recipes/{project.settings['recipe']}.yaml: {run.method} has a grid on "
+                    f"config/recipes/{project.settings.recipe}.yaml: {run.method} has a grid on "
                     f"{run.dataset}/{run.labels}, but there are no validation points; give the "
                     "label set n_val, or set `tune: null`"
                 )
-            if settings.get("collapsed_below") and "val" not in settings["evaluate"]:
+            if settings.collapsed_below and "val" not in settings.evaluate:
                 raise UserError(
-                    f"config/recipes/{project.settings['recipe']}.yaml: collapsed_below of "
-                    f"{run.dataset}/{run.labels} looks at validation points; add val to `evaluate`"
+                    f"config/recipes/{project.settings.recipe}.yaml: collapsed_below of "
+                    f"{run.dataset}/{run.labels} needs validation points; add val to `evaluate`"
                 )
-            if "test_tempered" in settings["evaluate"] and not (
-                n_val and {"val", "test"} <= set(settings["evaluate"])
+            if "test_tempered" in settings.evaluate and not (
+                n_val and {"val", "test"} <= set(settings.evaluate)
             ):
                 raise UserError(
-                    f"config/recipes/{project.settings['recipe']}.yaml: test_tempered of "
+                    f"config/recipes/{project.settings.recipe}.yaml: test_tempered of "
                     f"{run.dataset}/{run.labels} fits a temperature to validation points; give the "
                     "label set n_val, and add val and test to `evaluate`"
                 )
         _check_length(project, name)
     for name, entry in project.analyses.items():
         _check_analysis(project, name, entry)
-    for name, entry in project.figures.items():
+    for name, figure in project.figures.items():
         for analysis in figure_analyses(project, name):
             project.analysis(analysis)
-        table = project.table(entry["table"]) if "table" in entry else None
-        if table and (table.get("metric") != "tuned" or "paper" not in table):
+        table = None if figure.table is None else project.table(figure.table)
+        if table and (table.metric != "tuned" or table.paper is None):
             raise UserError(
-                f"config/figures.yaml: table {entry['table']!r} shows no printed hyper-parameters; "
+                f"config/figures.yaml: table {figure.table!r} shows no printed hyper-parameters; "
                 "name one with `metric: tuned` and `paper`"
             )
-        for panel in entry.get("panels", []):
-            label_set(project, panel["dataset"], panel["labels"])
-            project.method(panel["method"])
+        for panel in figure.panels or ():
+            label_set(project, panel.dataset, panel.labels)
+            project.method(panel.method)
 
 
 def _check_length(project: Project, name: str) -> None:
-    """The command that makes a table, with its spec and all its records, is one that Linux runs."""
+    """Check that the command that makes a table, with spec and records, is not too long."""
     spec = json.dumps(table_spec(project, name), ensure_ascii=False)
     records = table_records(project, name)
     if len(spec.encode()) + sum(len(path) + 1 for path in records) > LONGEST_COMMAND:
@@ -186,19 +188,20 @@ def _check_length(project: Project, name: str) -> None:
         )
 
 
-def _check_analysis(project: Project, name: str, entry: Mapping[str, Any]) -> None:
-    """Its runs and data exist, its printed numbers too, and its function takes what it is given."""
+def _check_analysis(project: Project, name: str, entry: Analysis) -> None:
+    """Check runs, data, printed numbers and arguments of an analysis."""
     from flowgmm.analyses.registry import check_arguments
 
     where = f"config/analyses.yaml: {name}"
-    for run in (*entry["runs"].values(), *map(vars, analysis_runs(project, name).values())):
-        label_set(project, run["dataset"], run["labels"])
-        project.method(run["method"])
-    for dataset in entry.get("data", []):
+    runs: list[AnalysisRun | Run] = [*entry.runs.values(), *analysis_runs(project, name).values()]
+    for run in runs:
+        label_set(project, run.dataset, run.labels)
+        project.method(run.method)
+    for dataset in entry.data or ():
         project.dataset(dataset)
-    given = [*entry["runs"], *(["data"] if "data" in entry else []), *entry.get("options", {})]
+    given = [*entry.runs, *([] if entry.data is None else ["data"]), *entry.options]
     try:
-        check_arguments(entry["function"], given)
+        check_arguments(entry.function, given)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     analysis_spec(project, name)
@@ -206,14 +209,15 @@ def _check_analysis(project: Project, name: str, entry: Mapping[str, Any]) -> No
 
 
 def _check_method(project: Project, name: str, settings: Mapping[str, Any], where: str) -> None:
+    """Check the settings of a method in a recipe against its estimator's parameters."""
     if name not in project.methods:
         raise nearest(name, project.methods, "method", where)
     entry = project.methods[name]
-    known = parameters_of(entry["estimator"]) or {}
+    known = parameters_of(entry.estimator) or {}
     for group in ("params", "tune", "tune_with"):
         for key in settings.get(group) or {}:
             if key not in known:
-                what = f"parameter of {entry['estimator'].rpartition('.')[2]}"
+                what = f"parameter of {entry.estimator.rpartition('.')[2]}"
                 raise nearest(key, known, what, f"{where}.{name}.{group}")
             if key in ("random_state", "device", "preprocess"):
                 raise UserError(f"{where}.{name}.{group}.{key} is not set here; remove it")
@@ -225,8 +229,8 @@ def _check_method(project: Project, name: str, settings: Mapping[str, Any], wher
                         f"{where}.{name}.{group}.{key} is {value!r}, expected {known[key]}; "
                         "see config/README.md"
                     )
-    if not entry["neural"] and settings.get("restart", "none") != "none":
+    if not entry.neural and settings.get("restart", "none") != "none":
         raise UserError(f"{where}.{name}.restart is for neural methods; remove it")
-    allowed = RECIPE_PREPROCESS[entry["neural"]]
+    allowed = RECIPE_PREPROCESS[entry.neural]
     if settings.get("preprocess", "none") not in allowed:
         raise nearest(settings["preprocess"], allowed, "value", f"{where}.{name}.preprocess")

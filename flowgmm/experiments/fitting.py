@@ -85,6 +85,8 @@ def _fit_stack(
     """Fit all seeds in one stacked training."""
     import torch
 
+    from flowgmm.methods.stack import fit_stack
+
     torch.set_num_threads(execution.threads)
     params = {**spec["params"], "device": execution.device, "preprocess": spec["preprocess"]}
     if params.get("unlabelled_batch") == "n_labels":
@@ -102,7 +104,7 @@ def _fit_stack(
             rows = np.stack([task.split["val"] for task in tasks])
             val = rows, np.stack([task.y_val for task in tasks])
         estimators = [build(spec["estimator"], params, random_state=state) for state in states]
-        type(estimators[0]).fit_stack(
+        fit_stack(
             estimators,
             X,
             np.stack([task.y for task in tasks]),

@@ -34,12 +34,12 @@ def features_id(project: Project, dataset: str) -> str:
 
 def is_embedded(project: Project, dataset: str) -> bool:
     """True if the dataset's features come from an encoder."""
-    return project.dataset(dataset)["kind"] in ENCODERS and not is_surrogate(project, dataset)
+    return project.dataset(dataset).kind in ENCODERS and not is_surrogate(project, dataset)
 
 
 def encoder_of(project: Project, dataset: str) -> str:
     """The encoder of an embedded dataset."""
-    return str(project.settings[ENCODERS[project.dataset(dataset)["kind"]]])
+    return str(getattr(project.settings, ENCODERS[project.dataset(dataset).kind]))
 
 
 def features_path(project: Project, dataset: str) -> str:
@@ -49,7 +49,7 @@ def features_path(project: Project, dataset: str) -> str:
 
 def raw_folder(project: Project, dataset: str) -> str:
     """Folder of the dataset's raw files: its own, or that of the dataset named by `raw`."""
-    return f"results/raw/{project.dataset(dataset).get('raw', dataset)}"
+    return f"results/raw/{project.dataset(dataset).raw or dataset}"
 
 
 def split_path(project: Project, dataset: str, labels: str, split: int) -> str:

@@ -4,12 +4,23 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from yaml import YAMLError
 
+from flowgmm.experiments.entries import (
+    Analysis,
+    Dataset,
+    Figure,
+    Method,
+    Recipe,
+    Settings,
+    Table,
+    make_entries,
+    make_entry,
+)
 from flowgmm.experiments.validation import check, nearest
 from flowgmm.experiments.yaml_io import parse_yaml, read_yaml
 from flowgmm.utils.errors import UserError
@@ -87,71 +98,68 @@ class Project:
         root: Folder that holds `config/` and `workflow/`.
         settings: `config/config.yaml` with the command line's changes.
         datasets, methods, tables, figures, analyses, paper_results: The files of these names.
-        recipes: The recipe and what it extends, the oldest first.
+        recipes: The recipe and what it extends by name, the oldest first.
     """
 
     root: Path
-    settings: dict[str, Any]
-    datasets: dict[str, Any]
-    methods: dict[str, Any]
-    tables: dict[str, Any]
-    figures: dict[str, Any]
-    analyses: dict[str, Any]
-    paper_results: dict[str, Any]
-    recipes: list[dict[str, Any]]
+    settings: Settings
+    datasets: Mapping[str, Dataset]
+    methods: Mapping[str, Method]
+    tables: Mapping[str, Table]
+    figures: Mapping[str, Figure]
+    analyses: Mapping[str, Analysis]
+    paper_results: Mapping[str, Any]
+    recipes: Mapping[str, Recipe]
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def results(self) -> str:
         """Folder of the recipe's results."""
-        return f"results/{self.settings['recipe']}"
+        return f"results/{self.settings.recipe}"
 
     @property
     def mirror(self) -> Path | None:
         """Folder that replaces the network."""
-        return None if self.settings["mirror"] is None else Path(self.settings["mirror"])
+        return None if self.settings.mirror is None else Path(self.settings.mirror)
 
     @property
     def changes(self) -> list[str]:
         """Settings that differ from `config/config.yaml`, as `--config` takes them."""
         written = read_yaml(self.root / "config" / "config.yaml")
+        values = {item.name: getattr(self.settings, item.name) for item in fields(self.settings)}
         return [
             f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-            for key, value in self.settings.items()
+            for key, value in values.items()
             if value != written.get(key)
         ]
 
-    def dataset(self, name: str) -> dict[str, Any]:
+    def dataset(self, name: str) -> Dataset:
         """Entry of a dataset."""
         if name not in self.datasets:
             raise nearest(name, self.datasets, "dataset", "config/datasets.yaml")
-        entry: dict[str, Any] = self.datasets[name]
-        return entry
+        return self.datasets[name]
 
     def rules_files(self) -> list[Path]:
         """Rules files of data sets of an unusual kind, which the workflow includes."""
         return sorted((self.root / RULES).glob("*.smk"))
 
-    def method(self, name: str) -> dict[str, Any]:
+    def method(self, name: str) -> Method:
         """Entry of a method."""
         if name not in self.methods:
             raise nearest(name, self.methods, "method", "config/methods.yaml")
-        entry: dict[str, Any] = self.methods[name]
-        return entry
+        return self.methods[name]
 
-    def table(self, name: str) -> dict[str, Any]:
+    def table(self, name: str) -> Table:
         """Entry of a table."""
         if name not in self.tables:
             raise nearest(name, self.tables, "table", "config/tables.yaml")
-        entry: dict[str, Any] = self.tables[name]
-        return entry
+        return self.tables[name]
 
-    def analysis(self, name: str) -> dict[str, Any]:
+    def analysis(self, name: str) -> Analysis:
         """Entry of an analysis."""
         if name not in self.analyses:
             raise nearest(name, self.analyses, "analysis", "config/analyses.yaml")
-        entry: dict[str, Any] = self.analyses[name]
-        return entry
+        return self.analyses[name]
 
 
 def load(root: Path, settings: Mapping[str, Any] | None = None) -> Project:
@@ -167,22 +175,30 @@ def load(root: Path, settings: Mapping[str, Any] | None = None) -> Project:
     folder = root / "config"
     given = read_yaml(folder / "config.yaml") if settings is None else settings
     check(given, read_schema(root, "config"), "config/config.yaml")
-    values = dict(given)
     files = {}
     for name in FILES:
         files[name] = read_yaml(folder / f"{name}.yaml")
         check(files[name], read_schema(root, name), f"config/{name}.yaml")
     _share_raw_files(files["datasets"])
-    recipes = freeze(_recipes(root, values["recipe"]))
-    frozen = {name: freeze(content) for name, content in files.items()}
-    return Project(root, freeze(values), **frozen, recipes=recipes)
+    return Project(
+        root=root,
+        settings=make_entry(Settings, given),
+        datasets=make_entries(Dataset, files["datasets"]),
+        methods=make_entries(Method, files["methods"]),
+        tables=make_entries(Table, files["tables"]),
+        figures=make_entries(Figure, files["figures"]),
+        analyses=make_entries(Analysis, files["analyses"]),
+        paper_results=freeze(files["paper_results"]),
+        recipes=make_entries(Recipe, _recipes(root, given["recipe"])),
+    )
 
 
 def _share_raw_files(datasets: dict[str, Any]) -> None:
     """Give the datasets with `raw` the files of the dataset that it names.
 
     Raises:
-        UserError: If there is no such dataset, it shares another's itself, or there are own files.
+        UserError: If the named dataset is not found or shares files itself, or the entry has files
+            of its own.
     """
     for name, entry in datasets.items():
         if "raw" not in entry:
@@ -203,12 +219,11 @@ def read_schema(root: Path, name: str) -> dict[str, Any]:
     return schema
 
 
-def _recipes(root: Path, name: str) -> list[dict[str, Any]]:
-    """A recipe and those it extends, the oldest first."""
+def _recipes(root: Path, name: str) -> dict[str, dict[str, Any]]:
+    """A recipe and those it extends by name, the oldest first."""
     folder, schema = root / "config" / "recipes", read_schema(root, "recipe")
-    chain: list[dict[str, Any]] = []
+    chain: dict[str, dict[str, Any]] = {}
     where = "config/config.yaml: recipe"
-    seen: list[str] = []
     current: str | None = name
     while current is not None:
         path = folder / f"{current}.yaml"
@@ -216,15 +231,13 @@ def _recipes(root: Path, name: str) -> list[dict[str, Any]]:
             known = sorted(p.stem for p in folder.glob("*.yaml"))
             raise nearest(current, known, "recipe", where)
         where = f"config/recipes/{current}.yaml"
-        if current in seen:
-            raise UserError(f"{where}: extends itself by way of {', '.join(seen)}; break the ring")
-        seen.append(current)
-        recipe = read_yaml(path)
-        check(recipe, schema, where)
-        chain.insert(0, recipe | {"name": current})
-        current = recipe.get("extends")
+        if current in chain:
+            raise UserError(f"{where}: extends itself by way of {', '.join(chain)}; break the ring")
+        chain[current] = read_yaml(path)
+        check(chain[current], schema, where)
+        current = chain[current].get("extends")
         where += ": extends"
-    return chain
+    return dict(reversed(chain.items()))
 
 
 def settings_with(root: Path, changes: Iterable[str]) -> dict[str, Any]:
@@ -247,6 +260,6 @@ def settings_with(root: Path, changes: Iterable[str]) -> dict[str, Any]:
         except YAMLError as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"--config {change!r} is no YAML ({reason}); quote the value"
+                f"--config {change!r} is not YAML ({reason}); quote the value"
             ) from error
     return settings

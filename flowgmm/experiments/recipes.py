@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from flowgmm.experiments.entries import MethodSettings, RunSettings, make_entry
 from flowgmm.experiments.project import Project, Run, once
 from flowgmm.experiments.validation import nearest
 from flowgmm.utils.errors import UserError
@@ -32,7 +33,7 @@ def merge(base: Any, extra: Any) -> Any:
 
 
 @once
-def resolve_settings(project: Project, dataset: str, labels: str) -> dict[str, Any]:
+def resolve_settings(project: Project, dataset: str, labels: str) -> RunSettings:
     """The recipe's settings for a dataset and label set.
 
     Within a recipe `all` is overlaid by kind, dataset and label set; what a recipe says at any
@@ -41,14 +42,14 @@ def resolve_settings(project: Project, dataset: str, labels: str) -> dict[str, A
     Raises:
         UserError: If a setting that every run needs is missing.
     """
-    kind = project.dataset(dataset)["kind"]
+    kind = project.dataset(dataset).kind
     settings: dict[str, Any] = {}
-    for recipe in project.recipes:
+    for recipe in project.recipes.values():
         for level in (
-            recipe.get("all", {}),
-            recipe.get("kinds", {}).get(kind, {}),
-            recipe.get("datasets", {}).get(dataset, {}),
-            recipe.get("label_sets", {}).get(f"{dataset}/{labels}", {}),
+            recipe.all,
+            recipe.kinds.get(kind, {}),
+            recipe.datasets.get(dataset, {}),
+            recipe.label_sets.get(f"{dataset}/{labels}", {}),
         ):
             settings = merge(settings, level)
     vary = [f"vary.{key}" for key in settings.get("vary", {})]
@@ -56,50 +57,45 @@ def resolve_settings(project: Project, dataset: str, labels: str) -> dict[str, A
     for key in needed:
         if key not in [*settings, *vary]:
             raise UserError(
-                f"config/recipes/{project.settings['recipe']}.yaml: {dataset}/{labels} has no "
+                f"config/recipes/{project.settings.recipe}.yaml: {dataset}/{labels} has no "
                 f"`{key}`; set it in `all`, or extend a recipe that does"
             )
-    return settings
+    return make_entry(RunSettings, settings)
 
 
 @once
 def label_set(project: Project, dataset: str, labels: str) -> dict[str, Any]:
     """Choice of labelled, unlabelled and validation points, as `draw_split` takes it."""
-    known = project.dataset(dataset)["labels"]
+    known = project.dataset(dataset).labels
     if labels not in known:
         raise nearest(labels, known, "label set", f"config/datasets.yaml: {dataset}.labels")
-    merged: dict[str, Any] = merge(
-        known[labels], resolve_settings(project, dataset, labels).get("split", {})
-    )
+    merged: dict[str, Any] = merge(known[labels], resolve_settings(project, dataset, labels).split)
     return merged
 
 
 @once
 def is_surrogate(project: Project, dataset: str) -> bool:
     """True if the recipe replaces the dataset by generated data."""
-    named = [r["surrogate"] for r in project.recipes if "surrogate" in r]
-    return bool(named) and bool({dataset, project.dataset(dataset)["kind"]} & set(named[-1]))
+    named = [r.surrogate for r in project.recipes.values() if r.surrogate is not None]
+    return bool(named) and bool({dataset, project.dataset(dataset).kind} & set(named[-1]))
 
 
 @once
-def method_settings(project: Project, run: Run) -> dict[str, Any]:
+def method_settings(project: Project, run: Run) -> MethodSettings:
     """Preprocessing, parameters and tuning of a method on a dataset.
 
     Raises:
         UserError: If the dataset has images, which the method cannot take.
     """
     entry = project.method(run.method)
-    if project.dataset(run.dataset)["kind"] == "image" and entry["estimator"] != TAKES_IMAGES:
+    if project.dataset(run.dataset).kind == "image" and entry.estimator != TAKES_IMAGES:
         raise UserError(
             f"{run.method} takes no images, but {run.dataset} is of kind image; name a method "
             f"whose estimator is {TAKES_IMAGES}, or a dataset of kind transfer"
         )
-    methods = resolve_settings(project, run.dataset, run.labels).get("methods", {})
-    settings: dict[str, Any] = {"preprocess": "none", "params": {}, "tune": None}
-    settings |= {"tune_with": {}, "restart": "none"}
-    for name in (entry.get("base"), run.method):
-        settings = merge(settings, methods.get(name, {}))
-    return settings
+    methods = resolve_settings(project, run.dataset, run.labels).methods
+    base = methods.get(entry.base, {}) if entry.base else {}
+    return make_entry(MethodSettings, merge(base, methods.get(run.method, {})))
 
 
 @once
@@ -107,13 +103,13 @@ def grid_candidates(project: Project, run: Run) -> dict[str, dict[str, Any]]:
     """The candidates of a neural method's grid by name, in grid order; none without a grid."""
     from flowgmm.experiments.tuning import candidates, point_name
 
-    grid = method_settings(project, run)["tune"] if project.method(run.method)["neural"] else None
+    grid = method_settings(project, run).tune if project.method(run.method).neural else None
     return {point_name(candidate): candidate for candidate in candidates(grid)} if grid else {}
 
 
 def replaced_labels(project: Project, dataset: str, labels: str) -> str:
     """The label set that the recipe's analyses use for this one."""
     found = labels
-    for recipe in project.recipes:
-        found = recipe.get("analyses", {}).get(f"{dataset}/{labels}", found)
+    for recipe in project.recipes.values():
+        found = recipe.analyses.get(f"{dataset}/{labels}", found)
     return found

@@ -1,7 +1,7 @@
 """Training job: spec, features and splits in; predictions, a record and a model out."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def train_stack(
     }
     if spec["neural"] and spec["tune"]:
         chosen, hashes["choice"] = _chosen(spec, choice)
+    settings = {**spec, "params": {**spec["params"], **chosen.get("tuned", {})}}
     checkpoint = checkpoints / identity(spec, hashes, execution)
     given = features, str(hashes["features"])
 
@@ -78,31 +79,14 @@ def train_stack(
         ]
 
         fitting = time.monotonic()
-        fitted = fit(
-            {**spec, "params": {**spec["params"], **chosen.get("tuned", {})}},
-            data["X_train"],
-            tasks,
-            checkpoint,
-            execution,
-        )
+        fitted = fit(settings, data["X_train"], tasks, checkpoint, execution)
         fit_s = time.monotonic() - fitting
 
         predictions, outcomes = predict(spec, data, tasks, fitted, len(meta["classes"]))
         y_test = read_tensors(features, ["y_test"])[0]["y_test"]
-        split_seeds = {number: read_meta(path)["seeds"] for number, path in splits.items()}
-        entries = []
-        for i, (estimator, notes) in enumerate(fitted):
-            truth = truth_of(tasks[i], data["y_train"], y_test)
-            drawn = split_seeds[spec["splits"][i]]
-            entries.append(
-                make_entry(spec, i, estimator, notes | chosen, drawn, outcomes[i], truth)
-            )
-
-        out.mkdir(parents=True, exist_ok=True)
-        write_tensors(out / "predictions.safetensors", predictions, {"spec": dict(spec)})
-        if spec["neural"]:
-            estimators = [estimator for estimator, _ in fitted]
-            type(estimators[0]).save_stack(out / "model.safetensors", estimators, run_keys(spec))
+        truths = [truth_of(task, data["y_train"], y_test) for task in tasks]
+        entries = _entries(spec, splits, fitted, chosen, outcomes, truths)
+        _write_results(out, spec, predictions, fitted)
         record = {
             **run_keys(spec),
             "spec": dict(spec),
@@ -111,16 +95,45 @@ def train_stack(
             "runs": entries,
             "environment": used_environment(spec, execution),
             "git": git_state(),
-            "timing": {
-                "fit_s": round(fit_s, 3),
-                "wall_s": round(time.monotonic() - start, 3),
-            },
+            "timing": {"fit_s": round(fit_s, 3), "wall_s": round(time.monotonic() - start, 3)},
         }
         write_json(out / "record.json", record)
 
     outputs = [out / "predictions.safetensors", out / "record.json"]
     run_once(checkpoint, [*([out / "model.safetensors"] if spec["neural"] else []), *outputs], make)
     return dict(read_json(out / "record.json"))
+
+
+def _entries(
+    spec: Mapping[str, Any],
+    splits: Mapping[int, Path],
+    fitted: Sequence[tuple[Any, dict[str, Any]]],
+    chosen: Mapping[str, Any],
+    outcomes: Sequence[Mapping[str, Any]],
+    truths: Sequence[Mapping[str, np.ndarray]],
+) -> list[dict[str, Any]]:
+    """Evaluate the seeds: an entry of the record for each."""
+    split_seeds = {number: read_meta(path)["seeds"] for number, path in splits.items()}
+    entries = []
+    for i, (estimator, notes) in enumerate(fitted):
+        drawn = split_seeds[spec["splits"][i]]
+        notes = {**notes, **chosen}
+        entries.append(make_entry(spec, i, estimator, notes, drawn, outcomes[i], truths[i]))
+    return entries
+
+
+def _write_results(
+    out: Path,
+    spec: Mapping[str, Any],
+    predictions: dict[str, np.ndarray],
+    fitted: Sequence[tuple[Any, dict[str, Any]]],
+) -> None:
+    """Write predictions and, of neural methods, the models."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_tensors(out / "predictions.safetensors", predictions, {"spec": dict(spec)})
+    if spec["neural"]:
+        estimators = [estimator for estimator, _ in fitted]
+        type(estimators[0]).save_stack(out / "model.safetensors", estimators, run_keys(spec))
 
 
 def _chosen(spec: Mapping[str, Any], choice: Path | None) -> tuple[dict[str, Any], str]:

@@ -58,10 +58,10 @@ def check(value: Any, schema: Mapping[str, Any], where: str) -> None:
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """Refuse values that JSON does not have (keys other than text, NaN, dates), and secrets.
+    """Refuse what JSON does not have (keys other than text, NaN, dates), and secrets.
 
     Raises:
-        UserError: If there is anything else.
+        UserError: If one is found.
     """
     if isinstance(value, Mapping):
         for key, inner in value.items():
@@ -74,7 +74,9 @@ def _check_plain(value: Any, where: str) -> None:
     elif not isinstance(value, str | int | float | None) or (
         isinstance(value, float) and not math.isfinite(value)
     ):
-        raise UserError(f"{where}: {value!r} is no text and no finite number; quote or correct it")
+        raise UserError(
+            f"{where}: {value!r} is neither text nor a finite number; quote or correct it"
+        )
     elif isinstance(value, str) and SECRET_URL.search(value):
         raise UserError(
             f"{where}: a URL has a user name or password in it, which logs and records would show; "
@@ -84,7 +86,7 @@ def _check_plain(value: Any, where: str) -> None:
 
 @functools.cache
 def _validator() -> Any:
-    """JSON Schema, with `$` in a pattern as the end: in Python it also allows a line end there."""
+    """Validator of JSON Schema, in which `$` does not match before a line end, as Python's does."""
     import jsonschema
 
     def pattern(validator: Any, wanted: str, value: Any, schema: Any) -> Iterator[Any]:
@@ -103,7 +105,7 @@ def parameters_of(estimator: str) -> dict[str, str] | None:
         estimator: Import path.
 
     Returns:
-        Type hint (empty if there is none) by name, or None if there is no such class or function.
+        Type hint (empty if there is none) by name, or None if the class or function is not found.
     """
     module, _, name = estimator.rpartition(".")
     source = _source(module)

@@ -15,7 +15,7 @@ _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_SafeLoader):
-    """YAML without repeated keys, of which the first would be lost without a word."""
+    """Loader that refuses repeated keys, of which PyYAML silently drops the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -23,7 +23,7 @@ class _Loader(_SafeLoader):
             if key_node.value in seen:
                 line = key_node.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(
-                    problem=f"line {line}: key {key_node.value!r} is there twice; remove one"
+                    problem=f"line {line}: key {key_node.value!r} is repeated; remove one"
                 )
             seen.add(key_node.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
@@ -63,7 +63,7 @@ def read_yaml(path: Path) -> Any:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what `_Loader` would not read as text."""
+    """Dumper that quotes text which `_Loader` would read as something else."""
 
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flowgmm.flows.residual_net import ResidualNet
 from flowgmm.flows.rng import Stream
 
 __all__ = ["ARCHITECTURES", "ImageFlow"]
@@ -27,144 +28,6 @@ ARCHITECTURES = {
 CONTRAST = 0.9
 
 
-class Conv(nn.Module):
-    """S weight-normalised convolutions side by side; weight = gain * direction / |direction|.
-
-    Arguments:
-        n_in, n_out: Channels of each.
-        size: Side of the kernel, odd; the image keeps its size.
-        initialisation: Stream of the initial weights, PyTorch's default; its seeds define S.
-        bias: Whether there is one.
-        zero: Start from gains and biases of zero.
-    """
-
-    def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        size: int,
-        initialisation: Stream,
-        bias: bool = True,
-        zero: bool = False,
-    ):
-        super().__init__()
-        bound = (n_in * size**2) ** -0.5
-        direction = (initialisation.uniform((n_out, n_in, size, size)) * 2 - 1) * bound
-        gain = torch.linalg.vector_norm(direction, dim=(2, 3, 4))
-        self.padding = size // 2
-        self.direction = nn.Parameter(direction)
-        self.gain = nn.Parameter(torch.zeros_like(gain) if zero else gain)
-        self.bias = None
-        if bias:
-            start = (initialisation.uniform((n_out,)) * 2 - 1) * bound
-            self.bias = nn.Parameter(torch.zeros_like(start) if zero else start)
-
-    def forward(self, x: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(self.direction, dim=(2, 3, 4), keepdim=True)
-        weight = (self.direction * (self.gain[..., None, None, None] / norm)).flatten(0, 1)
-        n_seeds = len(self.gain)
-        if n_seeds == 1:
-            weight = weight.contiguous(memory_format=torch.channels_last)
-        bias = None if self.bias is None else self.bias.flatten()
-        return functional.conv2d(x, weight, bias, padding=self.padding, groups=n_seeds)
-
-
-class Norm(nn.Module):
-    """S batch normalisations side by side: by the batch in training, by running means after."""
-
-    mean: Tensor
-    var: Tensor
-
-    def __init__(self, n_channels: int, n_seeds: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(n_seeds, n_channels))
-        self.bias = nn.Parameter(torch.zeros(n_seeds, n_channels))
-        self.register_buffer("mean", torch.zeros(n_seeds, n_channels))
-        self.register_buffer("var", torch.ones(n_seeds, n_channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.batch_norm(
-            x,
-            self.mean.view(-1),
-            self.var.view(-1),
-            self.weight.view(-1),
-            self.bias.view(-1),
-            training=self.training,
-            momentum=0.1,
-            eps=1e-5,
-        )
-
-
-class Block(nn.Module):
-    """h + conv(relu(norm(conv(relu(norm(h))))))."""
-
-    def __init__(self, width: int, initialisation: Stream):
-        super().__init__()
-        n_seeds = len(initialisation.seeds)
-        self.norm_1, self.norm_2 = Norm(width, n_seeds), Norm(width, n_seeds)
-        self.conv_1 = Conv(width, width, 3, initialisation, bias=False)
-        self.conv_2 = Conv(width, width, 3, initialisation)
-
-    def forward(self, h: Tensor) -> Tensor:
-        inner = self.conv_1(functional.relu_(self.norm_1(h)))
-        return h + self.conv_2(functional.relu_(self.norm_2(inner)))
-
-
-class ResidualNet(nn.Module):
-    """The conditioner: residual blocks whose outputs all reach the last layer.
-
-    Arguments:
-        n_channels: Channels in; twice as many come out.
-        width: Channels inside.
-        n_blocks: Residual blocks.
-        checkerboard: Half of the inputs are zero, so the normalised ones are doubled.
-        initialisation: Stream of the initial weights.
-        zero_init: Start the last layer from zero.
-
-    Source: spec 1.3.
-    """
-
-    def __init__(
-        self,
-        n_channels: int,
-        width: int,
-        n_blocks: int,
-        checkerboard: bool,
-        initialisation: Stream,
-        zero_init: bool,
-    ):
-        super().__init__()
-        n_seeds = len(initialisation.seeds)
-        self.factor = 2.0 if checkerboard else 1.0
-        self.norm = Norm(n_channels, n_seeds)
-        self.conv = Conv(2 * n_channels, width, 3, initialisation)
-        self.blocks = nn.ModuleList(Block(width, initialisation) for _ in range(n_blocks))
-        self.skips = nn.ModuleList(
-            Conv(width, width, 1, initialisation) for _ in range(n_blocks + 1)
-        )
-        self.last_norm = Norm(width, n_seeds)
-        self.last = Conv(width, 2 * n_channels, 1, initialisation, zero=zero_init)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x, shape (B, S, C, H, W), to shape (B, S, 2C, H, W)."""
-        grouped = x.flatten(1, 2)
-        if x.shape[1] == 1:
-            grouped = grouped.contiguous(memory_format=torch.channels_last)
-        h = self.factor * self.norm(grouped)
-        if x.shape[1] == 1:  # the same without leaving the order of memory that convolutions like
-            h = torch.cat([h, -h], dim=1)
-        else:
-            h = h.unflatten(1, x.shape[1:3])
-            h = torch.cat([h, -h], dim=2).flatten(1, 2)
-        h = self.conv(functional.relu_(h))
-        skip = self.skips[0](h)
-        for block, to_skip in zip(self.blocks, self.skips[1:], strict=True):
-            h = block(h)
-            skip = skip + to_skip(h)
-        out = self.last(functional.relu_(self.last_norm(skip)))
-        return out.unflatten(1, (x.shape[1], -1))
-
-
 class Coupling(nn.Module):
     """y = (x + t) * exp(s) where x changes, with s = gain * tanh(s_raw).
 
@@ -178,7 +41,8 @@ class Coupling(nn.Module):
         self.net = net
         self.gain = nn.Parameter(torch.ones(n_seeds, n_changed, 1, 1))
 
-    def scale_shift(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def scale_and_shift(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-scale s and shift t of the changing pixels."""
         # Under autocast the net answers in bfloat16; scales and log-dets stay in the parameters'
         # own precision.
         s_raw, t = self.net(condition).to(self.gain.dtype).chunk(2, dim=2)
@@ -198,7 +62,7 @@ class Checkerboard(Coupling):
         self.register_buffer("changed", changed.to(torch.float32), persistent=False)
 
     def _scale_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = self.scale_shift((1 - self.changed) * x)
+        s, t = self.scale_and_shift((1 - self.changed) * x)
         return self.changed * s, self.changed * t
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,13 +87,13 @@ class ChannelWise(Coupling):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map x, shape (B, S, C, H, W), to y of that shape; also the log-det, shape (B, S)."""
         halves = list(x.chunk(2, dim=2))
-        s, t = self.scale_shift(halves[1 - self.changed])
+        s, t = self.scale_and_shift(halves[1 - self.changed])
         halves[self.changed] = (halves[self.changed] + t) * torch.exp(s)
         return torch.cat(halves, dim=2), s.flatten(2).sum(-1)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         halves = list(y.chunk(2, dim=2))
-        s, t = self.scale_shift(halves[1 - self.changed])
+        s, t = self.scale_and_shift(halves[1 - self.changed])
         halves[self.changed] = halves[self.changed] * torch.exp(-s) - t
         return torch.cat(halves, dim=2), -s.flatten(2).sum(-1)
 
@@ -248,8 +112,8 @@ class FactorOut(nn.Module):
     """The second half of the channels goes to the latent code as it is."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        kept, factored = x.chunk(2, dim=2)
-        return kept, factored
+        going_on, factored = x.chunk(2, dim=2)
+        return going_on, factored
 
 
 class ImageFlow(nn.Module):

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowgmm.flows.rng import Stream
 
-__all__ = ["N_LEVELS", "Pixels", "crop_and_flip", "dequantise"]
+__all__ = ["N_LEVELS", "Pixels", "as_inputs", "crop_and_flip", "dequantise"]
 
 N_LEVELS = 256
 
@@ -164,3 +164,10 @@ def _along(index: Tensor, x: Tensor, dim: int) -> Tensor:
     shape: Sequence[int] = [*index.shape[:2], 1, 1, 1]
     shape = [*shape[:dim], index.shape[-1], *shape[dim + 1 :]]
     return index.view(*shape)
+
+
+def as_inputs(x: Tensor, model: nn.Module) -> Tensor:
+    """Inputs of a network at evaluation: pixels dequantised at the middle (D42)."""
+    if x.dtype != torch.uint8:
+        return x
+    return dequantise(x.to(next(model.parameters()).dtype), 0.5)

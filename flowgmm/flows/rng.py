@@ -76,13 +76,15 @@ class Stream:
         rows = [torch.randperm(n, generator=g) for g in self._generators]
         return torch.stack(rows)
 
-    def kept_each(
+    def dropout_masks(
         self, n: int, shape: Sequence[int], p: float, dtype: torch.dtype
     ) -> Sequence[Tensor]:
-        """`kept` n times."""
-        return [self.kept(shape, p, dtype) for _ in range(n)]
+        """`dropout_mask` n times."""
+        return [self.dropout_mask(shape, p, dtype) for _ in range(n)]
 
-    def kept(self, shape: Sequence[int], p: float, dtype: torch.dtype = torch.int16) -> Tensor:
+    def dropout_mask(
+        self, shape: Sequence[int], p: float, dtype: torch.dtype = torch.int16
+    ) -> Tensor:
         """0 with probability p (to the nearest 2**-16), else -1; integers, shape (S, *shape).
 
         -1 has all bits set, so `bitwise_and` of a number's bits with it keeps the number. `dtype`
@@ -190,11 +192,11 @@ class CounterStream(Stream):
         """One permutation of 0..n-1 per seed, shape (S, n)."""
         return self._words(n, 1).argsort(dim=1)
 
-    def kept_each(
+    def dropout_masks(
         self, n: int, shape: Sequence[int], p: float, dtype: torch.dtype
     ) -> Sequence[Tensor]:
-        """`kept` n times, in one draw."""
-        return self.kept((n, *shape), p, dtype).unbind(1)
+        """`dropout_mask` n times, in one draw."""
+        return self.dropout_mask((n, *shape), p, dtype).unbind(1)
 
 
 def make_stream(seeds: Sequence[int], device: torch.device) -> Stream:

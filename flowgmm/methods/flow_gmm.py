@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from flowgmm.flows.mixture import DATA_MEANS, LatentMixture, fixed_means
 from flowgmm.flows.multiscale import ImageFlow
-from flowgmm.flows.pixels import Pixels, crop_and_flip, dequantise
+from flowgmm.flows.pixels import Pixels, as_inputs, crop_and_flip, dequantise
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.realnvp import CouplingFlow
 from flowgmm.flows.rng import Stream
-from flowgmm.methods.latent import FlowGMM, LatentModel
-from flowgmm.methods.neural import CHUNK, IMAGE_CHUNK, ON_DEVICE, Batches, as_inputs
+from flowgmm.methods.base import ON_DEVICE
+from flowgmm.methods.image_features import ImageFeatures
+from flowgmm.methods.latent import FlowGMM
+from flowgmm.training.batches import CHUNK, IMAGE_CHUNK, Batches
 from flowgmm.training.loop import Inputs
 from flowgmm.training.optim import ramp
 
@@ -27,7 +29,7 @@ N_SCORED = 20_000
 LABELLED_NLL = ("class", "mixture", "none")
 
 
-class FlowGMMClassifier(LatentModel):
+class FlowGMMClassifier(ImageFeatures):
     """Semi-supervised classifier: p(x | y = k) = N(f(x) | mu_k, std^2 I) |det df/dx|.
 
     The flow f maximises the likelihood of labelled points under their class's component and of

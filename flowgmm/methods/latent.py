@@ -15,12 +15,10 @@ from flowgmm.flows.mixture import LatentMixture
 from flowgmm.flows.multiscale import ImageFlow
 from flowgmm.flows.pixels import Pixels
 from flowgmm.flows.realnvp import CouplingFlow
-from flowgmm.methods.neural import CHUNK, IMAGE_CHUNK, Batches, NeuralClassifier, as_inputs
+from flowgmm.methods.neural import NeuralClassifier
+from flowgmm.training.batches import CHUNK, IMAGE_CHUNK
 
 __all__ = ["FlowGMM", "LatentModel"]
-
-# Training images that the spread of a feature is measured on.
-N_MEASURED = 2048
 
 
 class FlowGMM(nn.Module):
@@ -69,22 +67,6 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
     def _adopt(self, *args: Any) -> None:
         super()._adopt(*args)
         self.temperature_ = 1.0
-
-    @torch.no_grad()
-    def _after_training(self, model: Any, batches: Batches) -> None:
-        if not isinstance(model.flow, ImageFlow):
-            return
-        rows = batches.unlabelled if batches.unlabelled.shape[1] else batches.labelled
-        parts = rows[:, :N_MEASURED].split(IMAGE_CHUNK, dim=1)
-        model.flow.measure([as_inputs(batches.x[part], model) for part in parts])
-
-    @property
-    def image_shape_(self) -> tuple[int, int, int]:
-        """Channels, height and width of the images that the flow sees."""
-        check_is_fitted(self)
-        if not isinstance(self.preprocess_, Pixels):
-            raise AttributeError("the model was fitted to vectors, not to images")
-        return self.preprocess_.pooled
 
     @property
     def means_(self) -> np.ndarray:
@@ -261,81 +243,6 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         first, second = self.transform(np.stack([np.asarray(x1), np.asarray(x2)]))
         share = np.linspace(0, 1, n, dtype=first.dtype)[:, None]
         return self.inverse_transform((1 - share) * first + share * second)
-
-    # -- features inside an image flow -------------------------------------------------------
-
-    @property
-    def feature_std_(self) -> dict[int, np.ndarray]:
-        """Standard deviations of each layer's channels over training images, shape (C_l,).
-
-        A layer is a step of the flow (spec 1.3), 1 to 12 in `multi_scale`.
-        """
-        flow = self._image_flow()
-        return {layer: spread[0].numpy() for layer, spread in flow.spreads().items()}
-
-    def feature_maps(self, X: Any, layer: int) -> np.ndarray:
-        """Feature maps after the first `layer` steps of the flow, shape (N, C_l, H_l, W_l).
-
-        Raises:
-            ValueError: If there is no such layer, or the model is not of images.
-        """
-        self._check_layer(layer)
-        lead, _ = self._split(self._check(X))
-        return self._map(lambda m, u: (m.flow.run(u, layer)[0].transpose(0, 1),), lead)[0]
-
-    def perturb_feature(
-        self,
-        x: Any,
-        layer: int,
-        channel: int,
-        alpha: float,
-        position: tuple[int, int] | None = None,
-    ) -> np.ndarray:
-        """The image whose feature differs: f_l^-1( f_l(x) + alpha * std * one channel ).
-
-        Arguments:
-            x: Image, shape (C, H, W).
-            layer: Step of the flow after which the feature is changed.
-            channel: Which channel there.
-            alpha: By how many standard deviations (`feature_std_`).
-            position: Row and column where it is changed; None: everywhere.
-
-        Returns:
-            Image in [0, 1], shape (C, h, w).
-
-        Raises:
-            ValueError: If there is no such layer or channel, or the model is not of images.
-
-        Source: Izmailov et al. (2020), section 6.3; spec 1.8.
-        """
-        self._check_layer(layer)
-        n_channels = len(self.feature_std_[layer])
-        if not 0 <= channel < n_channels:
-            raise ValueError(f"channel {channel} is not in 0..{n_channels - 1} of layer {layer}")
-        shift = float(alpha * self.feature_std_[layer][channel])
-        row, column = position or (slice(None), slice(None))
-
-        def perturb(model: Any, u: Tensor) -> tuple[Tensor]:
-            h, factored, _ = model.flow.run(u, layer)
-            h = h.clone()
-            h[:, :, channel, row, column] += shift
-            return (model.flow.back(h, factored, layer)[0],)
-
-        lead, rest = self._split(self._check(np.asarray(x)[None]))
-        image: np.ndarray = self._join(self._map(perturb, lead)[0], rest)[0]
-        return image
-
-    def _image_flow(self) -> ImageFlow:
-        check_is_fitted(self)
-        flow = self.model_.flow
-        if not isinstance(flow, ImageFlow):
-            raise ValueError("the model was fitted to vectors; only an image flow has feature maps")
-        return flow
-
-    def _check_layer(self, layer: int) -> None:
-        n_layers = len(self._image_flow().steps)
-        if not 1 <= layer <= n_layers:
-            raise ValueError(f"layer {layer} is not in 1..{n_layers}, the steps of the flow")
 
     # -- samples -----------------------------------------------------------------------------
 

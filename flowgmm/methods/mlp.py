@@ -9,7 +9,8 @@ from flowgmm.flows.layers import StackedMLP
 from flowgmm.flows.pixels import Pixels
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.rng import Stream
-from flowgmm.methods.neural import Batches, NeuralClassifier
+from flowgmm.methods.neural import NeuralClassifier
+from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Inputs
 
 __all__ = ["DropoutMLPClassifier", "cross_entropy"]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.mlp import DropoutMLPClassifier, cross_entropy
-from flowgmm.methods.neural import Batches
+from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Inputs
 from flowgmm.training.optim import ramp
 

@@ -17,15 +17,15 @@ def publish(results: str | os.PathLike[str], folder: str | os.PathLike[str]) -> 
     """Copy a recipe's tables (md, csv) and figures (png) and write metrics.json, accuracies.csv.
 
     They stand in git beside what DVC keeps, and not in results/: there Snakemake would take them
-    for finished work in a clone that has nothing else. What another machine made and this one
-    lacks stays.
+    for finished work in a clone that has nothing else. Files of another machine that are missing
+    here stay.
 
     Arguments:
         results: `results/{recipe}`.
         folder: Gets `tables/`, `figures/`, `metrics.json` and `accuracies.csv`.
 
     Raises:
-        UserError: If there is no table.
+        UserError: If no table is found.
     """
     results, folder = Path(results), Path(folder)
     if not list(results.glob("tables/*.csv")):

@@ -6,7 +6,7 @@ from flowgmm.reporting.results import load_results
 
 __all__ = ["results_page", "summary_table"]
 
-LEAD = """\
+INTRODUCTION = """\
 All published tables and figures, each number beside the printed one. They are copies of what the
 workflow made (`make docs`); `flowgmm.load_results(recipe)` gives the numbers as a data frame."""
 # In the order of the summary.
@@ -54,7 +54,7 @@ def _counts(verdicts: list[str]) -> str:
 
 def results_page(folder: Path) -> str:
     """Write out all published tables and figures, recipe by recipe, as one markdown page."""
-    parts = [f"# Results\n\n{LEAD}\n\n{summary_table(folder, '')}"]
+    parts = [f"# Results\n\n{INTRODUCTION}\n\n{summary_table(folder, '')}"]
     for recipe in _recipes(folder):
         parts.append(f'<a id="{recipe}"></a>\n\n## Recipe `{recipe}`\n')
         parts += [

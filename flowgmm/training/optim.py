@@ -2,13 +2,31 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-__all__ = ["Adam", "clip_", "learning_rate_factor", "ramp"]
+__all__ = ["Adam", "Group", "clip_", "learning_rate_factor", "ramp"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that the optimizer treats alike.
+
+    Arguments:
+        parameters: The first axis of each is the seed.
+        lr: Learning rate, before the schedule.
+        weight_decay: Weight decay.
+        clip: The gradients of the group are clipped, together.
+    """
+
+    parameters: list[nn.Parameter]
+    lr: float
+    weight_decay: float = 0.0
+    clip: bool = True
 
 
 def learning_rate_factor(schedule: str, step: int, n_steps: int) -> float:
@@ -41,10 +59,10 @@ def ramp(step: int, n_steps: int, share: float) -> float:
     return min(1.0, (step + 1) / (share * n_steps)) if share > 0 else 1.0
 
 
-def clip_(parameters: list[nn.Parameter], clip_norm: float, look: bool) -> None:
+def clip_(parameters: list[nn.Parameter], clip_norm: float, read: bool) -> None:
     """Scale the gradients of each seed so that their joint 2-norm is at most `clip_norm`.
 
-    With `look` the factors are read, which waits for the device, and nothing is multiplied by 1.
+    With `read` the factors are read, which waits for the device, and nothing is multiplied by 1.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
@@ -54,7 +72,7 @@ def clip_(parameters: list[nn.Parameter], clip_norm: float, look: bool) -> None:
     else:
         norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
     factor = (clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1)
-    if look and bool((factor == 1).all()):  # NaN is no 1
+    if read and bool((factor == 1).all()):  # NaN is no 1
         return
     if len(factor) == 1:
         torch._foreach_mul_(gradients, factor[0])
@@ -70,20 +88,20 @@ class Adam:
     of every job, and costs a twentieth of a small step (measured: benchmarks/README.md).
 
     Arguments:
-        groups: Parameters, learning rate and weight decay of each group.
+        groups: Groups of parameters; empty ones are skipped.
         decoupled: Decay is no part of the gradient (AdamW; Loshchilov and Hutter, 2019).
         recorded: Steps are recorded: rates lie in the device's memory.
     """
 
     def __init__(
         self,
-        groups: Sequence[tuple[list[nn.Parameter], float, float]],
+        groups: Sequence[Group],
         decoupled: bool,
         recorded: bool,
     ):
-        self._groups = [group for group in groups if group[0]]
+        self._groups = [group for group in groups if group.parameters]
         self._decoupled = decoupled
-        self.parameters = [p for parameters, _, _ in self._groups for p in parameters]
+        self.parameters = [p for group in self._groups for p in group.parameters]
         self._state = {
             p: {
                 "step": torch.zeros((), device=p.device),
@@ -94,21 +112,21 @@ class Adam:
         }
         device = self.parameters[0].device
         self._rates: list[Any] = [
-            torch.zeros((), device=device) if recorded else lr for _, lr, _ in self._groups
+            torch.zeros((), device=device) if recorded else group.lr for group in self._groups
         ]
 
     def set_rates(self, factor: float) -> None:
         """Set the learning rates to a factor of the groups' own."""
-        for i, (_, lr, _) in enumerate(self._groups):
+        for i, group in enumerate(self._groups):
             if isinstance(self._rates[i], Tensor):
-                self._rates[i].fill_(lr * factor)
+                self._rates[i].fill_(group.lr * factor)
             else:
-                self._rates[i] = lr * factor
+                self._rates[i] = group.lr * factor
 
     def step(self) -> None:
         """Change the parameters that have a gradient, in place."""
-        for (parameters, _, decay), rate in zip(self._groups, self._rates, strict=True):
-            moved = [(p, p.grad, self._state[p]) for p in parameters if p.grad is not None]
+        for group, rate in zip(self._groups, self._rates, strict=True):
+            moved = [(p, p.grad, self._state[p]) for p in group.parameters if p.grad is not None]
             with torch.no_grad():
                 adam(
                     [p for p, _, _ in moved],
@@ -123,7 +141,7 @@ class Adam:
                     beta1=0.9,
                     beta2=0.999,
                     lr=rate,
-                    weight_decay=decay,
+                    weight_decay=group.weight_decay,
                     eps=1e-8,
                     maximize=False,
                 )

@@ -17,6 +17,7 @@ from flowgmm.analyses.registry import FUNCTIONS, check_arguments
 from flowgmm.analyses.results import Found, read_found
 from flowgmm.experiments.analysis_job import run_analysis
 from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.entries import Recipe
 from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec, printed_numbers
 from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.reporting.figures.make import make_figure
@@ -435,7 +436,7 @@ def test_what_is_printed_must_be_there(tmp_path, inputs):
     assert found["w_1"]["value"] == 0.2
     with pytest.raises(UserError, match="no 'a/c'; 'c' was not found"):
         printed_numbers({"n": "a/c"}, paper, "here")
-    with pytest.raises(UserError, match=r"'a/word'.* is no number"):
+    with pytest.raises(UserError, match=r"'a/word'.* is not a number"):
         printed_numbers({"n": "a/word"}, paper, "here")
 
 
@@ -555,8 +556,8 @@ def test_recipes_may_replace_label_sets():
     config = load_checked(ROOT)
     runs = analysis_runs(config, "boundary")
     assert {run.labels for run in runs.values()} == {"1000"}
-    extra = {"name": "x", "analyses": {"mnist/1000": "100"}}
-    config = replace(config, recipes=[*config.recipes, extra])
+    extra = Recipe(title="Other label sets", analyses={"mnist/1000": "100"})
+    config = replace(config, recipes={**config.recipes, "extra": extra})
     assert {run.labels for run in analysis_runs(config, "boundary").values()} == {"100"}
     reasons = analysis_spec(config, "boundary")["not_comparable"]
     assert "label set 100 in place of 1000" in reasons

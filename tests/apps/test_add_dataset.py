@@ -8,6 +8,7 @@ from commands import ADD, flowgmm, make_table
 from workspace import copy_repository
 
 from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.entries import Column
 from flowgmm.experiments.specs.data import absent_reason, features_spec, raw_files
 from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.utils.errors import UserError
@@ -40,8 +41,8 @@ def test_add_dataset_adds_text_and_changes_none(
     ]
     assert len(added) == 1
     config = load_checked(clone)
-    column = config.tables["extra"]["columns"][-1]
-    assert column == {"dataset": "mine", "labels": "12", "title": "Mine: own, 12 labels"}
+    column = Column(dataset="mine", labels="12", title="Mine: own, 12 labels")
+    assert config.tables["extra"].columns[-1] == column
     assert absent_reason(config, "mine") is None
     assert features_spec(config, "mine")["options"]["drop"] == ["c"]
     (clone / "data" / "mine" / "mine.csv").unlink()

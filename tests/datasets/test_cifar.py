@@ -14,10 +14,11 @@ from flowgmm.datasets.download import absent
 from flowgmm.datasets.loaders import cifar
 from flowgmm.datasets.registry import dataset_spec, load
 from flowgmm.experiments.checks import load_checked as load_config
+from flowgmm.experiments.entries import as_written
 from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-ENTRY = load_config(ROOT).datasets["cifar10_efficientnet"]
+ENTRY = as_written(load_config(ROOT).datasets["cifar10_efficientnet"])
 ROWS, COLUMNS = 3, 4
 
 

@@ -23,11 +23,12 @@ from flowgmm.datasets.splits import draw_split
 from flowgmm.datasets.types import Arrays, Images, Texts
 from flowgmm.datasets.validation import check_arrays
 from flowgmm.experiments.checks import load_checked as load_config
+from flowgmm.experiments.entries import as_written
 from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 MIRROR = ROOT.parent / "shared" / "data"
-DATASETS = load_config(ROOT).datasets
+DATASETS = {name: as_written(entry) for name, entry in load_config(ROOT).datasets.items()}
 TABLES = {name: entry for name, entry in DATASETS.items() if entry["kind"] != "image"}
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/datasets.schema.yaml").read_text())
 

@@ -22,6 +22,7 @@ from flowgmm.datasets.types import Images
 from flowgmm.datasets.validation import check_images
 from flowgmm.embed.embed_data import embed_data
 from flowgmm.experiments.checks import load_checked as load_config
+from flowgmm.experiments.entries import as_written
 from flowgmm.experiments.paths import raw_folder
 from flowgmm.experiments.specs.data import absent_reason, raw_files, raw_inputs
 from flowgmm.experiments.yaml_io import read_yaml
@@ -30,7 +31,8 @@ from flowgmm.utils.io import read_tensors, sha256, write_tensors
 
 ROOT = Path(__file__).parents[2]
 MIRROR = ROOT.parent / "shared" / "data"
-IMAGES = {n: e for n, e in load_config(ROOT).datasets.items() if e["kind"] == "image"}
+DATASETS = load_config(ROOT).datasets
+IMAGES = {n: as_written(e) for n, e in DATASETS.items() if e.kind == "image"}
 RNG = np.random.default_rng(0)
 TRAIN, TEST = (RNG.integers(0, 256, (n, 28, 28), np.uint8) for n in (40, 20))
 LABELS = np.arange(40, dtype=np.uint8) % 10

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import yaml
 
 from flowgmm import methods
 from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.entries import Recipe, make_entry
 from flowgmm.experiments.project import Job, Project, Run
 from flowgmm.experiments.recipes import label_set, merge, method_settings, resolve_settings
 from flowgmm.experiments.specs.data import features_spec, skip_reason
@@ -30,6 +31,12 @@ RECIPES = sorted(path.stem for path in (ROOT / "config" / "recipes").glob("*.yam
 
 def settings(**changes: object) -> dict:
     return read_yaml(ROOT / "config" / "config.yaml") | changes
+
+
+def with_recipe(config: Project, **levels: object) -> Project:
+    """The project with one recipe more, laid over the others."""
+    recipe = make_entry(Recipe, {"title": "Changed", **levels})
+    return replace(config, recipes={**config.recipes, "changed": recipe})
 
 
 @pytest.fixture
@@ -79,7 +86,7 @@ def test_every_figure_has_means_for_its_classes(recipe: str, tmp_path: Path) -> 
     jobs = [
         job
         for name, entry in config.figures.items()
-        if "panels" in entry
+        if entry.panels is not None
         for job in figure_jobs(config, name)
     ]
     assert len(jobs) > 4
@@ -97,18 +104,18 @@ def test_built_estimators_accept_their_parameters() -> None:
     for name, entry in config.methods.items():
         spec = train_spec(config, Job(Run("digits", "50", name), 0, 0))
         params = {key: value for key, value in spec["params"].items() if value != "n_labels"}
-        assert methods.build(entry["estimator"], params) is not None
+        assert methods.build(entry.estimator, params) is not None
 
 
 def test_official_numbers() -> None:
     config = load_checked(ROOT, settings())
-    ag_news = method_settings(config, Run("ag_news", "200", "flowgmm"))["params"]
+    ag_news = method_settings(config, Run("ag_news", "200", "flowgmm")).params
     assert (ag_news["n_epochs"], ag_news["unlabelled_weight"]) == (100, 0.6)
     assert (ag_news["std"], ag_news["mean_scale"]) == (1.3133, 0.56)
-    hepmass = method_settings(config, Run("hepmass", "20", "flowgmm"))["params"]
+    hepmass = method_settings(config, Run("hepmass", "20", "flowgmm")).params
     assert (hepmass["n_couplings"], hepmass["n_epochs"]) == (10, 15)
     assert (hepmass["unlabelled_weight"], hepmass["n_steps"]) == (10.0, None)
-    moons = method_settings(config, Run("moons", "10", "flowgmm"))["params"]
+    moons = method_settings(config, Run("moons", "10", "flowgmm")).params
     assert (moons["n_steps"], moons["lr"], moons["weight_decay"]) == (2001, 1e-4, 1e-2)
 
 
@@ -130,20 +137,20 @@ def test_official_numbers_of_images() -> None:
     }
     for recipe in (config, paper):
         for place, n_steps in steps.items():
-            params = method_settings(recipe, Run(*place))["params"]
+            params = method_settings(recipe, Run(*place)).params
             assert (params["n_steps"], params["n_epochs"]) == (n_steps, None), place
             assert (params["weight_decay"], params["clip_norm"]) == (5e-5, 100.0), place
             assert (params["optimizer"], params["schedule"]) == ("adam", "constant")
             assert params["balance_weight"] == params["input_noise"] == 0
             assert params["means"] == "random" and not params["learn_means"]
     cifar10 = Run("cifar10", "4000", "flowgmm")
-    found = [method_settings(c, cifar10)["params"] for c in (config, paper)]
+    found = [method_settings(c, cifar10).params for c in (config, paper)]
     assert [params["n_steps"] for params in found] == [1501 * 125, 1000 * 125]
     assert [params["lr"] for params in found] == [1e-4, 1e-3]
-    cons = method_settings(config, Run("mnist", "1000", "flowgmm_cons"))["params"]
+    cons = method_settings(config, Run("mnist", "1000", "flowgmm_cons")).params
     assert cons["n_steps"] * cons["ramp_up"] == pytest.approx(31 * 100, abs=1)
     assert (cons["label_weight"], cons["labelled_nll"]) == (3.0, "mixture")
-    sup = method_settings(config, Run("mnist", "1000", "flowgmm_sup_nl"))["params"]
+    sup = method_settings(config, Run("mnist", "1000", "flowgmm_sup_nl")).params
     assert sup["unlabelled_weight"] == sup["label_weight"] == sup["consistency_weight"] == 0
 
 
@@ -166,7 +173,7 @@ def test_methods_without_a_way_to_take_images(copy: Path) -> None:
 
 def test_a_recipe_beats_the_one_it_extends_at_every_level() -> None:
     config = load_checked(ROOT, settings(recipe="small"))
-    params = method_settings(config, Run("ag_news", "200", "flowgmm"))["params"]
+    params = method_settings(config, Run("ag_news", "200", "flowgmm")).params
     assert (params["n_steps"], params["n_epochs"]) == (400, None)  # kind over the parent's dataset
     assert params["unlabelled_weight"] == 100.0  # the parent's kind over the grandparent's dataset
     assert params["n_inner"] == 1  # untouched: the grandparent's
@@ -176,7 +183,7 @@ def test_a_recipe_beats_the_one_it_extends_at_every_level() -> None:
 def test_base_method_applies_first() -> None:
     config = load_checked(ROOT, settings())
     run = Run("circles", "figure", "flowgmm_labelled")
-    with_base = method_settings(config, run)["params"]
+    with_base = method_settings(config, run).params
     assert with_base["unlabelled_weight"] == 0.0
     assert with_base["n_couplings"] == 5
 
@@ -195,8 +202,7 @@ def test_what_varies_over_the_runs() -> None:
 def test_a_deterministic_method_draws_by_the_split() -> None:
     """Its graph's points follow the split's number, even where initialisations do not vary."""
     config = load_checked(ROOT, settings())
-    fixed = {"name": "x", "all": {"vary": {"initialisation": False}}}
-    config = replace(config, recipes=[*config.recipes, fixed])
+    config = with_recipe(config, all={"vary": {"initialisation": False}})
     run = Run("digits", "50", "rbf_label_spreading")
     spec = train_spec(config, jobs_of(config, run)[0])
     assert spec["splits"] == [0, 1, 2, 3]
@@ -318,7 +324,7 @@ def test_unknown_dataset_method_and_table() -> None:
 def test_repeated_key(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("a: 1\nb: 2\na: 3\n")
-    with pytest.raises(UserError, match="line 3: key 'a' is there twice"):
+    with pytest.raises(UserError, match="line 3: key 'a' is repeated"):
         read_yaml(path)
 
 
@@ -373,8 +379,7 @@ def test_a_table_that_no_command_can_name_is_refused(copy: Path) -> None:
 )
 def test_the_origin_of_a_table_is_all_that_determines_it(level: dict, same: bool) -> None:
     config = load_checked(ROOT, settings(recipe="smoke"))
-    recipes = [*config.recipes, {"name": "changed", **level}]
-    changed = replace(config, recipes=recipes)
+    changed = with_recipe(config, **level)
     assert (table_origin(changed, "table_7") == table_origin(config, "table_7")) == same
 
 
@@ -383,14 +388,15 @@ def test_answers_are_read_only() -> None:
     project = load_checked(ROOT, settings())
     before = train_spec(project, jobs_of(project, Run("digits", "50", "flowgmm"))[0])
     for answer in (
-        resolve_settings(project, "digits", "50")["vary"],
+        resolve_settings(project, "digits", "50").methods,
         label_set(project, "digits", "50"),
         before["params"],
-        project.dataset("digits"),
+        project.dataset("digits").labels["50"],
+        project.recipes,
     ):
         with pytest.raises(TypeError, match="read-only"):
             answer["initialisation"] = False
-    with pytest.raises(TypeError, match="read-only"):
-        project.recipes.append({})
+    with pytest.raises(FrozenInstanceError):
+        project.dataset("digits").title = "other"
     assert json.loads(json.dumps(before)) == before
     assert type(deepcopy(before)) is dict

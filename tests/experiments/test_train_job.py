@@ -12,7 +12,7 @@ from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.train_job import train_stack
 from flowgmm.experiments.tune_job import tune_candidate
 from flowgmm.experiments.tuning import choose_candidate
-from flowgmm.methods.mlp import DropoutMLPClassifier
+from flowgmm.methods import stack
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_json, write_tensors
 
@@ -261,13 +261,13 @@ def test_hidden_labels_move_no_prediction(
 def test_diverged_seed_is_recorded_and_the_others_stand(
     files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit_stack = DropoutMLPClassifier.fit_stack.__func__
+    fit_stack = stack.fit_stack
 
-    def one_fails(cls: type, estimators: list[Any], *args: Any, **kwargs: Any) -> None:
-        fit_stack(cls, estimators, *args, **kwargs)
+    def one_fails(estimators: list[Any], *args: Any, **kwargs: Any) -> None:
+        fit_stack(estimators, *args, **kwargs)
         estimators[1].failure_ = "loss is NaN at step 3"
 
-    monkeypatch.setattr(DropoutMLPClassifier, "fit_stack", classmethod(one_fails))
+    monkeypatch.setattr(stack, "fit_stack", one_fails)
     record = run(MLP, files, tmp_path / "out")
     assert [entry["status"] for entry in record["runs"]] == ["ok", "failed"]
     assert record["runs"][1]["reason"] == "loss is NaN at step 3"

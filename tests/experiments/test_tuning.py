@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.entries import Recipe
 from flowgmm.experiments.paths import choice_path, point_paths
 from flowgmm.experiments.project import Project, Run
 from flowgmm.experiments.recipes import grid_candidates, method_settings
@@ -119,7 +120,13 @@ def config() -> Project:
 def change(config: Project, **method: Any) -> Project:
     """Other settings of the MLP on AG-News."""
     settings = {"methods": {"mlp_dropout": method}}
-    return replace(config, recipes=[*config.recipes, {"label_sets": {"ag_news/200": settings}}])
+    return with_settings(config, settings)
+
+
+def with_settings(config: Project, settings: dict[str, Any]) -> Project:
+    """The project with one recipe more, which has settings for AG-News."""
+    recipe = Recipe(title="Changed", label_sets={"ag_news/200": settings})
+    return replace(config, recipes={**config.recipes, f"changed_{len(config.recipes)}": recipe})
 
 
 def test_another_grid_leaves_the_old_candidates_as_they_are(config: Project) -> None:
@@ -141,8 +148,7 @@ def test_candidates_share_random_numbers_that_are_not_those_of_the_runs(config: 
     assert (first["params"]["lr"], second["params"]["lr"]) == (1.0e-4, 1.0e-3)
     assert (first["params"]["n_steps"], train["params"]["n_steps"]) == (30, 60)
     assert (first["seeds"], first["splits"], first["evaluate"]) == ([0], [0], ["val"])
-    three = {"label_sets": {"ag_news/200": {"n_tune_seeds": 3}}}
-    config = replace(config, recipes=[*config.recipes, three])
+    config = with_settings(config, {"n_tune_seeds": 3})
     spec = tune_spec(config, AG_NEWS, "lr=0.001")
     assert spec["splits"] == [0, 1, 2]  # the splits of the first seeds
     assert len(set(spec["random_states"])) == 3
@@ -165,7 +171,7 @@ def test_table_6_reaches_every_printed_value_and_trains_nothing_untuned() -> Non
     printed = tuned.paper_results["table_6"]["results"]
     for run in table_runs(tuned, "table_6"):
         ((name, value),) = printed[run.dataset][run.method].items()
-        grid = method_settings(tuned, run)["tune"]
+        grid = method_settings(tuned, run).tune
         assert value in grid[{"k": "n_neighbors"}.get(name, name)]
     assert is_shown(tuned, "figure_tuning")
     official = load_checked(ROOT)

@@ -11,8 +11,9 @@ from flowgmm.flows.mixture import LatentMixture, fixed_means
 from flowgmm.flows.realnvp import CouplingFlow
 from flowgmm.flows.reference.realnvp import PLAIN_OBJECTIVE, ReferenceFlowGMM
 from flowgmm.flows.rng import Stream
+from flowgmm.methods.base import STREAMS
 from flowgmm.methods.flow_gmm import FlowGMM, FlowGMMClassifier
-from flowgmm.methods.neural import STREAMS, Batches
+from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Training, train
 from flowgmm.training.optim import learning_rate_factor
 
@@ -100,6 +101,33 @@ def test_log_det_of_one_coupling(n_features, dropout):
     back, log_det_back = flow.inverse(z)
     assert (back - x).abs().max() <= 1e-8
     assert torch.equal(log_det, -log_det_back)
+
+
+@pytest.mark.parametrize("n_features", [2, 5])
+def test_the_fused_couplings_equal_the_readable_ones(n_features):
+    """Values and gradients of `FusedCouplings` are those of `Coupling.forward`, one by one."""
+    flow, x = make_flow(n_features, n_couplings=3), points(n_features)
+
+    def readable(x):
+        halves, log_det = [x[..., : flow.split], x[..., flow.split :]], 0.0
+        for i, coupling in enumerate(flow.couplings):
+            change = 1 - i % 2
+            halves[change], term = coupling(halves[change], halves[1 - change])
+            log_det = log_det + term
+        return torch.cat(halves, dim=-1), log_det
+
+    inputs = [x.requires_grad_(), *flow.parameters()]
+    for ours, theirs in zip(flow(x), readable(x), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+        weights = torch.linspace(-1, 1, ours.numel(), dtype=ours.dtype).view_as(ours)
+        for fused, plain in zip(
+            torch.autograd.grad(ours, inputs, weights, retain_graph=True, allow_unused=True),
+            torch.autograd.grad(theirs, inputs, weights, retain_graph=True, allow_unused=True),
+            strict=True,
+        ):
+            # The last coupling's shift has no part in log_det: zero here, unused there.
+            plain = torch.zeros_like(fused) if plain is None else plain
+            assert torch.allclose(fused, plain, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("n_inner", [0, 1])

@@ -18,7 +18,7 @@ from flowgmm.flows.reference.multiscale import (
 )
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.flow_gmm import FlowGMM, FlowGMMClassifier
-from flowgmm.methods.neural import Batches
+from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Training, train
 
 # Architecture, channels, side: the sides are the smallest of which both checkerboards change some.
@@ -237,7 +237,7 @@ def test_training_steps():
         model,
         lambda at: losses_at(method, model, batches, streams, at["step"], 6),
         training,
-        undecayed_parameters=method._undecayed_parameters(model),
+        groups=training.groups(model, undecayed=method._undecayed_parameters(model)),
     )
     clipped = 0
     for s, reference in enumerate(literal):

@@ -16,8 +16,8 @@ DRAWS = {
     "normal": lambda stream: stream.normal((3, 4)),
     "integers": lambda stream: stream.integers(1000, 12),
     "permutation": lambda stream: stream.permutation(40),
-    "kept": lambda stream: stream.kept((5, 13), 0.5),
-    "kept_fine": lambda stream: stream.kept((5, 13), 0.3),
+    "kept": lambda stream: stream.dropout_mask((5, 13), 0.5),
+    "kept_fine": lambda stream: stream.dropout_mask((5, 13), 0.3),
 }
 
 
@@ -63,10 +63,12 @@ def test_the_laws(make):
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.25, 0.5, 0.7, 0.999])
 def test_dropout_rate(p, make):
-    kept = make([1, 2, 3]).at(4).kept((100, 1000), p)
+    kept = make([1, 2, 3]).at(4).dropout_mask((100, 1000), p)
     assert set(kept.unique().tolist()) <= {0, -1}
     for dtype in (torch.int32, torch.int64):
-        assert torch.equal(make([1, 2, 3]).at(4).kept((100, 1000), p, dtype), kept.to(dtype))
+        assert torch.equal(
+            make([1, 2, 3]).at(4).dropout_mask((100, 1000), p, dtype), kept.to(dtype)
+        )
     drawn = 1 + kept.double()
     tolerance = 5 * (p * (1 - p) / 1e5) ** 0.5 + 2**-16
     assert ((drawn.mean((1, 2)) - p).abs() <= tolerance).all()
@@ -79,8 +81,8 @@ def test_dropout_rate(p, make):
 
 
 def test_dropping_all_but_nothing(make):
-    assert not make([1]).kept((3, 5), 1 - 1e-7).any()
-    assert make([1]).kept((3, 5), 0.0).all()
+    assert not make([1]).dropout_mask((3, 5), 1 - 1e-7).any()
+    assert make([1]).dropout_mask((3, 5), 0.0).all()
 
 
 def test_normal_numbers_in_single_precision_have_tails(make):

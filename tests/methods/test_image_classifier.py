@@ -12,6 +12,7 @@ from flowgmm.evaluation.metrics import class_nll
 from flowgmm.flows.pixels import dequantise
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
+from flowgmm.methods.stack import fit_stack
 from flowgmm.utils.errors import UserError
 
 # The image objective (spec 1.6c), small.
@@ -315,7 +316,7 @@ def test_no_features_in_other_places(model):
 def test_a_stack_of_images_is_its_seeds_alone():
     X, _, y = digits()
     models = [FlowGMMClassifier(**IMAGE | {"random_state": s}, precision="fp64") for s in (0, 1)]
-    FlowGMMClassifier.fit_stack(models, X, np.stack([y, y]))
+    fit_stack(models, X, np.stack([y, y]))
     for s, stacked in enumerate(models):
         alone = FlowGMMClassifier(**IMAGE | {"random_state": s}, precision="fp64").fit(X, y)
         np.testing.assert_allclose(stacked.transform(X), alone.transform(X), 1e-6, 1e-8)

@@ -26,8 +26,9 @@ from flowgmm.flows.reference.realnvp import PLAIN_OBJECTIVE
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.mlp import DropoutMLPClassifier
-from flowgmm.methods.neural import Batches, Standardised
 from flowgmm.methods.pi_model import PiModelClassifier
+from flowgmm.methods.stack import fit_stack
+from flowgmm.training.batches import Batches, StandardisedPoints
 from flowgmm.utils.errors import DivergedError, UserError
 from flowgmm.utils.io import add_checksum
 
@@ -84,7 +85,7 @@ def test_standardised_when_asked_for_has_the_bits_of_the_whole(dtype, dead):
     X[:, :dead] = 3
     given = X.copy()
     preprocess = Preprocess.fit(X, "standardise")
-    points = Standardised(torch.from_numpy(X), preprocess, torch.float32)
+    points = StandardisedPoints(torch.from_numpy(X), preprocess, torch.float32)
     whole = torch.from_numpy(preprocess.lead(X, np.float32))
     assert points.shape == whole.shape == (50, 6 - dead)
     for rows in (torch.randint(50, (3, 7)), slice(4, 9)):
@@ -102,7 +103,7 @@ def test_training_makes_no_copy_of_all_points(moons, monkeypatch):
     )
     for preprocess in ("none", "standardise"):
         models = [flow(preprocess=preprocess, n_steps=1, random_state=s) for s in range(3)]
-        FlowGMMClassifier.fit_stack(models, X, np.tile(y, (3, 1)))
+        fit_stack(models, X, np.tile(y, (3, 1)))
     plain, standardised = seen
     assert plain.data_ptr() == standardised._points.data_ptr() == X.ctypes.data
 
@@ -127,7 +128,7 @@ class TestEveryMethod:
     def test_save_and_load_a_stack(self, estimator, moons, tmp_path):
         X, y, X_new, _ = moons
         models = [clone(estimator).set_params(random_state=s) for s in range(3)]
-        type(estimator).fit_stack(models, X, np.stack([y, y, y]))
+        fit_stack(models, X, np.stack([y, y, y]))
         type(estimator).save_stack(tmp_path / "stack", models)
         for a, b in zip(models, type(estimator).load_stack(tmp_path / "stack"), strict=True):
             assert a.random_state == b.random_state
@@ -137,7 +138,7 @@ class TestEveryMethod:
         """Member 1 keeps its own arrays: `1.preprocess.` is also the end of `11.preprocess.`."""
         X, y, X_new, _ = moons
         models = [clone(estimator).set_params(random_state=s, n_steps=1) for s in range(12)]
-        type(estimator).fit_stack(models, X, np.stack([y] * 12))
+        fit_stack(models, X, np.stack([y] * 12))
         type(estimator).save_stack(tmp_path / "stack", models)
         for a, b in zip(models, type(estimator).load_stack(tmp_path / "stack"), strict=True):
             np.testing.assert_array_equal(a.predict_proba(X_new), b.predict_proba(X_new))
@@ -249,10 +250,10 @@ class TestEveryMethod:
             for k in (0, 1):
                 ys[s, np.flatnonzero(truth[rows[s]] == k)[:4]] = k
         stack = [clone(estimator).set_params(random_state=s) for s in range(3)]
-        type(estimator).fit_stack(stack, X, ys, rows=rows)
+        fit_stack(stack, X, ys, rows=rows)
         for s, model in enumerate(stack):
             alone = [clone(estimator).set_params(random_state=s)]
-            type(estimator).fit_stack(alone, X, ys[s : s + 1], rows=rows[s : s + 1])
+            fit_stack(alone, X, ys[s : s + 1], rows=rows[s : s + 1])
             assert alone[0].seeds_ == model.seeds_
             np.testing.assert_allclose(
                 alone[0].predict_log_proba(X_new), model.predict_log_proba(X_new), atol=1e-7
@@ -262,7 +263,6 @@ class TestEveryMethod:
     def test_impossible_stacks(self, estimator, moons):
         X, y, _, truth = moons
         models = [clone(estimator).set_params(random_state=s) for s in range(2)]
-        fit_stack = type(estimator).fit_stack
         with pytest.raises(ValueError, match="may differ in random_state only"):
             fit_stack([models[0], clone(models[1]).set_params(lr=1.0)], X, np.stack([y, y]))
         other = y.copy()
@@ -658,7 +658,7 @@ def test_keeping_the_best_on_validation_points(moons, tmp_path, monkeypatch):
     def fit(**options):
         model = flow(random_state=0, keep="best_val", n_steps=200)
         truth_val = truth[val]
-        FlowGMMClassifier.fit_stack([model], X, y[:100][None], rows, (val, truth_val), **options)
+        fit_stack([model], X, y[:100][None], rows, (val, truth_val), **options)
         return model
 
     model = fit()

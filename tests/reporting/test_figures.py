@@ -9,6 +9,7 @@ import pytest
 import yaml
 from matplotlib.colors import to_rgba
 
+from flowgmm.experiments.project import load
 from flowgmm.experiments.specs.tables import describe_table
 from flowgmm.reporting.figures.make import FUNCTIONS, make_figure, save
 from flowgmm.reporting.figures.planar import Panel, load_panel
@@ -173,12 +174,8 @@ def tuning_figure():
     neighbours = [[(1, 0, 0.4), (3, 0, 0.6)], [(1, 0, 0.6), (3, 0, 0.2)]]
     made = tuned("flowgmm", "ag_news", "lr", [flow] * 2, [1e-3, 1e-3])
     made |= tuned("knn", "ag_news", "n_neighbors", neighbours, [3, 1])
-    config = Path(__file__).parents[2] / "config"
-    read = {
-        name: yaml.safe_load((config / f"{name}.yaml").read_text(encoding="utf-8"))
-        for name in ("tables", "paper_results", "methods")
-    }
-    arguments = (read["tables"]["table_6"], read["paper_results"], read["methods"])
+    config = load(Path(__file__).parents[2])
+    arguments = (config.table("table_6"), config.paper_results, config.methods)
     table = make_table(describe_table("table_6", *arguments, recipe="smoke"), [])
     cells = tuple(
         tuple(replace(cell, **made.get((cell.method, cell.dataset), {})) for cell in row)

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
+from flowgmm.experiments.entries import Method, Table, make_entries, make_entry
 from flowgmm.experiments.specs.tables import describe_table
 from flowgmm.reporting.tables.aggregate import make_table
 from flowgmm.reporting.tables.console import print_tables
@@ -28,11 +29,17 @@ def config(name):
     return yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
-TABLES, PAPER, METHODS = config("tables"), config("paper_results"), config("methods")
+TABLES, PAPER = config("tables"), config("paper_results")
+METHODS = make_entries(Method, config("methods"))
+
+
+def describe(name, entry, **changes):
+    table = make_entry(Table, entry)
+    return describe_table(name, table, PAPER, METHODS, recipe="official", **changes)
 
 
 def spec_of(name, **changes):
-    return describe_table(name, TABLES[name], PAPER, METHODS, recipe="official", **changes)
+    return describe(name, TABLES[name], **changes)
 
 
 @pytest.fixture
@@ -161,19 +168,19 @@ def cell_printed(name, paper, column):
 def test_mistakes_in_the_config_name_the_place():
     entry = TABLES["demo"] | {"rows": ["knnn"]}
     with pytest.raises(UserError, match=r"demo.rows: method 'knnn' is not in"):
-        describe_table("demo", entry, PAPER, METHODS, recipe="official")
+        describe("demo", entry)
     entry = TABLES["table_1"] | {"columns": [{"dataset": "mars", "labels": "1", "title": "M"}]}
-    with pytest.raises(UserError, match=r"points at 'mars', which table_1 of"):
-        describe_table("table_1", entry, PAPER, METHODS, recipe="official")
+    with pytest.raises(UserError, match=r"points at 'mars', which was not found in table_1"):
+        describe("table_1", entry)
     entry = TABLES["table_1"] | {"paper": "table_9"}
     with pytest.raises(UserError, match=r"paper_results.yaml has no table 'table_9' with results"):
-        describe_table("table_1", entry, PAPER, METHODS, recipe="official")
+        describe("table_1", entry)
     entry = TABLES["demo"] | {"extra_rows": [{"title": "ours"}]}
     with pytest.raises(UserError, match=r"extra_rows: neither row 'ours' nor column 'digits"):
-        describe_table("demo", entry, PAPER, METHODS, recipe="official")
+        describe("demo", entry)
     entry = {key: value for key, value in TABLES["demo"].items() if key != "metric"}
     with pytest.raises(UserError, match=r"demo: column 'digits, 50 labels' has no metric"):
-        describe_table("demo", entry, PAPER, METHODS, recipe="official")
+        describe("demo", entry)
 
 
 # Cells
@@ -266,7 +273,7 @@ def test_a_row_may_have_a_label_set_of_its_own(add_record):
     assert cell_of(table, "flowgmm_sup_all").value == pytest.approx(99.6)
     assert cell_of(table, "flowgmm_sup_all").verdict == "reproduced"
     assert table.remarks[0]["notes"] == ["scaled down: 20 steps, 40 steps", "as cropped"]
-    with pytest.raises(UserError, match="mnist/1000/flowgmm_sup_all has no place in table_3"):
+    with pytest.raises(UserError, match="mnist/1000/flowgmm_sup_all is not a cell of table_3"):
         make_table(spec_of("table_3"), [add_record("mnist", "1000", "flowgmm_sup_all", [0.9])])
 
 
@@ -378,7 +385,7 @@ def test_table_6_shows_what_was_chosen_beside_what_is_printed(add_record):
 def test_records_that_do_not_fit_are_refused(add_record):
     spec = spec_of("table_1")
     stray = add_record("digits", "50", "knn", [0.9])
-    with pytest.raises(UserError, match="digits/50/knn has no place in table_1"):
+    with pytest.raises(UserError, match="digits/50/knn is not a cell of table_1"):
         make_table(spec, [stray])
     one = add_record("ag_news", "200", "flowgmm", [0.8, 0.8])
     two = add_record("ag_news", "200", "flowgmm", [0.8, 0.8], first=1)

@@ -16,7 +16,7 @@ from faults import ALL, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowgmm.apps.fit.columns import read_table
+from flowgmm.apps.fit.reading import read_table
 from flowgmm.datasets.features import prepare_data
 from flowgmm.embed.embed_data import embed_data
 from flowgmm.experiments import project as module

@@ -9,10 +9,11 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from flowgmm.flows.rng import CounterStream
-from flowgmm.methods import neural
+from flowgmm.methods import stack
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.mlp import DropoutMLPClassifier
 from flowgmm.methods.pi_model import PiModelClassifier
+from flowgmm.methods.stack import fit_stack
 from flowgmm.training.loop import Training, train
 
 VECTORS = {"hidden_size": 16, "n_steps": 40, "unlabelled_batch": 32, "lr": 1e-2}
@@ -72,15 +73,15 @@ def data(images):
 
 def fitted(name, precision, device="cpu"):
     X, y = data(name == "images")
-    stack = [CASES[name](precision=precision, device=device, random_state=s) for s in (1, 2)]
-    type(stack[0]).fit_stack(stack, X, np.stack([y, y]))
-    return stack
+    estimators = [CASES[name](precision=precision, device=device, random_state=s) for s in (1, 2)]
+    fit_stack(estimators, X, np.stack([y, y]))
+    return estimators
 
 
 @pytest.fixture
 def recording(monkeypatch):
     """Training as on a GPU, with what `cuda_graph` would take for a graph; counts recordings."""
-    monkeypatch.setattr(neural, "make_stream", CounterStream)
+    monkeypatch.setattr(stack, "make_stream", CounterStream)
     monkeypatch.setattr("flowgmm.training.loop.capturer", lambda device: capture)
     kinds = []
 
@@ -170,11 +171,9 @@ def goes_on_from_a_checkpoint(folder, device):
     whole, parts = (
         CASES["Pi-model"](precision="fp64", device=device, random_state=3) for _ in range(2)
     )
-    PiModelClassifier.fit_stack([whole], X, y[None])
+    fit_stack([whole], X, y[None])
     for share in (0.4, 1.0):
-        PiModelClassifier.fit_stack(
-            [parts], X, y[None], share=share, checkpoint=folder / "state.safetensors"
-        )
+        fit_stack([parts], X, y[None], share=share, checkpoint=folder / "state.safetensors")
     for key, value in whole.model_.state_dict().items():
         assert torch.equal(value, parts.model_.state_dict()[key])
 
@@ -251,7 +250,7 @@ def test_a_compiled_flow_on_a_gpu():
 
 @on_a_gpu
 def test_a_step_on_a_gpu_waits_for_nothing():
-    """But at looks, a hundred times a training, where losses are read."""
+    """But at evaluations, a hundred times a training, where losses are read."""
     model = PiModelClassifier(n_steps=1000, device="cuda", random_state=1)
     torch.cuda.set_sync_debug_mode("warn")
     try:

@@ -15,6 +15,7 @@ from torch import nn
 
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.mlp import DropoutMLPClassifier
+from flowgmm.methods.stack import fit_stack
 from flowgmm.training import loop as train_module
 from flowgmm.training.loop import Training, train
 from flowgmm.training.optim import learning_rate_factor, ramp
@@ -80,7 +81,8 @@ def test_mixture_parameters_have_their_own_rate_and_no_decay_or_clipping():
         model.learnt.fill_(5.0)
     targets = torch.zeros(1, 3).double()
     training = Training(1, lr=1e-3, weight_decay=0.5, clip_norm=1e-3, mixture_lr=0.25)
-    train(model, toy_losses(model, targets), training, mixture_parameters=[model.learnt])
+    groups = training.groups(model, mixture=[model.learnt])
+    train(model, toy_losses(model, targets), training, groups=groups)
     # The first step of Adam is the learning rate; decay would add to it.
     assert model.learnt.item() == pytest.approx(4.75)
     assert model.learnt.grad.item() == 10
@@ -185,7 +187,7 @@ def test_a_stack_of_classifiers_with_one_that_diverges(bad):
             FlowGMMClassifier(2, 8, preprocess="none", n_steps=20, clip_norm=5.0, random_state=s)
             for s in range(3)
         ]
-        FlowGMMClassifier.fit_stack(models, X, np.tile(y, (3, 1)), rows=np.stack(rows))
+        fit_stack(models, X, np.tile(y, (3, 1)), rows=np.stack(rows))
         return models
 
     clean = run([good, good, good])
@@ -251,7 +253,7 @@ def fit_moons(method, checkpoint=None, stop_at=None, seeds=(0, 1)):
             raise InterruptedRunError
 
     ys = np.tile(y, (len(seeds), 1))
-    type(models[0]).fit_stack(models, X, ys, checkpoint=checkpoint, progress=progress)
+    fit_stack(models, X, ys, checkpoint=checkpoint, progress=progress)
     return models
 
 
@@ -345,7 +347,7 @@ def signals(monkeypatch):
 @pytest.mark.parametrize("method", ["flow", "images"])
 @pytest.mark.parametrize("share", [0.0, 0.41, 1.0])
 def test_a_signal_saves_the_step_it_comes_in(method, share, signals, tmp_path, monkeypatch):
-    """Between two looks as well, and in the last step; then it goes on bit for bit."""
+    """Between two evaluations as well, and in the last step; then it goes on bit for bit."""
     expected = fit_moons(method)
     n_steps = expected[0].n_iter_
     step_of_signal = round(share * (n_steps - 1))
@@ -390,7 +392,7 @@ def test_a_checkpoint_belongs_to_its_seeds_and_data(tmp_path, monkeypatch):
     X, y = make_moons(60, noise=0.1, random_state=1)
     models = [METHODS["mlp"](seed) for seed in (0, 1)]
     with pytest.raises(UserError, match="belongs to another run"):
-        DropoutMLPClassifier.fit_stack(models, X, np.tile(y, (2, 1)), checkpoint=checkpoint)
+        fit_stack(models, X, np.tile(y, (2, 1)), checkpoint=checkpoint)
     fit_moons("mlp", checkpoint)
 
 
@@ -418,7 +420,7 @@ KILLED = {
 
 
 def train_and_save(folder, steps, kind):
-    """Body of the process that is killed; reports every look."""
+    """Body of the process that is killed; reports every evaluation."""
     torch.set_num_threads(1)
     train_module.CHECKPOINT_EVERY = 0.0
     X, y = make_moons(60, noise=0.1, random_state=0)
@@ -426,7 +428,7 @@ def train_and_save(folder, steps, kind):
         X = (32 * (np.tile(X, 8) + 3)).astype(np.uint8).reshape(60, 1, 4, 4)
     y[6:] = -1
     models = [FlowGMMClassifier(**KILLED[kind], n_steps=200, random_state=s) for s in (0, 1)]
-    FlowGMMClassifier.fit_stack(
+    fit_stack(
         models,
         X,
         np.stack([y, y]),
@@ -478,8 +480,8 @@ def test_kill_9_at_any_moment_and_resume(kind, tmp_path):
     assert sha256(files[0]) == sha256(files[1])
 
 
-def test_the_best_look_is_kept_seed_by_seed():
-    """Scores that peak at different looks: each seed ends with the parameters it had there."""
+def test_the_best_parameters_are_kept_seed_by_seed():
+    """Scores that peak at different steps: each seed ends with the parameters it had there."""
     model = Toy(2)
     seen = []
 

@@ -17,11 +17,11 @@ rule run_analysis:
         ANALYSE_MEASURED
     conda:
         "../../environment.yml"
-    threads: project.settings["threads"]
+    threads: project.settings.threads
     resources:
         mem_mb=measured(memory_like, ANALYSE_MEASURED, 8000),
         runtime=measured(time_like, ANALYSE_MEASURED, 60),
-        device=project.settings["device"],
+        device=project.settings.device,
     params:
         spec=lambda w: as_json(analysis_spec(project, w.analysis)),
     shell:
@@ -41,7 +41,7 @@ rule make_overview:
             f"{RESULTS}/tables/analyses.md",
             caption="../report/overview.rst",
             category="Tables",
-            labels={"table": "analyses", "recipe": project.settings["recipe"]},
+            labels={"table": "analyses", "recipe": project.settings.recipe},
         ),
         csv=f"{RESULTS}/tables/analyses.csv",
         json=f"{RESULTS}/tables/analyses.json",

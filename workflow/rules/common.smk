@@ -77,8 +77,8 @@ RESULTS = project.results
 JOB = "{dataset}/{labels}/{method}/seeds-{first}-{last}"
 RUN = f"{RESULTS}/runs/{JOB}"
 
-NEURAL = [name for name, entry in project.methods.items() if entry["neural"]]
-CLASSIC = [name for name, entry in project.methods.items() if not entry["neural"]]
+NEURAL = [name for name, entry in project.methods.items() if entry.neural]
+CLASSIC = [name for name, entry in project.methods.items() if not entry.neural]
 FEATURES = {features_id(project, name): name for name in project.datasets}
 EMBEDDED = [
     features for features, name in FEATURES.items() if is_embedded(project, name)

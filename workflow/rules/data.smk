@@ -15,7 +15,7 @@ rule download_file:
     resources:
         mem_mb=1000,
         runtime=240,
-        mirror=project.settings["mirror"] or "",
+        mirror=project.settings.mirror or "",
     params:
         spec=lambda w, output: as_json(raw_files(project, w.dataset)[str(output[0])]),
     shell:

@@ -11,7 +11,7 @@ rule make_figure:
             f"{RESULTS}/figures/{{figure}}.png",
             caption="../report/figure.rst",
             category="Figures",
-            labels={"figure": "{figure}", "recipe": project.settings["recipe"]},
+            labels={"figure": "{figure}", "recipe": project.settings.recipe},
         ),
         pdf=f"{RESULTS}/figures/{{figure}}.pdf",
     log:
@@ -24,7 +24,7 @@ rule make_figure:
         mem_mb=4000,
         runtime=20,
         # For the report; a new title alone reruns nothing.
-        title=lambda w: project.figures[w.figure]["title"],
+        title=lambda w: project.figures[w.figure].title,
     params:
         spec=lambda w: as_json(figure_spec(project, w.figure)),
         origin=lambda w: figure_origin(project, w.figure),

@@ -7,7 +7,7 @@ rule make_table:
             f"{RESULTS}/tables/{{table}}.csv",
             caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{table}", "recipe": project.settings["recipe"]},
+            labels={"table": "{table}", "recipe": project.settings.recipe},
         ),
         md=f"{RESULTS}/tables/{{table}}.md",
         tex=f"{RESULTS}/tables/{{table}}.tex",
@@ -23,7 +23,7 @@ rule make_table:
         runtime=10,
         changes=as_json(project.changes),
         # For the report; a new title alone reruns nothing.
-        title=lambda w: project.table(w.table)["title"],
+        title=lambda w: project.table(w.table).title,
     params:
         spec=lambda w: as_json(table_spec(project, w.table)),
         origin=lambda w: table_origin(project, w.table),

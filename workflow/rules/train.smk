@@ -20,11 +20,11 @@ rule train_stack:
     priority: lambda w: 1 + int(w.last) - int(w.first)
     conda:
         "../../environment.yml"
-    threads: project.settings["threads"]
+    threads: project.settings.threads
     resources:
         mem_mb=measured(memory_like, TRAIN_MEASURED, 8000),
         runtime=measured(time_like, TRAIN_MEASURED, 240),
-        device=project.settings["device"],
+        device=project.settings.device,
     params:
         spec=lambda w: as_json(train_spec(project, job_of(w))),
         out=lambda w, output: str(Path(output.record).parent),
@@ -55,7 +55,7 @@ rule fit_classic:
         "classic_{dataset}"
     conda:
         "../../environment.yml"
-    threads: project.settings["threads"]
+    threads: project.settings.threads
     resources:
         mem_mb=measured(memory_like, CLASSIC_MEASURED, 8000),
         runtime=measured(time_like, CLASSIC_MEASURED, 120),

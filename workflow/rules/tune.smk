@@ -21,11 +21,11 @@ rule tune_candidate:
     priority: 100
     conda:
         "../../environment.yml"
-    threads: project.settings["threads"]
+    threads: project.settings.threads
     resources:
         mem_mb=measured(memory_like, TUNE_MEASURED, 8000),
         runtime=measured(time_like, TUNE_MEASURED, 240),
-        device=project.settings["device"],
+        device=project.settings.device,
     params:
         spec=lambda w: as_json(tune_spec(project, run_of(w), w.point)),
         checkpoints=f"{RESULTS}/checkpoints",

@@ -22,12 +22,12 @@ SMALL_FILE = 5e4
 
 def data_size(config: Project, spec: Mapping[str, Any]) -> Size | None:
     """Size of a job's data: from its features file if it exists, else from the config."""
-    name = spec.get("dataset")
+    name = spec.get("dataset", "")
     if name not in config.datasets:
         return None
     path = config.root / features_path(config, name)
     size = _shapes(path) if path.is_file() else _declared(config, name)
-    if "estimator" not in spec or spec.get("labels") not in config.datasets[name]["labels"]:
+    if "estimator" not in spec or spec.get("labels") not in config.datasets[name].labels:
         return size
     chosen = label_set(config, name, spec["labels"])
     n_val = chosen.get("n_val", 0)
@@ -60,7 +60,7 @@ def _declared(config: Project, name: str) -> Size:
     spec = features_spec(config, name)
     options, rows = spec.get("options", {}), spec.get("rows", {})
     shape: tuple[int, ...] = ()
-    if config.dataset(name)["kind"] == "image":
+    if config.dataset(name).kind == "image":
         # Grey if the number of values is a square, else three channels. Surrogates are 8 x 8.
         n_pixels = spec.get("columns", 64 * options.get("channels", 1))
         channels = 1 if math.isqrt(n_pixels) ** 2 == n_pixels else 3

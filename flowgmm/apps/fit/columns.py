@@ -1,8 +1,6 @@
-"""Tables of mixed columns as standardised numbers, and back."""
+"""Columns of a table: conversion to standardised features, and back."""
 
-import difflib
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,166 +8,22 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from flowgmm.datasets.loaders.table import class_name, read_csv, read_parquet
+from flowgmm.apps.fit.progress import with_text
+from flowgmm.apps.fit.reading import as_text
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Column", "Columns", "read_labels", "read_table"]
+__all__ = ["Column", "Columns"]
 
-# Share of a column's values that must be numbers, or dates, for the rest to count as missing.
-MOSTLY = 0.95
-# A level of a category stands alone if this share of the rows has it; at most so many do.
+# A column is of numbers, or dates, if this share of its values can be parsed; the rest is missing.
+MIN_PARSED = 0.95
+# A level has a feature of its own if this share of the rows has it; at most MAX_LEVELS have.
 MIN_LEVEL_SHARE = 0.01
 MAX_LEVELS = 20
-# More classes than this look like a number or an identifier.
-MAX_CLASSES = 200
 OTHER = "(other)"
-
-
-def read_table(path: Path, *, sep: str = ",", encoding: str = "utf-8") -> "pd.DataFrame":
-    """Read a CSV (plain or gzipped), ``.parquet`` or ``.npz`` file.
-
-    An ``.npz`` has the array ``X``, shape (N, D), whose columns become ``x0``, ``x1``, ..., and
-    maybe ``y``, shape (N,), where -1 means unlabelled as everywhere in scikit-learn.
-
-    Raises:
-        UserError: If the file is absent, damaged, of another format, empty, or names a column
-            twice.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} is not a file; check the path")
-    if path.suffix == ".npz":
-        frame = _read_npz(path)
-    elif path.suffix == ".parquet":
-        frame = read_parquet(path)
-    else:
-        options: dict[str, Any] = {"sep": sep, "encoding": encoding}
-        header = read_csv(path, header=None, nrows=1, dtype=str, **options).iloc[0].dropna()
-        _refuse_twice(path, header.astype(str).str.strip().tolist())
-        # In pieces, a column could get other types in other pieces.
-        frame = read_csv(path, low_memory=False, **options)
-        if frame.index.nlevels > 1 or not frame.index.equals(frame.reset_index(drop=True).index):
-            raise UserError(
-                f"{path}: the rows have more cells than the header has names; name every column"
-            )
-    frame.columns = [str(column).strip() for column in frame.columns]
-    _refuse_twice(path, list(frame.columns))
-    if frame.empty:
-        raise UserError(f"{path} has no rows below its header; check the file")
-    return frame.reset_index(drop=True)
-
-
-def _refuse_twice(path: Path, names: list[str]) -> None:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"{path}: column {twice[0]!r} is there twice; rename or remove one")
-
-
-def _read_npz(path: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    try:
-        # Anything else would be taken for a pickle, and the message would name a way to load it.
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no zip archive")
-        with np.load(path, allow_pickle=False) as arrays:
-            X = arrays["X"]
-            y = arrays.get("y")
-    except KeyError:
-        raise UserError(f"{path} has no array 'X'; save with np.savez(path, X=X, y=y)") from None
-    # Of a damaged file zipfile and NumPy may raise anything.
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{path} cannot be read ({reason}); save plain arrays, no objects, with "
-            "np.savez(path, X=X, y=y)"
-        ) from error
-    if X.ndim != 2 or X.dtype.kind not in "biuf" or (y is not None and y.shape != X.shape[:1]):
-        raise UserError(
-            f"{path}: X has shape {X.shape} and type {X.dtype}, y {y is not None and y.shape}; "
-            "expected numbers of shape (N, D) and (N,)"
-        )
-    frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(X.shape[1])])
-    if y is not None:
-        labels = pd.Series(y)
-        frame["y"] = labels if labels.dtype.kind not in "if" else labels.mask(labels == -1)
-    return frame
-
-
-def read_labels(
-    frame: "pd.DataFrame", label: str, where: object, classes: Sequence[str] | None = None
-) -> tuple[np.ndarray, list[str]]:
-    """Classes of the rows; an empty cell is unlabelled.
-
-    Arguments:
-        frame: The table.
-        label: Its column with the classes.
-        where: What the table is, for messages.
-        classes: Names of the K classes that there may be; None: those in the column, sorted.
-
-    Returns:
-        Codes in 0..K-1, -1 where unlabelled, shape (N,), and the K names.
-
-    Raises:
-        UserError: If the column is absent, holds another class than `classes`, fewer than 2
-            classes, a class with a single row, or what looks like numbers or identifiers.
-    """
-    if label not in frame.columns:
-        columns = list(frame.columns)
-        folded = {column.casefold(): column for column in columns}
-        close = difflib.get_close_matches(label.casefold(), folded, n=1)
-        some = f"{', '.join(map(repr, columns[:10]))}{', ...' if len(columns) > 10 else ''}"
-        hint = f"did you mean {folded[close[0]]!r}?" if close else f"it has {some}"
-        if len(columns) == 1 and (sep := next((s for s in ";\t|" if s in columns[0]), None)):
-            hint += f"; its only column suggests --sep {sep!r}"
-        raise UserError(f"{where} has no column {label!r}; {hint}")
-    if classes is None and len(frame) < 4:
-        raise UserError(
-            f"{where} has {len(frame)} rows; the least is 2 labelled rows of each of 2 classes"
-        )
-    values = _text(frame[label].map(class_name, na_action="ignore"))
-    labelled = values[values != ""]
-    known = classes is not None
-    names = _in_order(labelled.unique()) if classes is None else list(classes)
-    if known and (unknown := _in_order(set(labelled) - set(names))):
-        raise UserError(
-            f"{where}: class {unknown[0]!r} in column {label!r} is none of the model's "
-            f"{', '.join(names[:10])}"
-        )
-    codes = values.map({name: k for k, name in enumerate(names)}).fillna(-1).to_numpy(np.int64)
-    if not len(labelled):
-        raise UserError(
-            f"{where}: no row has a label in column {label!r}; label some of each class"
-        )
-    if known:
-        return codes, names
-    if len(names) > MAX_CLASSES or len(names) > max(2, len(labelled) // 2):
-        raise UserError(
-            f"{where}: column {label!r} has {len(names):,} different values in {len(labelled):,} "
-            "labelled rows; it looks like a number or an identifier, not a class: choose another "
-            "--label, or label at least 2 rows of each class"
-        )
-    if len(names) == 1:
-        raise UserError(
-            f"{where}: column {label!r} has the one class {names[0]!r}; label rows of another too"
-        )
-    counts = np.bincount(codes[codes >= 0])
-    if alone := [name for name, count in zip(names, counts, strict=True) if count == 1]:
-        raise UserError(
-            f"{where}: class {alone[0]!r} in column {label!r} has one labelled row, but needs 2, "
-            "one to be held out; label another one or empty it"
-        )
-    return codes, names
-
-
-def _in_order(names: Any) -> list[str]:
-    """Sorted as numbers if all are, else as text."""
-    try:
-        return sorted(names, key=float)
-    except ValueError:
-        return sorted(names)
 
 
 @dataclass(frozen=True)
@@ -180,9 +34,9 @@ class Column:
         name: Its name.
         kind: `number`; `date` (days since 1970); `category` (one feature a level); `text` (the
             vector of a text encoder).
-        fill: What stands for a missing number or date: the median.
-        missing: Whether a feature of its own says where it was missing.
-        integer: Whether all numbers, or days, are whole.
+        fill: Value imputed for a missing number or date: the median.
+        missing: Whether there is an indicator feature of missing values.
+        integer: Whether all numbers, or days, are integers.
         date_format: How a date is written; None: it came as a date.
         levels: Levels of a category that have a feature; the empty one is a missing cell.
         other: Whether all further levels share the last feature.
@@ -202,8 +56,8 @@ class Column:
 class Columns:
     """A table's columns, their features and the features' scale.
 
-    Every feature has mean 0 and standard deviation 1 in the table that was fitted, but those of a
-    text share one factor, which gives the text's largest principal component that deviation.
+    Every feature has mean 0 and standard deviation 1 in the table that was fitted. Those of a text
+    share one factor instead, by which their first principal component has standard deviation 1.
 
     Attributes:
         columns: Those in use, in the table's order.
@@ -224,13 +78,13 @@ class Columns:
         encoder: str = "minilm",
         progress: Progress | None = None,
     ) -> tuple[Self, np.ndarray, list[str]]:
-        """Decide for every column what it is. No label is seen.
+        """Infer the kind of every column, and standardise the features; labels are not used.
 
         Arguments:
             frame: N rows, without the label.
-            text: Columns that go through the text encoder.
-            encoder: Which one.
-            progress: Of the encoder.
+            text: Columns for the text encoder.
+            encoder: The text encoder.
+            progress: Called as the encoder proceeds.
 
         Returns:
             The columns, their features, shape (N, D) float32, and notes for the user.
@@ -270,18 +124,18 @@ class Columns:
         return columns, columns._standardised(blocks), notes
 
     def transform(self, frame: "pd.DataFrame", progress: Progress | None = None) -> np.ndarray:
-        """Features of a table's rows, shape (N, D) float32; further columns do no harm.
+        """Convert rows to features, shape (N, D) float32; further columns are ignored.
 
         Raises:
-            UserError: If a column is absent, or one of numbers or dates holds none.
+            UserError: If a column is missing, or none of its cells is a number or date as expected.
         """
         _require(frame, [column.name for column in self.columns], "the table")
         return self._standardised(self._blocks(frame, progress))
 
     def inverse(self, X: np.ndarray) -> "pd.DataFrame":
-        """Table whose features are about X, shape (N, D): the most likely level of a category.
+        """Convert features X, shape (N, D), to a table; a category gets its most likely level.
 
-        Texts cannot be had back from their vectors; their cells are empty.
+        Texts cannot be reconstructed from their vectors; their cells are empty.
         """
         import pandas as pd
 
@@ -299,7 +153,7 @@ class Columns:
                 continue
             values = pd.Series(block[:, 0]).round() if column.integer else pd.Series(block[:, 0])
             if column.kind == "date":
-                # Features are float32.
+                # Features are float32: seconds are rounding error.
                 dates = pd.to_datetime(values, unit="D").dt.round("min")
                 values = dates.dt.strftime(column.date_format or "%Y-%m-%dT%H:%M:%S")
             elif column.integer:
@@ -328,7 +182,7 @@ class Columns:
         return ((np.concatenate(blocks, axis=1) - self.shift) / self.scale).astype(np.float32)
 
     def _width(self, column: Column) -> int:
-        """Number of a column's features; all texts share one encoder, and what is left."""
+        """Number of features of a column; texts share equally those that no other kind has."""
         if column.kind == "text":
             others = [other for other in self.columns if other.kind != "text"]
             n_left = len(self.shift) - sum(self._width(other) for other in others)
@@ -336,9 +190,9 @@ class Columns:
         return len(column.levels) + column.other if column.levels else 1 + column.missing
 
     def _blocks(self, frame: "pd.DataFrame", progress: Progress | None) -> list[np.ndarray]:
-        """Features of each column before scaling, shape (N, d) each."""
+        """Features of each column before standardisation, shape (N, d) each."""
         return [
-            _embed(_text(frame[column.name]), self.encoder, progress)
+            _embed(as_text(frame[column.name]), self.encoder, progress)
             if column.kind == "text"
             else _one_hot(frame[column.name], column)
             if column.kind == "category"
@@ -355,23 +209,23 @@ def _require(frame: "pd.DataFrame", names: Sequence[str], where: str) -> None:
         )
 
 
-def _describe(series: "pd.Series", as_text: bool) -> tuple[Column | None, str]:
-    """Column that describes a series (None: uninformative), and a note for the user."""
+def _describe(series: "pd.Series", is_text: bool) -> tuple[Column | None, str]:
+    """Infer the column of a series (None: uninformative), and a note for the user."""
     from sklearn.preprocessing import OneHotEncoder
 
     name = str(series.name)
-    if as_text:
+    if is_text:
         return Column(name, "text"), ""
     if _is_numeric(series) and series.nunique() > 1:
         return _number(name, _numbers(series), int(series.notna().sum()))
-    text = _text(series)
+    text = as_text(series)
     present = text[text != ""]
     if text.nunique() < 2:
         return None, "dropped, it is the same everywhere"
-    # Two values, one of them "missing", are two levels.
+    # A single value beside missing cells is a category of two levels.
     if present.nunique() > 1:
         numbers = _numbers(series)
-        if numbers.notna().sum() >= MOSTLY * len(present):
+        if numbers.notna().sum() >= MIN_PARSED * len(present):
             return _number(name, numbers, len(present))
         date_format, dates = _dates(series, present)
         if dates is not None:
@@ -400,6 +254,7 @@ def _describe(series: "pd.Series", as_text: bool) -> tuple[Column | None, str]:
 
 
 def _number(name: str, values: "pd.Series", n_present: int) -> tuple[Column | None, str]:
+    """Column of numbers (None: uninformative) and a note; `n_present` counts non-empty cells."""
     known = values.dropna()
     integer = bool((known == known.round()).all())
     if len(known) < 2 or known.nunique() < 2:
@@ -414,12 +269,6 @@ def _number(name: str, values: "pd.Series", n_present: int) -> tuple[Column | No
     return column, note if n_missing else ""
 
 
-def _text(series: "pd.Series") -> "pd.Series":
-    """Cells as text without surrounding spaces, empty where missing."""
-    text = series.astype(object).map(lambda value: str(value).strip(), na_action="ignore")
-    return text.where(series.notna(), "")
-
-
 def _is_numeric(series: "pd.Series") -> bool:
     import pandas as pd
 
@@ -427,65 +276,65 @@ def _is_numeric(series: "pd.Series") -> bool:
 
 
 def _numbers(series: "pd.Series") -> "pd.Series":
-    """Float64, NaN where missing, infinite or no number."""
+    """Parse numbers, float64, NaN where missing, infinite or not a number."""
     import pandas as pd
 
     if _is_numeric(series):
         values = series.astype("Float64").astype("float64")
     else:
-        values = pd.to_numeric(_text(series), errors="coerce").astype("float64")
+        values = pd.to_numeric(as_text(series), errors="coerce").astype("float64")
     return values.where(np.isfinite(values))
 
 
 def _dates(series: "pd.Series", present: "pd.Series") -> tuple[str | None, "pd.Series | None"]:
-    """Format of the dates and the days since 1970; None, None if they are none."""
+    """Infer the format of dates, and parse them to days since 1970; None, None if not dates."""
     import pandas as pd
     from pandas.tseries.api import guess_datetime_format
 
     if pd.api.types.is_datetime64_any_dtype(series):
         return None, _days(series, None)
     example = str(present.iloc[0])
-    # A month's name alone, or a year, is no date.
+    # pandas would parse the name of a month, or a year, as a date.
     if len(example) < 6 or not any(map(str.isdigit, example)):
         return None, None
     for dayfirst in (False, True):
         date_format = guess_datetime_format(example, dayfirst=dayfirst)
         if date_format is not None:
             days = _days(series, date_format)
-            if days.notna().sum() >= MOSTLY * len(present):
+            if days.notna().sum() >= MIN_PARSED * len(present):
                 return date_format, days
     return None, None
 
 
 def _days(series: "pd.Series", date_format: str | None) -> "pd.Series":
-    """Days since 1970, float64, NaN where missing or no date."""
+    """Parse dates to days since 1970, float64, NaN where missing or not a date."""
     import pandas as pd
 
     if not pd.api.types.is_datetime64_any_dtype(series):
-        series = pd.to_datetime(_text(series), format=date_format, errors="coerce", utc=True)
+        series = pd.to_datetime(as_text(series), format=date_format, errors="coerce", utc=True)
     dates = pd.to_datetime(series, utc=True)
     return (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
 
 
 def _values(series: "pd.Series", column: Column) -> np.ndarray:
-    """A number or date, and the mark where it is missing, shape (N, 1 or 2)."""
+    """Numbers or days with imputed values, and the missing indicator, shape (N, 1 or 2)."""
     values = _numbers(series) if column.kind == "number" else _days(series, column.date_format)
     missing = values.isna()
     if missing.all() and series.notna().any():
         raise UserError(
-            f"column {column.name!r} holds no {column.kind}, e.g. {_text(series).iloc[0]!r}, as it "
-            "does in the table that the model learnt from"
+            f"column {column.name!r}: expected a {column.kind} in each cell, as in the training "
+            f"table, got e.g. {as_text(series).iloc[0]!r}; correct the column"
         )
     features = [values.fillna(column.fill)] + ([missing.astype(float)] if column.missing else [])
     return np.stack([feature.to_numpy(np.float64) for feature in features], axis=1)
 
 
 def _one_hot(series: "pd.Series", column: Column) -> np.ndarray:
-    """One feature a level, shape (N, L); all are 0 at a level that is in none."""
+    """One-hot features of the levels, shape (N, L); all are 0 at an unknown level."""
     from sklearn.preprocessing import OneHotEncoder
 
     names = [*column.levels, *([OTHER] if column.other else [])]
-    text = _text(series)
+    text = as_text(series)
     if column.other:
         text = text.where(text.isin(column.levels), OTHER)
     encoder = OneHotEncoder(
@@ -495,14 +344,15 @@ def _one_hot(series: "pd.Series", column: Column) -> np.ndarray:
 
 
 def _embed(text: "pd.Series", encoder: str, progress: Progress | None) -> np.ndarray:
-    """Vectors of length 1, shape (N, D)."""
+    """Embed texts as vectors of length 1, shape (N, D)."""
     import tempfile
 
     from flowgmm.datasets.loaders.text import normalise
     from flowgmm.embed.text import embed_texts
 
-    # An encoder has no vector for nothing.
+    # Encoders need at least one token.
     texts = [value if normalise(value) else "empty" for value in text]
+    named = with_text(progress, "embedding the texts")
     with tempfile.TemporaryDirectory() as cache:
-        vectors = np.array(embed_texts(texts, encoder, Path(cache), progress=progress), np.float64)
+        vectors = np.array(embed_texts(texts, encoder, Path(cache), progress=named), np.float64)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

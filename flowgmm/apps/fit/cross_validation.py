@@ -19,31 +19,32 @@ __all__ = [
     "FLOWGMM",
     "HeldOut",
     "accuracy_interval",
+    "baselines",
     "compare",
     "cross_validate",
     "ece",
     "paired_p_value",
     "reliability",
-    "rivals",
 ]
 
 FLOWGMM = "FlowGMM"
-# More labelled rows than this are not cross-validated: a part of about a fifth, or of so many
-# rows, is held out.
-N_FOLDS, PLENTY = 10, 5000
+N_FOLDS = 10
+# With more labelled rows than this, one part is held out instead: a fifth, or about so many rows.
+MAX_CROSS_VALIDATED = 5000
 
-# Numbers of the folds, classes with theirs hidden, shape (S, N), and what to call it -> estimators.
+# Numbers of the folds, codes with the held-out ones set to -1, shape (S, N), and a name for the
+# progress -> fitted estimators.
 Fit = Callable[[np.ndarray, np.ndarray, str], "list[FlowGMMClassifier]"]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Predictions for labelled rows by models that did not learn from them.
+    """Predictions for labelled rows by models that were not trained on them.
 
     Attributes:
-        rows: The labelled rows, shape (n,).
+        rows: Indices of the labelled rows, shape (n,).
         fold: Fold of each, shape (n,).
-        log_proba: Of each method, shape (n, K).
+        log_proba: Log probabilities in nats by method, shape (n, K).
     """
 
     rows: np.ndarray
@@ -51,13 +52,14 @@ class HeldOut:
     log_proba: dict[str, np.ndarray]
 
     def calibrated(self, y: np.ndarray) -> np.ndarray:
-        """FlowGMM's, each part with the temperature that suits the others, shape (n, K).
+        """Log probabilities of FlowGMM, each fold with the best temperature of the others, (n, K).
 
-        It never makes the model surer than it is: a few rows, all right, would make it certain.
+        Temperatures are at least 1: on a few rows, all predicted correctly, the best one would
+        give probabilities of 1.
         """
         log_proba = self.log_proba[FLOWGMM]
         result = np.empty_like(log_proba)
-        # One part alone is halved.
+        # A single held-out part is split in two halves.
         parts = self.fold if self.fold.any() else np.arange(len(self.fold)) % 2
         for part in np.unique(parts):
             inside = parts == part
@@ -67,7 +69,9 @@ class HeldOut:
 
 
 def cross_validate(X: np.ndarray, codes: np.ndarray, seed: int, fit: Fit) -> HeldOut:
-    """Every method on the same folds of the labelled rows; what is held out is unlabelled.
+    """Cross-validate FlowGMM and the baselines on the same folds of the labelled rows.
+
+    FlowGMM sees the held-out rows as unlabelled ones.
 
     Arguments:
         X: Features, shape (N, D).
@@ -79,8 +83,10 @@ def cross_validate(X: np.ndarray, codes: np.ndarray, seed: int, fit: Fit) -> Hel
 
     rows = np.flatnonzero(codes >= 0)
     y = codes[rows]
-    plenty = len(rows) > PLENTY
-    n_folds = max(5, len(rows) // PLENTY) if plenty else min(N_FOLDS, int(np.bincount(y).max()))
+    single = len(rows) > MAX_CROSS_VALIDATED
+    n_folds = min(N_FOLDS, int(np.bincount(y).max()))
+    if single:
+        n_folds = max(5, len(rows) // MAX_CROSS_VALIDATED)
     folds = StratifiedKFold(
         n_folds, shuffle=True, random_state=derive("own data/folds", seed, "split")
     )
@@ -90,7 +96,7 @@ def cross_validate(X: np.ndarray, codes: np.ndarray, seed: int, fit: Fit) -> Hel
         warnings.filterwarnings("ignore", message="The least populated class")
         for number, (_, held) in enumerate(folds.split(rows, y)):
             fold[held] = number
-    if plenty:
+    if single:
         rows, fold, n_folds = rows[fold == 0], fold[fold == 0], 1
     ys = np.repeat(codes[None], n_folds, axis=0)
     ys[fold, rows] = -1
@@ -102,20 +108,26 @@ def cross_validate(X: np.ndarray, codes: np.ndarray, seed: int, fit: Fit) -> Hel
         name = f"held-out check, {len(members)} of {n_folds} folds at once"
         for k, estimator in zip(members, fit(members, ys[members], name), strict=True):
             inside = fold == k
-            said = {
+            predicted = {
                 FLOWGMM: estimator.predict_log_proba(X[rows[inside]]),
-                **rivals(X, ys[k], X[rows[inside]]),
+                **baselines(X, ys[k], X[rows[inside]]),
             }
-            for method, values in said.items():
+            for method, values in predicted.items():
                 whole = log_proba.setdefault(method, np.empty((len(rows), values.shape[1])))
                 whole[inside] = values
     return HeldOut(rows, fold, log_proba)
 
 
-def rivals(X: np.ndarray, codes: np.ndarray, X_new: np.ndarray) -> dict[str, np.ndarray]:
-    """Log probabilities, shape (N, K), of scikit-learn's classifiers as they come, by name.
+def baselines(X: np.ndarray, codes: np.ndarray, X_new: np.ndarray) -> dict[str, np.ndarray]:
+    """Fit baselines, scikit-learn's classifiers with default settings, to the labelled rows.
 
-    They learn from the labelled rows; the scale of the features is that of all rows.
+    Arguments:
+        X: Features, standardised over all rows, shape (N, D).
+        codes: Classes in 0..K-1, -1 where unlabelled, shape (N,).
+        X_new: Features to predict for, shape (M, D).
+
+    Returns:
+        Log probabilities in nats by name, shape (M, K).
     """
     from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression
@@ -128,25 +140,25 @@ def rivals(X: np.ndarray, codes: np.ndarray, X_new: np.ndarray) -> dict[str, np.
         "most frequent class": DummyClassifier(strategy="prior"),
     }
     result = {}
-    for name, rival in classifiers.items():
-        proba = rival.fit(X[known], codes[known]).predict_proba(X_new)
+    for name, classifier in classifiers.items():
+        proba = classifier.fit(X[known], codes[known]).predict_proba(X_new)
         result[name] = np.log(np.clip(proba, 1e-12, None))
     return result
 
 
 def compare(y: np.ndarray, log_proba: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Accuracy of each method with its interval, and FlowGMM against the others, row by row.
+    """Score each method, and test FlowGMM against each baseline on the same rows.
 
     Arguments:
         y: True classes in 0..K-1, shape (N,).
-        log_proba: Of each method, FlowGMM first, shape (N, K).
+        log_proba: Log probabilities in nats by method, FlowGMM first, shape (N, K).
 
     Returns:
-        The figures of each, for JSON.
+        Scores of each method, as a JSON value.
     """
-    right = {name: rows.argmax(axis=1) == y for name, rows in log_proba.items()}
+    correct = {name: rows.argmax(axis=1) == y for name, rows in log_proba.items()}
     methods = []
-    for name, hits in right.items():
+    for name, hits in correct.items():
         low, high = accuracy_interval(int(hits.sum()), len(y))
         entry: dict[str, Any] = {
             "method": name,
@@ -158,7 +170,7 @@ def compare(y: np.ndarray, log_proba: Mapping[str, np.ndarray]) -> list[dict[str
             "ece": ece(y, log_proba[name]),
         }
         if name != FLOWGMM:
-            ours = right[FLOWGMM]
+            ours = correct[FLOWGMM]
             p = paired_p_value(ours, hits)
             better = "better" if ours.sum() > hits.sum() else "worse"
             entry |= {
@@ -201,7 +213,7 @@ def reliability(
 
 
 def ece(y: np.ndarray, log_proba: np.ndarray) -> float:
-    """Expected calibration error of the likeliest classes, in 0..1."""
+    """Expected calibration error of the predicted classes, in 0..1."""
     return metrics.expected_calibration_error(y, log_proba.argmax(axis=1), log_proba)
 
 
@@ -217,8 +229,8 @@ def paired_p_value(right: ArrayLike, other_right: ArrayLike) -> float:
     """Two-sided exact McNemar test of equal accuracy of two methods on the same points.
 
     Arguments:
-        right: Whether the one is right at each point, shape (N,).
-        other_right: Whether the other is, shape (N,).
+        right: Whether the first method is right at each point, shape (N,).
+        other_right: Whether the second is, shape (N,).
     """
     from scipy.stats import binomtest
 

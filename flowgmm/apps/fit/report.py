@@ -1,36 +1,34 @@
-"""Report of `flowgmm fit`: one screen of text, and a page with pictures."""
+"""Report of `flowgmm fit`: one screen of text, and a page with two plots."""
 
 import base64
-import html
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm.reporting.plot_style import COLOURS, STYLE
+from flowgmm.reporting.plot_style import COLOURS, STYLE, class_colour
 from flowgmm.utils.io import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from flowgmm.apps.fit.table_model import TableModel
+    from flowgmm.methods.flow_gmm import FlowGMMClassifier
 
-__all__ = ["draw", "sentences", "show", "write_page"]
+__all__ = ["draw", "show", "summary", "write_page"]
 
-# Points in the latent picture.
-MOST_POINTS = 3000
+# Points in the plot of the latent space.
+MAX_POINTS = 3000
 HEADER = ("method", "accuracy", "95 % interval", "FlowGMM is", "p")
 
 
-def sentences(report: Mapping[str, Any]) -> list[str]:
-    """Summary of the fit and of its confidence, one sentence a line.
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """Summary of the table and its columns, one sentence a line.
 
     Arguments:
-        report: From `flowgmm.apps.fit.table_model.fit_table`.
+        report: From `flowgmm.apps.fit.run.fit_table`.
     """
     kinds = Counter(report["columns"].values())
     columns = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
@@ -49,12 +47,11 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
 
 
 def verdict(report: Mapping[str, Any], part: str) -> str:
-    """FlowGMM against the others on the same rows, in one honest sentence."""
-    rivals = report[part]["methods"][1:]
+    """Comparison of FlowGMM with the baselines on the same rows, in one sentence."""
     by: dict[str, list[str]] = {}
-    for entry in rivals:
+    for entry in report[part]["methods"][1:]:
         by.setdefault(entry["flowgmm_is"], []).append(entry["method"])
-    said = [
+    clauses = [
         f"{text} {', '.join(by[is_])}"
         for is_, text in (
             ("better", "is better than"),
@@ -63,17 +60,17 @@ def verdict(report: Mapping[str, Any], part: str) -> str:
         )
         if is_ in by
     ]
-    return f"On these {report[part]['rows']:,} rows FlowGMM {'; it '.join(said)}."
+    return f"On these {report[part]['rows']:,} rows FlowGMM {'; it '.join(clauses)}."
 
 
-def sureness(report: Mapping[str, Any]) -> list[str]:
+def confidence(report: Mapping[str, Any]) -> list[str]:
     """Confidence of the predictions, and its calibration on held-out rows."""
-    sure, held_out = report["sure"], report["held_out"]
+    counts, held_out = report["sure"], report["held_out"]
     which = "unlabelled" if report["rows"] > report["labelled"] else "labelled"
     lines = [
-        f"Of {sure['rows']:,} {which} rows, {sure['at_least_90']:,} are predicted with 90 % "
-        f"probability or more, {sure['below_60']:,} with less than 60 %; "
-        f"the mean is {100 * sure['mean_probability']:.0f} %."
+        f"Of {counts['rows']:,} {which} rows, {counts['at_least_90']:,} are predicted with 90 % "
+        f"probability or more, {counts['below_60']:,} with less than 60 %; "
+        f"the mean is {100 * counts['mean_probability']:.0f} %."
     ]
     error = held_out["methods"][0]["ece"]
     softened = (
@@ -105,12 +102,17 @@ def parts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def show(report: Mapping[str, Any], output: Path) -> None:
-    """Print one screen."""
+    """Print the report on one screen.
+
+    Arguments:
+        report: From `flowgmm.apps.fit.run.fit_table`.
+        output: Folder of the results.
+    """
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False, markup=False)
-    for line in sentences(report):
+    for line in summary(report):
         console.print(line)
     for part, caption in parts(report):
         table = Table(title=caption, title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -122,7 +124,7 @@ def show(report: Mapping[str, Any], output: Path) -> None:
         console.print(table)
         console.print(verdict(report, part))
     console.print()
-    for line in sureness(report):
+    for line in confidence(report):
         console.print(line)
     console.print(
         f"In {report['seconds']:.0f} s. Results: {output}/ (report.html, predictions.csv)"
@@ -139,14 +141,21 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def draw(model: "TableModel", X: np.ndarray, codes: np.ndarray, report: Mapping[str, Any]) -> bytes:
-    """Latent picture and reliability diagram as PNG.
+def draw(
+    estimator: "FlowGMMClassifier",
+    classes: Sequence[str],
+    X: np.ndarray,
+    codes: np.ndarray,
+    report: Mapping[str, Any],
+) -> bytes:
+    """Draw the latent space and the reliability diagram as PNG.
 
     Arguments:
-        model: The fitted model.
+        estimator: The fitted model, of codes 0..K-1.
+        classes: The K names.
         X: Features, shape (N, D).
         codes: Classes in 0..K-1, -1 where unlabelled, shape (N,).
-        report: From `flowgmm.apps.fit.table_model.fit_table`.
+        report: From `flowgmm.apps.fit.run.fit_table`.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -154,37 +163,47 @@ def draw(model: "TableModel", X: np.ndarray, codes: np.ndarray, report: Mapping[
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 5), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _draw_latent(left, model, X, codes)
+        _draw_latent(left, estimator, classes, X, codes)
         _draw_reliability(right, report["held_out"]["reliability"])
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _draw_latent(ax: "Axes", model: "TableModel", X: np.ndarray, codes: np.ndarray) -> None:
-    """Latent codes in the plane of the means; with 2 classes, their axis and the widest other."""
+def _draw_latent(
+    ax: "Axes",
+    estimator: "FlowGMMClassifier",
+    classes: Sequence[str],
+    X: np.ndarray,
+    codes: np.ndarray,
+) -> None:
+    """Plot latent codes in the plane of the means.
+
+    With 2 classes, the means span one axis; the second is the first principal component of the
+    rest.
+    """
     rng = np.random.default_rng(0)
-    rows = rng.permutation(len(X))[:MOST_POINTS]
-    labelled = rng.permutation(np.flatnonzero(codes >= 0))[:MOST_POINTS]
-    means = model.estimator.means_.astype(np.float64)
+    rows = rng.permutation(len(X))[:MAX_POINTS]
+    labelled = rng.permutation(np.flatnonzero(codes >= 0))[:MAX_POINTS]
+    means = estimator.means_.astype(np.float64)
     centre = means.mean(axis=0)
-    n_lead = means.shape[1]
-    z = model.estimator.transform(X[rows])[:, :n_lead] - centre
+    n_modelled = means.shape[1]
+    z = estimator.transform(X[rows])[:, :n_modelled] - centre
     axes = np.linalg.svd(means - centre, full_matrices=False)[2][: min(2, len(means) - 1)]
-    if len(axes) < 2 <= n_lead:
+    if len(axes) < 2 <= n_modelled:
         rest = z - z @ axes.T @ axes
         axes = np.vstack([axes, np.linalg.svd(rest, full_matrices=False)[2][:1]])
-    axes = np.vstack([axes, np.zeros((2 - len(axes), n_lead))])
-    colours = np.array([COLOURS[k % len(COLOURS)] for k in range(len(means))])
-    predicted = model.estimator.predict(X[rows])
+    axes = np.vstack([axes, np.zeros((2 - len(axes), n_modelled))])
+    colours = np.array([class_colour(k) for k in range(len(means))])
+    predicted = estimator.predict(X[rows])
     x, y = (z @ axes.T).T
     ax.scatter(x, y, s=5, c=colours[predicted], linewidths=0, alpha=0.5)
-    x, y = axes @ (model.estimator.transform(X[labelled])[:, :n_lead] - centre).T
+    x, y = axes @ (estimator.transform(X[labelled])[:, :n_modelled] - centre).T
     ax.scatter(x, y, s=42, c=colours[codes[labelled]], edgecolors="black", linewidths=1)
     stars = (means - centre) @ axes.T
     ax.scatter(stars[:, 0], stars[:, 1], s=160, c="white", marker="*", edgecolors="black", zorder=4)
-    for star, name in zip(stars[:30], model.classes, strict=False):
-        # As text: a name with dollar signs is no formula.
+    for star, name in zip(stars[:30], classes, strict=False):
+        # A name with dollar signs is text, not a formula.
         ax.annotate(
             name, star, (6, 6), textcoords="offset points", parse_math=False, fontweight="bold"
         )
@@ -192,7 +211,7 @@ def _draw_latent(ax: "Axes", model: "TableModel", X: np.ndarray, codes: np.ndarr
 
 
 def _draw_reliability(ax: "Axes", bins: list[dict[str, float]]) -> None:
-    """Accuracy against confidence on held-out rows; the size of a dot is its number of rows."""
+    """Plot accuracy against confidence on held-out rows; larger dots stand for more rows."""
     total = sum(b["n"] for b in bins)
     confidence, accuracy = ([b[key] for b in bins] for key in ("confidence", "accuracy"))
     ax.plot([0, 1], [0, 1], color="grey", linestyle="dashed", linewidth=1)
@@ -207,91 +226,48 @@ def _draw_reliability(ax: "Axes", bins: list[dict[str, float]]) -> None:
     )
 
 
-PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>FlowGMM: $file</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-div { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid #ccc; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-caption { text-align: left; font-weight: bold; }
-img { max-width: 100%; }
-</style></head><body>
-<h1>FlowGMM on $file</h1>
-$body
-</body></html>
-""")
-
-
 def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
-    """Write the page; it needs no other file.
+    """Write the page from the template `report.html`; it needs no other file.
 
     Arguments:
         path: The page.
-        report: From `flowgmm.apps.fit.table_model.fit_table`.
+        report: From `flowgmm.apps.fit.run.fit_table`.
         picture: PNG from `draw`.
     """
-    held_out = report["held_out"]
-    body = ["<h2>What was done</h2>", _list(sentences(report)), "<h2>How good it is</h2>"]
-    for part, caption in parts(report):
-        rows = [
-            [*_cells(entry), f"{entry['class_nll']:.2f}", f"{100 * entry['ece']:.1f}"]
-            for entry in report[part]["methods"]
-        ]
-        header = [*HEADER, "NLL, nats", "calibration error, points"]
-        body += [_table(header, rows, caption), f"<p>{html.escape(verdict(report, part))}</p>"]
-    body.append(
-        "<p>All methods learn from the same labelled rows and features; the rivals are "
-        "scikit-learn's, as they come (5 neighbours, C = 1). The intervals are Wilson's and take "
-        "the rows as independent. FlowGMM's probabilities are calibrated on other rows than those "
-        "scored; the final model learns from all labels. p is of McNemar's exact test of the rows "
-        "where one of two methods alone is right; at 0.05 or more no difference is shown.</p>"
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
-    body += ["<h2>How sure it is</h2>", _list(sureness(report))]
-    data = base64.b64encode(picture).decode()
-    body.append(
-        f'<p><img src="data:image/png;base64,{data}" alt="Left: latent codes in the plane of the '
-        "classes' means; colours are predictions, dots with a black edge labelled rows, stars the "
-        'means. Right: share of right predictions against their probability."></p>'
-        "<p>Left: rows in the latent space, in the plane of the classes' means (stars); colours "
-        "are predictions, a black edge marks labelled rows. Right: on the diagonal, predictions "
-        "are right as often as their probability says; larger dots stand for more rows.</p>"
+    page = environment.get_template("report.html").render(
+        report=report,
+        summary=summary(report),
+        parts=[
+            {
+                "caption": caption,
+                "header": [*HEADER, "NLL, nats", "calibration error, points"],
+                "rows": [
+                    [*_cells(entry), f"{entry['class_nll']:.2f}", f"{100 * entry['ece']:.1f}"]
+                    for entry in report[part]["methods"]
+                ],
+                "verdict": verdict(report, part),
+            }
+            for part, caption in parts(report)
+        ],
+        confidence=confidence(report),
+        picture=base64.b64encode(picture).decode(),
+        classes=[
+            [
+                entry["name"],
+                f"{entry['labelled']:,}",
+                f"{entry['held_out_right']:,} of {entry['held_out']:,}",
+                f"{entry['predicted_unlabelled']:,}",
+            ]
+            for entry in report["classes"]
+        ],
     )
-    rows = [
-        [
-            entry["name"],
-            f"{entry['labelled']:,}",
-            f"{entry['held_out_right']:,} of {entry['held_out']:,}",
-            f"{entry['predicted_unlabelled']:,}",
-        ]
-        for entry in report["classes"]
-    ]
-    header = ["class", "labelled rows", "right when held out", "predicted, unlabelled rows"]
-    body += ["<h2>Classes</h2>", _table(header, rows)]
-    columns = [[name, kind] for name, kind in report["columns"].items()]
-    body += ["<h2>Columns in use</h2>", _table(["column", "taken as"], columns)]
-    settings = ", ".join(f"{name} {value}" for name, value in report["settings"].items())
-    body += [
-        "<h2>Settings</h2>",
-        f"<p>Seed {report['seed']}; {html.escape(settings)}; temperature "
-        f"{held_out['temperature']:.3g} (without it the calibration error is "
-        f"{100 * held_out['ece_uncalibrated']:.1f} points). {report['seconds']:.0f} s.</p>",
-    ]
-    page = PAGE.substitute(file=html.escape(report["file"]), body="\n".join(body))
     write_text(path, page)
-
-
-def _list(lines: list[str]) -> str:
-    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
-
-
-def _table(header: list[str], rows: list[list[str]], caption: str = "") -> str:
-    def row(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-
-    body = "".join(row(cells, "td") for cells in rows)
-    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    table = f"<table>{title}<thead>{row(header, 'th')}</thead><tbody>{body}</tbody></table>"
-    return f"<div>{table}</div>"

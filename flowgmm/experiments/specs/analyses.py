@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from flowgmm.experiments.entries import AnalysisRun
 from flowgmm.experiments.paths import analysis_path, features_path, run_file
 from flowgmm.experiments.project import Job, Project, Run
 from flowgmm.experiments.recipes import replaced_labels, resolve_settings
@@ -34,10 +35,8 @@ APPROXIMATE = 2.5
 def analysis_runs(project: Project, name: str) -> dict[str, Run]:
     """The run behind each model of an analysis."""
     return {
-        role: Run(
-            run["dataset"], replaced_labels(project, run["dataset"], run["labels"]), run["method"]
-        )
-        for role, run in project.analysis(name)["runs"].items()
+        role: Run(run.dataset, replaced_labels(project, run.dataset, run.labels), run.method)
+        for role, run in project.analysis(name).runs.items()
     }
 
 
@@ -51,12 +50,12 @@ def analysis_skip_reason(project: Project, name: str) -> str | None:
 
 def analysis_data(project: Project, name: str) -> dict[str, str | None]:
     """Further datasets of an analysis, each with the reason to leave it out, or None."""
-    skipped = set(project.settings["skip"])
+    skipped = set(project.settings.skip)
     return {
         dataset: f"left out by `skip: [{dataset}]`"
         if dataset in skipped
         else absent_reason(project, dataset)
-        for dataset in project.analysis(name).get("data", [])
+        for dataset in project.analysis(name).data or ()
     }
 
 
@@ -94,36 +93,36 @@ def analysis_spec(project: Project, name: str) -> dict[str, Any]:
     entry, runs = project.analysis(name), analysis_runs(project, name)
     reasons = []
     for role, run in runs.items():
-        labels = entry["runs"][role]["labels"]
+        labels = entry.runs[role].labels
         if run.labels != labels:
             reasons.append(f"label set {run.labels} in place of {labels}")
-        scaled = resolve_settings(project, run.dataset, run.labels).get("scaled_down", [])
+        scaled = resolve_settings(project, run.dataset, run.labels).scaled_down
         reasons += [f"scaled down: {', '.join(scaled)}"] if scaled else []
     return {
         "name": name,
-        "title": entry["title"],
-        "function": entry["function"],
-        "recipe": project.settings["recipe"],
+        "title": entry.title,
+        "function": entry.function,
+        "recipe": project.settings.recipe,
         "runs": {
             role: {
                 "dataset": run.dataset,
                 "labels": run.labels,
                 "method": run.method,
-                "title": _run_title(project, entry["runs"][role]),
+                "title": _run_title(project, entry.runs[role]),
             }
             for role, run in runs.items()
         },
         "data": [d for d, why in analysis_data(project, name).items() if why is None],
         "left_out": {d: why for d, why in analysis_data(project, name).items() if why is not None},
-        "titles": {d: project.dataset(d)["title"] for d in _analysis_datasets(project, name)},
-        "options": entry.get("options", {}),
+        "titles": {d: project.dataset(d).title for d in _analysis_datasets(project, name)},
+        "options": entry.options,
         "not_comparable": list(dict.fromkeys(reasons)),
         "code": rule_hash(project, "run_analysis"),
     }
 
 
-def _run_title(project: Project, run: Mapping[str, str]) -> str:
-    return run.get("title", str(project.method(run["method"])["title"]))
+def _run_title(project: Project, run: AnalysisRun) -> str:
+    return project.method(run.method).title if run.title is None else run.title
 
 
 def overview_spec(project: Project) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def found_spec(project: Project, names: list[str]) -> dict[str, Any]:
     """Names, titles and printed numbers of analyses, with reasons not to run some of them."""
     printed = {
         name: printed_numbers(
-            project.analysis(name).get("printed", {}),
+            project.analysis(name).printed,
             project.paper_results,
             f"config/analyses.yaml: {name}",
         )
@@ -145,9 +144,9 @@ def found_spec(project: Project, names: list[str]) -> dict[str, Any]:
     }
     reasons = {name: analysis_skip_reason(project, name) for name in names}
     return {
-        "recipe": project.settings["recipe"],
+        "recipe": project.settings.recipe,
         "analyses": names,
-        "titles": {name: project.analysis(name)["title"] for name in names},
+        "titles": {name: project.analysis(name).title for name in names},
         "not_run": {name: why for name, why in reasons.items() if why is not None},
         "printed": printed,
     }
@@ -178,7 +177,7 @@ def printed_numbers(
         ``value``, ``spread`` and ``path`` by number.
 
     Raises:
-        UserError: If a path leads nowhere.
+        UserError: If nothing, or no number, is found at a path.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, path in printed.items():
@@ -196,8 +195,8 @@ def printed_numbers(
         for key, number in entries.items():
             if not isinstance(number, Mapping) or not isinstance(number.get("value"), (int, float)):
                 raise UserError(
-                    f"{where}.printed.{name}: {path!r} of config/paper_results.yaml is no number; "
-                    "name an entry with a `value`, or a list of numbers"
+                    f"{where}.printed.{name}: {path!r} of config/paper_results.yaml is not a "
+                    "number; name an entry with a `value`, or a list of numbers"
                 )
             spread = number.get("spread") or (APPROXIMATE if number.get("approximate") else None)
             found[key] = {"value": number["value"], "spread": spread, "path": path}

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from flowgmm.experiments.paths import ENCODERS, encoder_of, is_embedded, raw_folder
+from flowgmm.experiments.entries import as_written
+from flowgmm.experiments.paths import encoder_of, is_embedded, raw_folder
 from flowgmm.experiments.project import Project, once
 from flowgmm.experiments.recipes import is_surrogate
 from flowgmm.experiments.specs import rule_hash
@@ -27,7 +28,8 @@ def features_spec(project: Project, dataset: str) -> dict[str, Any]:
     from flowgmm.datasets.registry import LOADERS, dataset_spec
 
     surrogate = is_surrogate(project, dataset)
-    spec = dataset_spec(dataset, project.dataset(dataset), project.mirror, surrogate)
+    entry = as_written(project.dataset(dataset))
+    spec = dataset_spec(dataset, entry, project.mirror, surrogate)
     if is_embedded(project, dataset):
         spec["encoder"] = encoder_of(project, dataset)
     script = "embed_data" if is_embedded(project, dataset) else "prepare_data"
@@ -40,14 +42,15 @@ def absent_reason(project: Project, dataset: str) -> str | None:
 
     if is_surrogate(project, dataset):
         return None
-    return absent(project.dataset(dataset), project.mirror)
+    return absent(as_written(project.dataset(dataset)), project.mirror)
 
 
 def raw_files(project: Project, dataset: str) -> dict[str, dict[str, Any]]:
     """The dataset's files as `flowgmm.datasets.download.download_file` takes them, by path."""
     from flowgmm.datasets.registry import dataset_spec
 
-    files = dataset_spec(dataset, project.dataset(dataset), project.mirror)["files"]
+    entry = as_written(project.dataset(dataset))
+    files = dataset_spec(dataset, entry, project.mirror)["files"]
     return {f"{raw_folder(project, dataset)}/{name}": file for name, file in files.items()}
 
 
@@ -57,7 +60,7 @@ def raw_inputs(project: Project, dataset: str) -> list[str]:
 
 
 def encoder_files(project: Project, dataset: str) -> list[str]:
-    """The file that names an embedded dataset's fetched encoder; none of one that is here."""
+    """The file that names an embedded dataset's fetched encoder; none if it is not fetched."""
     names = {encoder: name for name, encoder in fetched_encoders(project).items()}
     name = names.get(encoder_of(project, dataset)) if is_embedded(project, dataset) else None
     return [] if name is None else [f"results/raw/encoders/{name}.json"]
@@ -68,7 +71,7 @@ def fetched_encoders(project: Project) -> dict[str, str]:
     from flowgmm.embed.image import PAPER_IMAGE_ENCODER
     from flowgmm.embed.text import PACKAGED
 
-    text, image = (str(project.settings[ENCODERS[kind]]) for kind in ("text", "transfer"))
+    text, image = project.settings.text_encoder, project.settings.image_encoder
     here = Path(text).is_dir() or Path(text).is_absolute() or text.startswith(".")
     names = [] if here or text in PACKAGED else [text]
     names += [image] if image == PAPER_IMAGE_ENCODER else []
@@ -80,7 +83,7 @@ def download_paths(project: Project) -> list[str]:
     names = [
         name
         for name in project.datasets
-        if name not in project.settings["skip"] and absent_reason(project, name) is None
+        if name not in project.settings.skip and absent_reason(project, name) is None
     ]
     files = [f for n in names for f in (*raw_inputs(project, n), *encoder_files(project, n))]
     return list(dict.fromkeys(files))
@@ -91,14 +94,14 @@ def made_files(project: Project) -> list[str]:
     return [
         f"{dataset}/{name}"
         for dataset, entry in project.datasets.items()
-        for name, file in entry.get("files", {}).items()
-        if "rules" in file and "raw" not in entry
+        for name, file in (entry.files or {}).items()
+        if "rules" in file and entry.raw is None
     ]
 
 
 def skip_reason(project: Project, dataset: str, method: str) -> str | None:
     """Reason not to run a method on a dataset; None if it is run."""
-    skipped = {dataset, method, f"{dataset}/{method}"} & set(project.settings["skip"])
+    skipped = {dataset, method, f"{dataset}/{method}"} & set(project.settings.skip)
     if skipped:
         return f"left out by `skip: [{sorted(skipped)[0]}]`"
     return absent_reason(project, dataset)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from flowgmm.experiments.entries import as_written
 from flowgmm.experiments.paths import features_path, run_file
 from flowgmm.experiments.project import Job, Project, Run
 from flowgmm.experiments.recipes import grid_candidates, is_surrogate, resolve_settings
@@ -38,7 +39,7 @@ def figure_sources(project: Project, name: str) -> list[str]:
 
 def _behind(project: Project, figure: str) -> tuple[list[Job], list[str]]:
     """The jobs and analyses behind a figure."""
-    table = project.figures[figure].get("table")
+    table = project.figures[figure].table
     jobs = [*figure_jobs(project, figure), *(table_jobs(project, table) if table else [])]
     return jobs, run_analyses(project, figure_analyses(project, figure))
 
@@ -50,21 +51,18 @@ def figure_origin(project: Project, name: str) -> str:
 
 def figure_jobs(project: Project, name: str) -> list[Job]:
     """The job behind each panel of a figure, the one with seed 0."""
-    panels = project.figures[name].get("panels", [])
-    return [
-        jobs_of(project, Run(panel["dataset"], panel["labels"], panel["method"]))[0]
-        for panel in panels
-    ]
+    panels = project.figures[name].panels or ()
+    return [jobs_of(project, Run(p.dataset, p.labels, p.method))[0] for p in panels]
 
 
 def figure_analyses(project: Project, name: str) -> list[str]:
     """The analyses that a figure is drawn from; none for a figure of models or a table."""
-    return list(project.figures[name].get("analyses", []))
+    return list(project.figures[name].analyses or ())
 
 
 def figure_table(project: Project, name: str) -> list[str]:
     """The table that a figure is drawn from; none for a figure of models."""
-    table = project.figures[name].get("table")
+    table = project.figures[name].table
     return [f"{project.results}/tables/{table}.json"] if table else []
 
 
@@ -75,7 +73,7 @@ def is_shown(project: Project, figure: str) -> bool:
     """
     if analyses := figure_analyses(project, figure):
         return bool(found_paths(project, analyses))
-    table = project.figures[figure].get("table")
+    table = project.figures[figure].table
     return table is None or any(
         reason is None and grid_candidates(project, run)
         for run, reason in table_runs(project, table).items()
@@ -101,7 +99,7 @@ def figure_spec(project: Project, name: str) -> dict[str, Any]:
     """Spec of the rule `make_figure`."""
     marks: list[str] = []
     for job in figure_jobs(project, name):
-        scaled = resolve_settings(project, job.run.dataset, job.run.labels).get("scaled_down", [])
+        scaled = resolve_settings(project, job.run.dataset, job.run.labels).scaled_down
         marks += [f"scaled down: {', '.join(scaled)}"] if scaled else []
         marks += ["surrogate data"] if is_surrogate(project, job.run.dataset) else []
     for analysis in figure_analyses(project, name):
@@ -111,7 +109,7 @@ def figure_spec(project: Project, name: str) -> dict[str, Any]:
     return {
         **found_spec(project, figure_analyses(project, name)),
         "name": name,
-        "figure": project.figures[name],
+        "figure": as_written(project.figures[name]),
         "marks": list(dict.fromkeys(marks)),
         "code": rule_hash(project, "make_figure"),
     }

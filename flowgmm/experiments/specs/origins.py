@@ -20,7 +20,7 @@ def origin_hash(project: Project, jobs: Iterable[Job], analyses: Iterable[str] =
 
     Rules whose results are shown have it among their params. Else, where a job fails whose
     spec has changed, its old outputs are gone, and Snakemake takes what was made of them for
-    finished: a missing file that nothing asks for is no reason to run.
+    finished: a missing file that no target needs is not made.
     """
     analyses = list(analyses)
     jobs = dict.fromkeys([*jobs, *(j for name in analyses for j in analysis_jobs(project, name))])
@@ -47,8 +47,8 @@ def origin_hash(project: Project, jobs: Iterable[Job], analyses: Iterable[str] =
 def source_paths(project: Project, jobs: Iterable[Job], analyses: Iterable[str] = ()) -> list[str]:
     """Features, splits and candidates' files behind these jobs and analyses.
 
-    Inputs of what somebody looks at, though only others read them: where one of them could not
-    be made anew, it is gone, and it has to be asked for.
+    Tables and figures have them among their inputs, though only other rules read them: Snakemake
+    removes a file that it could not make anew, and makes it again only if a target needs it.
     """
     jobs = [*jobs, *(job for name in analyses for job in analysis_jobs(project, name))]
     runs = dict.fromkeys(job.run for job in jobs)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from flowgmm.experiments.entries import as_written
 from flowgmm.experiments.paths import choice_path, features_path, split_path
 from flowgmm.experiments.project import Job, Project, Run, once
 from flowgmm.experiments.recipes import method_settings, resolve_settings
@@ -23,16 +24,15 @@ __all__ = [
 def n_seeds(project: Project, run: Run) -> int:
     """Number of runs: one per split where the split alone decides the result."""
     settings = resolve_settings(project, run.dataset, run.labels)
-    if project.method(run.method)["deterministic"]:
-        vary = settings["vary"]
-        return int(settings["n_seeds"]) if vary["split"] or vary["labels"] else 1
-    return int(settings["n_seeds"])
+    if project.method(run.method).deterministic:
+        return settings.n_seeds if settings.vary.split or settings.vary.labels else 1
+    return settings.n_seeds
 
 
 def jobs_of(project: Project, run: Run) -> list[Job]:
     """The run's seeds in blocks."""
     n, resolved = n_seeds(project, run), resolve_settings(project, run.dataset, run.labels)
-    size = resolved.get("seeds_per_job", project.settings["seeds_per_job"])
+    size = resolved.seeds_per_job or project.settings.seeds_per_job
     return [Job(run, first, min(first + size, n) - 1) for first in range(0, n, size)]
 
 
@@ -59,23 +59,27 @@ def job_spec(project: Project, job: Job, experiment: str, script: str) -> dict[s
     seeds = list(range(job.first, job.last + 1))
     splits = [split_index(project, run.dataset, run.labels, seed) for seed in seeds]
     # Draws of a deterministic method, such as the points of a graph, belong to the split.
-    varies = resolved["vary"]["initialisation"]
-    numbers = splits if entry["deterministic"] else seeds if varies else [0] * len(seeds)
-    module = entry["estimator"].rpartition(".")[0]
+    varies = resolved.vary.initialisation
+    numbers = splits if entry.deterministic else seeds if varies else [0] * len(seeds)
+    module = entry.estimator.rpartition(".")[0]
     own = [module] if module.startswith("flowgmm.") else []
     return {
         "dataset": run.dataset,
         "labels": run.labels,
         "method": run.method,
-        "recipe": project.settings["recipe"],
-        "estimator": entry["estimator"],
-        "neural": entry["neural"],
-        "labelled_only": entry["labelled_only"],
-        **settings,
-        "evaluate": resolved["evaluate"],
-        "collapsed_below": resolved.get("collapsed_below", 0.0),
-        "vary": resolved["vary"],
-        "scaled_down": resolved.get("scaled_down", []),
+        "recipe": project.settings.recipe,
+        "estimator": entry.estimator,
+        "neural": entry.neural,
+        "labelled_only": entry.labelled_only,
+        "preprocess": settings.preprocess,
+        "params": settings.params,
+        "tune": settings.tune,
+        "tune_with": settings.tune_with,
+        "restart": settings.restart,
+        "evaluate": resolved.evaluate,
+        "collapsed_below": resolved.collapsed_below,
+        "vary": as_written(resolved.vary),
+        "scaled_down": resolved.scaled_down,
         "seeds": seeds,
         "splits": splits,
         "random_states": [derive(experiment, number, "initialisation") for number in numbers],

@@ -15,18 +15,18 @@ AUTHORS_SEED = 10
 
 def split_index(project: Project, dataset: str, labels: str, seed: int) -> int:
     """Number of the split that a seed uses."""
-    vary = resolve_settings(project, dataset, labels)["vary"]
-    return seed if vary["split"] or vary["labels"] else 0
+    vary = resolve_settings(project, dataset, labels).vary
+    return seed if vary.split or vary.labels else 0
 
 
 @once
 def split_spec(project: Project, dataset: str, labels: str, split: int) -> dict[str, Any]:
     """Spec of the rule `draw_split`."""
     vary, chosen = (
-        resolve_settings(project, dataset, labels)["vary"],
+        resolve_settings(project, dataset, labels).vary,
         label_set(project, dataset, labels),
     )
-    numbers = {purpose: split if vary[purpose] else 0 for purpose in ("split", "labels")}
+    numbers = {"split": split if vary.split else 0, "labels": split if vary.labels else 0}
     seeds = {p: derive(f"{dataset}/{labels}", number, p) for p, number in numbers.items()}
     if chosen.get("stratify") == "authors":
         seeds["labels"] = AUTHORS_SEED + numbers["labels"]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowgmm.evaluation.units import METRIC_UNITS, SYMBOLS
+from flowgmm.experiments.entries import LIKE_DATASET, Column, Method, Row, Table, as_written
 from flowgmm.experiments.paths import run_file
 from flowgmm.experiments.project import Job, Project, Run
 from flowgmm.experiments.recipes import method_settings, resolve_settings
@@ -14,8 +15,8 @@ from flowgmm.experiments.specs.runs import jobs_of
 from flowgmm.utils.errors import UserError
 
 __all__ = [
+    "cell_keys",
     "describe_table",
-    "place_of",
     "rows_of",
     "table_jobs",
     "table_origin",
@@ -25,6 +26,8 @@ __all__ = [
     "table_spec",
 ]
 
+# Kinds of rows, by the key that lists them.
+KINDS = {"rows": "paper", "extra_rows": "extra", "quoted": "quoted"}
 # Estimators' names of hyper-parameters that the paper prints by a symbol.
 PARAMETERS = {symbol: name for name, symbol in SYMBOLS.items()}
 
@@ -32,15 +35,15 @@ PARAMETERS = {symbol: name for name, symbol in SYMBOLS.items()}
 def table_runs(project: Project, name: str) -> dict[Run, str | None]:
     """The runs behind a table, each with the reason why it is left out, or None."""
     entry = project.table(name)
-    rows = [r for r in rows_of(name, entry, project.methods) if r["kind"] != "quoted"]
+    rows = [row for kind, row in rows_of(name, entry, project.methods) if kind != "quoted"]
     runs: dict[Run, str | None] = {}
-    for column in entry["columns"]:
-        tuned = column.get("metric", entry.get("metric")) == "tuned"
+    for column in entry.columns:
+        tuned = (column.metric or entry.metric) == "tuned"
         for row in rows:
-            place = place_of(row, column, entry)
-            run = Run(place["dataset"], place["labels"], place["method"])
+            keys = cell_keys(row, column, entry)
+            run = Run(keys["dataset"], keys["labels"], keys["method"])
             runs[run] = skip_reason(project, run.dataset, run.method)
-            if tuned and not method_settings(project, run)["tune"]:
+            if tuned and not method_settings(project, run).tune:
                 runs[run] = "not tuned in this recipe"
     return runs
 
@@ -74,70 +77,67 @@ def table_spec(project: Project, name: str) -> dict[str, Any]:
         project.table(name),
         project.paper_results,
         project.methods,
-        recipe=project.settings["recipe"],
+        recipe=project.settings.recipe,
         not_run={
             f"{r.dataset}/{r.labels}/{r.method}": why for r, why in runs.items() if why is not None
         },
         scaled_down={
-            f"{r.dataset}/{r.labels}": resolve_settings(project, r.dataset, r.labels).get(
-                "scaled_down", []
-            )
+            f"{r.dataset}/{r.labels}": resolve_settings(project, r.dataset, r.labels).scaled_down
             for r in runs
         },
     )
     return spec | {"code": rule_hash(project, "make_table")}
 
 
-def rows_of(
-    name: str, entry: Mapping[str, Any], methods: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """List the rows of a table, each with its title and `kind`.
+def rows_of(name: str, entry: Table, methods: Mapping[str, Method]) -> list[tuple[str, Row]]:
+    """List the rows of a table, each with its kind: ``paper``, ``extra`` or ``quoted``.
 
     Arguments:
         name: Key of the table.
         entry: Its entry in `config/tables.yaml`.
-        methods: Content of `config/methods.yaml`, for the titles.
+        methods: Entries of `config/methods.yaml`, for the titles.
 
     Raises:
-        UserError: If a row has no title, or a cell no method.
+        UserError: If the method of a row is unknown, or a cell has no method.
     """
     rows = []
-    for kind, key in (("paper", "rows"), ("extra", "extra_rows"), ("quoted", "quoted")):
-        for row in entry.get(key, []):
+    groups = (("rows", entry.rows), ("extra_rows", entry.extra_rows), ("quoted", entry.quoted))
+    for key, group in groups:
+        for row in group:
             if isinstance(row, str):
                 if row not in methods:
                     raise UserError(
                         f"config/tables.yaml: {name}.{key}: method {row!r} is not in "
                         "config/methods.yaml; add it there, or write {method: ..., title: ...}"
                     )
-                row = {"method": row, "title": methods[row]["title"]}
-            bare = [c["title"] for c in entry["columns"] if "method" not in c]
-            if "method" not in row and bare:
+                row = Row(method=row, title=methods[row].title)
+            bare = [column.title for column in entry.columns if column.method is None]
+            if row.method is None and bare:
                 raise UserError(
-                    f"config/tables.yaml: {name}.{key}: neither row {row['title']!r} nor column "
+                    f"config/tables.yaml: {name}.{key}: neither row {row.title!r} nor column "
                     f"{bare[0]!r} has a method; give it to one of them"
                 )
-            rows.append({**row, "kind": kind})
+            rows.append((KINDS[key], row))
     return rows
 
 
-def place_of(
-    row: Mapping[str, Any], column: Mapping[str, Any], entry: Mapping[str, Any]
-) -> dict[str, str]:
-    """Dataset, label set, method and points of a cell; the row overrides the column."""
+def cell_keys(row: Row, column: Column, entry: Table) -> dict[str, str]:
+    """Give dataset, label set, method and points of a cell; the row overrides the column."""
+    method = row.method or column.method
+    assert method is not None  # `rows_of` checks it
     return {
-        "dataset": column["dataset"],
-        "labels": row.get("labels", column["labels"]),
-        "method": row.get("method", column.get("method")),
-        "evaluate": row.get("evaluate", column.get("evaluate", entry["evaluate"])),
+        "dataset": column.dataset,
+        "labels": row.labels or column.labels,
+        "method": method,
+        "evaluate": row.evaluate or column.evaluate or entry.evaluate,
     }
 
 
 def describe_table(
     name: str,
-    entry: Mapping[str, Any],
+    entry: Table,
     paper_results: Mapping[str, Any],
-    methods: Mapping[str, Any],
+    methods: Mapping[str, Method],
     *,
     recipe: str,
     not_run: Mapping[str, str] | None = None,
@@ -149,83 +149,105 @@ def describe_table(
         name: Key of the table.
         entry: Its entry in `config/tables.yaml`.
         paper_results: Content of `config/paper_results.yaml`.
-        methods: Content of `config/methods.yaml`, for the titles.
+        methods: Entries of `config/methods.yaml`, for the titles.
         recipe: Name of the recipe.
-        not_run: Reason by ``"dataset/labels/method"`` for what has no runs.
-        scaled_down: What was made smaller, by ``"dataset/labels"``.
+        not_run: Reason by ``"dataset/labels/method"`` for runs that are left out.
+        scaled_down: Reductions by ``"dataset/labels"``.
 
     Raises:
-        UserError: If a row has no title or a column points at nothing printed.
+        UserError: If a method is unknown or missing, a column has no metric, or its printed numbers
+            are not found.
     """
     rows = rows_of(name, entry, methods)
-    columns, places = [], []
-    for column in entry["columns"]:
-        metric = column.get("metric") or entry.get("metric")
-        if metric is None:
-            raise UserError(
-                f"config/tables.yaml: {name}: column {column['title']!r} has no metric; give it "
-                f"one of {', '.join(METRIC_UNITS)}, or the table"
-            )
-        cells = [place_of(row, column, entry) for row in rows]
-        places.append(cells)
-        data = [f"{c['dataset']}/{c['labels']}" for c in cells]
-        columns.append(
-            {
-                "dataset": column["dataset"],
-                "title": column["title"],
-                "metric": metric,
-                "unit": METRIC_UNITS[metric],
-                "paper": column.get("paper", column["dataset"]) if "paper" in entry else None,
-                "notes": column.get("notes", []),
-                "scaled_down": list(
-                    dict.fromkeys(s for d in data for s in (scaled_down or {}).get(d, []))
-                ),
-            }
+    keys = [[cell_keys(row, column, entry) for _, row in rows] for column in entry.columns]
+    columns = [
+        _describe_column(name, entry, column, cells, scaled_down or {})
+        for column, cells in zip(entry.columns, keys, strict=True)
+    ]
+    paper = _printed_table(name, entry, columns, paper_results)
+
+    def cell(row: Row, column: Mapping[str, Any], named: dict[str, str]) -> dict[str, Any]:
+        run = "/".join(named[part] for part in ("dataset", "labels", "method"))
+        return {
+            **named,
+            "printed": _printed(paper["results"].get(column["paper"], {}), row, column),
+            "not_run": (not_run or {}).get(run),
+        }
+
+    return {
+        "name": name,
+        "title": entry.title,
+        "recipe": recipe,
+        "aggregate": entry.aggregate,
+        "spread": entry.spread,
+        "footnote": paper.get("footnote"),
+        "columns": columns,
+        "rows": [{**as_written(row), "kind": kind} for kind, row in rows],
+        "cells": [
+            [cell(row, column, cells[i]) for column, cells in zip(columns, keys, strict=True)]
+            for i, (_, row) in enumerate(rows)
+        ],
+    }
+
+
+def _describe_column(
+    name: str,
+    entry: Table,
+    column: Column,
+    cells: Sequence[Mapping[str, str]],
+    scaled_down: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Describe the head of a column: metric, unit, notes, and the column of the printed table."""
+    metric = column.metric or entry.metric
+    if metric is None:
+        raise UserError(
+            f"config/tables.yaml: {name}: column {column.title!r} has no metric; give it "
+            f"one of {', '.join(METRIC_UNITS)}, or the table"
         )
-    if "paper" in entry and "results" not in paper_results.get(entry["paper"], {}):
+    printed = column.dataset if column.paper == LIKE_DATASET else column.paper
+    data = [f"{cell['dataset']}/{cell['labels']}" for cell in cells]
+    return {
+        "dataset": column.dataset,
+        "title": column.title,
+        "metric": metric,
+        "unit": METRIC_UNITS[metric],
+        "paper": None if entry.paper is None else printed,
+        "notes": column.notes,
+        "scaled_down": list(dict.fromkeys(s for d in data for s in scaled_down.get(d, []))),
+    }
+
+
+def _printed_table(
+    name: str,
+    entry: Table,
+    columns: Sequence[Mapping[str, Any]],
+    paper_results: Mapping[str, Any],
+) -> Mapping[str, Any]:
+    """Find the table of `config/paper_results.yaml` with all columns; empty if none is named."""
+    if entry.paper is None:
+        return {"results": {}}
+    paper: Mapping[str, Any] = paper_results.get(entry.paper, {})
+    if "results" not in paper:
         raise UserError(
             f"config/tables.yaml: {name}: config/paper_results.yaml has no table "
-            f"{entry['paper']!r} with results; correct `paper`, or leave it out"
+            f"{entry.paper!r} with results; correct `paper`, or leave it out"
         )
-    paper = paper_results[entry["paper"]] if "paper" in entry else {"results": {}}
     results = paper["results"]
     for column in columns:
         if column["paper"] is not None and column["paper"] not in results:
             raise UserError(
                 f"config/tables.yaml: {name}: column {column['title']!r} points at "
-                f"{column['paper']!r}, which {entry['paper']} of config/paper_results.yaml lacks; "
-                f"it has {', '.join(results)}"
+                f"{column['paper']!r}, which was not found in {entry.paper} of "
+                f"config/paper_results.yaml; it has {', '.join(results)}"
             )
-
-    def cell(row: Mapping[str, Any], column: Mapping[str, Any], place: dict[str, str]) -> Any:
-        key = "/".join(place[part] for part in ("dataset", "labels", "method"))
-        return {
-            **place,
-            "printed": _printed(results.get(column["paper"], {}), row, column),
-            "not_run": (not_run or {}).get(key),
-        }
-
-    return {
-        "name": name,
-        "title": entry["title"],
-        "recipe": recipe,
-        "aggregate": entry["aggregate"],
-        "spread": entry["spread"],
-        "footnote": paper.get("footnote"),
-        "columns": columns,
-        "rows": rows,
-        "cells": [
-            [cell(row, column, cells[i]) for column, cells in zip(columns, places, strict=True)]
-            for i, row in enumerate(rows)
-        ],
-    }
+    return paper
 
 
 def _printed(
-    results: Mapping[str, Any], row: Mapping[str, str], column: Mapping[str, Any]
+    results: Mapping[str, Any], row: Row, column: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The paper's number for a cell, with its digits as printed; None if there is none."""
-    number = results.get(row.get("paper") or row.get("method", ""))
+    """Find the paper's number for a cell, with its digits as printed; None: not printed."""
+    number = results.get(row.paper or row.method or "")
     if number is None:
         return None
     if column["metric"] == "tuned":

@@ -17,8 +17,7 @@ __all__ = ["choose_spec", "tune_spec", "tuning_inputs", "tuning_job"]
 
 def tuning_job(project: Project, run: Run) -> Job:
     """The seeds, and with them the splits, that candidates are trained on."""
-    n = int(resolve_settings(project, run.dataset, run.labels).get("n_tune_seeds", 1))
-    return Job(run, 0, n - 1)
+    return Job(run, 0, resolve_settings(project, run.dataset, run.labels).n_tune_seeds - 1)
 
 
 def tuning_inputs(project: Project, run: Run) -> dict[str, str | list[str]]:

@@ -13,7 +13,7 @@ from torch.distributions import MultivariateNormal, StudentT
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from flowgmm.flows import multiscale as image_flow
+from flowgmm.flows import multiscale, residual_net
 from flowgmm.flows.mixture import LatentMixture
 
 __all__ = ["ReferenceImageFlow", "ReferenceImageFlowGMM", "dequantise"]
@@ -231,7 +231,7 @@ class ReferenceImageFlow(nn.Module):
             )
         self.steps = nn.ModuleList(steps)
 
-    def counterparts(self, flow: image_flow.ImageFlow) -> list[tuple[Tensor, Tensor]]:
+    def counterparts(self, flow: multiscale.ImageFlow) -> list[tuple[Tensor, Tensor]]:
         """Each parameter and running statistic, with the stacked one that holds its numbers.
 
         Convolutions, normalisations and gains have the same order in both models.
@@ -241,16 +241,16 @@ class ReferenceImageFlow(nn.Module):
             return [module for module in model.modules() if isinstance(module, kinds)]
 
         pairs = []
-        for own, theirs in zip(of(self, nn.Conv2d), of(flow, image_flow.Conv), strict=True):
+        for own, theirs in zip(of(self, nn.Conv2d), of(flow, residual_net.Conv), strict=True):
             pairs.append((own.parametrizations.weight.original0, theirs.gain))
             pairs.append((own.parametrizations.weight.original1, theirs.direction))
             if own.bias is not None:
                 pairs.append((own.bias, theirs.bias))
-        for own, theirs in zip(of(self, nn.BatchNorm2d), of(flow, image_flow.Norm), strict=True):
+        for own, theirs in zip(of(self, nn.BatchNorm2d), of(flow, residual_net.Norm), strict=True):
             pairs += [(own.weight, theirs.weight), (own.bias, theirs.bias)]
             pairs += [(own.running_mean, theirs.mean), (own.running_var, theirs.var)]
         couplings = of(self, CheckerboardCoupling, ChannelCoupling)
-        for own, theirs in zip(couplings, of(flow, image_flow.Coupling), strict=True):
+        for own, theirs in zip(couplings, of(flow, multiscale.Coupling), strict=True):
             pairs.append((own.gain, theirs.gain))
         return pairs
 
@@ -323,12 +323,12 @@ class ReferenceImageFlowGMM(nn.Module):
 
     @classmethod
     def from_stack(
-        cls, flow: image_flow.ImageFlow, mixture: LatentMixture, s: int
+        cls, flow: multiscale.ImageFlow, mixture: LatentMixture, s: int
     ) -> "ReferenceImageFlowGMM":
         """The model of seed s of a stack, with copies of its numbers and in its mode."""
         architecture = next(
             name
-            for name, plan in image_flow.ARCHITECTURES.items()
+            for name, plan in multiscale.ARCHITECTURES.items()
             if len(plan.split()) == len(flow.steps)
         )
         first: Any = flow.steps[0]

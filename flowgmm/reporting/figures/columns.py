@@ -29,8 +29,8 @@ def draw_accuracies(found: "Sequence[Found]") -> "Figure":
     titles = {name: named[name] for name in numbers if name in named}  # json sorts its keys
     common = [set(entry.result["seeds"][name]) for name in titles]
     for seed in sorted(set.intersection(*common)):
-        places = [entry.result["seeds"][name].index(seed) for name in titles]
-        values = [numbers[n]["values"][i] for n, i in zip(titles, places, strict=True)]
+        indices = [entry.result["seeds"][name].index(seed) for name in titles]
+        values = [numbers[n]["values"][i] for n, i in zip(titles, indices, strict=True)]
         ax.plot(range(len(values)), values, "o-", color=COLOURS[0], label="ours, by seed")
     for i, name in enumerate(titles):
         printed = entry.printed.get(name)
@@ -68,7 +68,7 @@ def draw_confidences(found: "Sequence[Found]") -> "Figure":
 
 
 def draw_class_weights(found: "Sequence[Found]") -> "Figure":
-    """Learnt class weights beside what they should be; 3.3 inches wide."""
+    """Learnt class weights beside the true shares; 3.3 inches wide."""
     figure, ax, entry = _column(found)
     if entry is None:
         return figure

@@ -14,19 +14,19 @@ __all__ = ["label_columns", "label_rows", "legend", "mosaic", "say"]
 
 
 def say(axes: Any, text: str, title: str = "") -> None:
-    """Words in place of a picture; of several axes in the first, the others vanish."""
+    """Write text in place of a picture, into the first of several axes; the others vanish."""
     first, *others = np.ravel(axes)
     for ax in others:
         ax.set_axis_off()
     first.set_axis_off()
     if title:
         first.set_title(title)
-    place: Any = {"transform": first.transAxes, "ha": "center", "va": "center", "fontsize": 7}
-    first.text(0.5, 0.5, textwrap.fill(text, 40), **place)
+    position: Any = {"transform": first.transAxes, "ha": "center", "va": "center", "fontsize": 7}
+    first.text(0.5, 0.5, textwrap.fill(text, 40), **position)
 
 
 def mosaic(ax: "Axes", images: np.ndarray, title: str) -> None:
-    """Images (rows, columns, C, H, W) in [0, 1] as one picture, a gap of white between them."""
+    """Draw images (rows, columns, C, H, W) in [0, 1] as one picture, with gaps between them."""
     rows, columns, c, height, width = images.shape
     gap = _gap(width)
     canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, c))
@@ -46,21 +46,21 @@ def _gap(width: int) -> int:
 
 
 def label_columns(ax: "Axes", labels: Sequence[str], width: int) -> None:
-    """Labels below the columns of a mosaic."""
-    places = [(width + _gap(width)) * i + width / 2 for i in range(len(labels))]
-    ax.set_xticks(places, labels)
+    """Write labels below the columns of a mosaic."""
+    positions = [(width + _gap(width)) * i + width / 2 for i in range(len(labels))]
+    ax.set_xticks(positions, labels)
     ax.tick_params(length=0)
 
 
 def label_rows(ax: "Axes", labels: Sequence[str], height: int) -> None:
-    """Labels beside the rows of a mosaic."""
-    places = [(height + _gap(height)) * i + height / 2 for i in range(len(labels))]
-    ax.set_yticks(places, labels)
+    """Write labels beside the rows of a mosaic."""
+    positions = [(height + _gap(height)) * i + height / 2 for i in range(len(labels))]
+    ax.set_yticks(positions, labels)
     ax.tick_params(length=0)
 
 
 def legend(ax: "Axes") -> None:
-    """Each label once."""
+    """Draw a legend that has each label once."""
     handles, labels = ax.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
     ax.legend(once.values(), once.keys(), frameon=False, fontsize=6)

@@ -153,7 +153,7 @@ def draw_with_and_without(panels: Sequence[Panel]) -> "Figure":
 
 
 def _axes(n_rows: int) -> tuple["Figure", np.ndarray]:
-    """Rows of four square panels, 7 inches wide."""
+    """Make rows of four square panels, 7 inches wide."""
     import matplotlib.pyplot as plt
 
     height = 1.78 * n_rows + 0.3
@@ -161,25 +161,25 @@ def _axes(n_rows: int) -> tuple["Figure", np.ndarray]:
 
 
 def _frame(ax: "Axes", limits: tuple[float, float]) -> None:
-    """A square window without ticks: coordinates of the latent space mean nothing in themselves."""
+    """Make a square window without ticks: latent coordinates mean nothing in themselves."""
     ax.set(xlim=limits, ylim=limits, xticks=[], yticks=[], aspect="equal")
 
 
 def _letter(axes: np.ndarray, titles: Sequence[str]) -> None:
-    """Titles over the first row."""
+    """Write titles over the first row."""
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, pad=4)
 
 
 def _draw_data(ax: "Axes", panel: Panel) -> None:
-    """Data over decision regions; the boundary is the latent one, pulled back."""
+    """Draw data over decision regions; the boundary is that of the latent space, mapped back."""
     _draw_regions(ax, panel.x_limits, panel.model, panel.model.transform)
     _scatter(ax, panel.x, panel.y, size=3)
     _draw_labelled(ax, panel, panel.x)
 
 
 def _draw_latent(ax: "Axes", panel: Panel) -> None:
-    """Image of the data, means of the mixture, and the boundary between their regions."""
+    """Draw the latent image of the data, the means, and the boundary between their regions."""
     _draw_regions(ax, panel.z_limits, panel.model, lambda z: z, shade=False)
     z = panel.model.transform(panel.x)
     _scatter(ax, z, panel.y, size=3)
@@ -188,20 +188,20 @@ def _draw_latent(ax: "Axes", panel: Panel) -> None:
 
 
 def _draw_means(ax: "Axes", model: Flow) -> None:
-    """White stars."""
+    """Draw the means as white stars."""
     x, y = model.means_.T
     ax.scatter(x, y, s=110, c="white", marker="*", edgecolors="black", linewidths=1.0, zorder=4)
 
 
 def _draw_labelled(ax: "Axes", panel: Panel, points: np.ndarray) -> None:
-    """Labelled points, large and with a black edge."""
+    """Draw labelled points large, with a black edge."""
     colours = [class_colour(k) for k in panel.y[panel.labelled]]
     x, y = points[panel.labelled].T
     ax.scatter(x, y, s=42, c=colours, edgecolors="black", linewidths=1.0, zorder=3)
 
 
 def _scatter(ax: "Axes", points: np.ndarray, y: np.ndarray, size: float) -> None:
-    """Points in the colour of their class; pixels also in the pdf, which stays small."""
+    """Draw points in the colour of their class; as pixels, which keeps the pdf small."""
     colours = np.array([class_colour(k) for k in range(int(y.max()) + 1)])[y]
     # Drawn in random order, so that no class lies on top of the others where they overlap.
     order = np.random.default_rng(0).permutation(len(points))
@@ -216,7 +216,7 @@ def _draw_regions(
     to_latent: Callable[[np.ndarray], np.ndarray],
     shade: bool = True,
 ) -> None:
-    """Dashed border between the classes, and their regions in light colours."""
+    """Draw dashed borders between the classes, and their regions in light colours."""
     from matplotlib.colors import ListedColormap, to_rgb
 
     side = np.linspace(*limits, N_GRID)
@@ -243,7 +243,7 @@ def _draw_regions(
 
 
 def _samples(model: Flow) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Latent samples of each component, their images in data space, and their component."""
+    """Draw latent samples of each component, their images in data space, and their component."""
     n_classes, n_features = model.means_.shape
     noise = np.random.default_rng(0).normal(size=(n_classes, N_SAMPLES, n_features))
     z = model.means_[:, None] + np.asarray(model.std_)[:, None, None] * noise

@@ -23,7 +23,7 @@ def make_table(spec: dict[str, Any], records: Sequence[str | os.PathLike[str]]) 
         records: Paths of the runs' `record.json`; several seed blocks may feed one cell.
 
     Raises:
-        UserError: If a record has no place in the table, belongs to another recipe, repeats a
+        UserError: If a record belongs to no cell of the table, belongs to another recipe, repeats a
             seed, or was made from other features or by other code than its neighbour.
     """
     found: dict[tuple[str, str, str], list[tuple[str, dict[str, Any]]]] = {}
@@ -36,16 +36,16 @@ def make_table(spec: dict[str, Any], records: Sequence[str | os.PathLike[str]]) 
                 f"{path}: recipe {record['recipe']!r}, but {spec['name']} is made for "
                 f"{spec['recipe']!r}; give it the records under results/{spec['recipe']}"
             )
-    places = {
+    known = {
         _key(cell)
         for row, cells in zip(spec["rows"], spec["cells"], strict=True)
         for cell in cells
         if row["kind"] != "quoted"
     }
     for key, blocks in found.items():
-        if key not in places:
+        if key not in known:
             raise UserError(
-                f"{blocks[0][0]}: {'/'.join(key)} has no place in {spec['name']}; leave it out, "
+                f"{blocks[0][0]}: {'/'.join(key)} is not a cell of {spec['name']}; leave it out, "
                 "or add its column and row in config/tables.yaml"
             )
         _check_blocks(blocks)

@@ -1,0 +1,145 @@
+"""Fitted estimators as one safetensors file, without pickle."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from flowgmm.flows.pixels import Pixels
+from flowgmm.flows.preprocessing import Preprocess
+from flowgmm.methods.base import StackedEstimator
+from flowgmm.utils.errors import UserError
+from flowgmm.utils.io import add_checksum, atomic_path, header, read_header, verify_checksum
+
+__all__ = ["PersistentEstimator"]
+
+
+class PersistentEstimator(StackedEstimator):
+    """Saving and loading of fitted estimators, one or a whole stack."""
+
+    # Learned attributes of a subclass that go into a file.
+    _saved: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def save_stack(
+        cls,
+        path: str | os.PathLike[str],
+        estimators: Sequence[Self],
+        run: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Save fitted estimators of this class, and maybe which run they are of, as one file."""
+        from safetensors.torch import save_file
+
+        tensors: dict[str, Tensor] = {}
+        headers = []
+        for s, estimator in enumerate(estimators):
+            check_is_fitted(estimator)
+            for name, value in estimator.model_.state_dict().items():
+                tensors[f"{s}.model.{name}"] = value.contiguous()
+            for name, array in estimator.preprocess_.arrays().items():
+                tensors[f"{s}.preprocess.{name}"] = torch.tensor(np.ascontiguousarray(array))
+            headers.append(
+                {
+                    "class": cls.__name__,
+                    "params": estimator.get_params(),
+                    "classes": estimator.classes_.tolist(),
+                    "classes_dtype": str(estimator.classes_.dtype),
+                    "n_features_in": estimator.n_features_in_,
+                    "preprocess": estimator.preprocess_.header(),
+                    **{name: getattr(estimator, name) for name in cls._saved},
+                    "n_iter": estimator.n_iter_,
+                    "seeds": estimator.seeds_,
+                    "history": estimator.history_,
+                    "failure": estimator.failure_,
+                }
+            )
+        try:
+            metadata = header({"estimators": headers, "run": dict(run or {})})
+        except TypeError as error:
+            raise ValueError(
+                f"cannot save: {error}; use plain numbers, strings and lists as parameters and an "
+                "int as random_state"
+            ) from error
+        with atomic_path(path) as part:
+            save_file(tensors, part, metadata=metadata)
+            add_checksum(part)
+
+    @classmethod
+    def load_stack(
+        cls, path: str | os.PathLike[str], run: Mapping[str, Any] | None = None
+    ) -> list[Self]:
+        """Load what `save_stack` wrote.
+
+        Arguments:
+            path: The file.
+            run: What must have been said about the run; None: anything.
+
+        Raises:
+            UserError: If the file is absent, damaged, of another class or of another run.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            if (reason := verify_checksum(path)) is not None:
+                raise ValueError(reason)
+            with safe_open(path, framework="pt") as handle:
+                saved = read_header(handle)
+                names = handle.keys()
+                tensors = {name: handle.get_tensor(name) for name in names}
+            if other := {
+                k: saved["run"].get(k) for k, v in (run or {}).items() if saved["run"].get(k) != v
+            }:
+                raise ValueError(f"it is of another run: {other}")
+            return [cls._from_saved(h, tensors, s) for s, h in enumerate(saved["estimators"])]
+        except FileNotFoundError as error:
+            raise UserError(f"model {path} is not there; train it, or check the path") from error
+        except (
+            SafetensorError,
+            OSError,
+            LookupError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+        ) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"model {path} is damaged or no {cls.__name__} ({reason}); train it again"
+            ) from error
+
+    @classmethod
+    def _from_saved(cls, header: dict[str, Any], tensors: dict[str, Tensor], s: int) -> Self:
+        """Estimator s of a file from `save_stack`."""
+        if header["class"] != cls.__name__:
+            raise ValueError(f"it is a {header['class']}")
+        estimator = cls(**header["params"])
+        start = f"{s}.preprocess."
+        arrays = {
+            k.removeprefix(start): v.numpy() for k, v in tensors.items() if k.startswith(start)
+        }
+        front: type[Preprocess | Pixels] = Preprocess if arrays else Pixels
+        estimator.preprocess_ = front.from_saved(header["preprocess"], arrays)
+        for name in cls._saved:
+            setattr(estimator, name, header[name])
+        estimator.classes_ = np.array(header["classes"], dtype=header["classes_dtype"])
+        estimator.n_features_in_ = header["n_features_in"]
+        estimator.n_iter_ = header["n_iter"]
+        estimator.seeds_ = header["seeds"]
+        estimator.history_ = header["history"]
+        estimator.failure_ = header["failure"]
+        prefix = f"{s}.model."
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        estimator._load_state(state)
+        return estimator
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the fitted estimator as a safetensors file (no pickle)."""
+        type(self).save_stack(path, [self])
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Load what `save` wrote; see `load_stack` for the errors."""
+        return cls.load_stack(path)[0]

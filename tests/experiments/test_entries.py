@@ -1,0 +1,122 @@
+"""Entries of the config files: the classes have the keys of the schemas, no more and no fewer."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowgmm.experiments.entries import (
+    Analysis,
+    AnalysisRun,
+    Column,
+    Dataset,
+    Figure,
+    Method,
+    MethodSettings,
+    Panel,
+    Recipe,
+    Row,
+    RunSettings,
+    Settings,
+    Table,
+    Vary,
+    as_written,
+    make_entry,
+)
+from flowgmm.experiments.project import FILES, read_schema
+
+ROOT = Path(__file__).parents[2]
+# Place of each object with keys of its own in the schemas.
+CLASSES: dict[str, type] = {
+    "config": Settings,
+    "datasets.$defs.dataset": Dataset,
+    "methods.additionalProperties": Method,
+    "tables.$defs.row": Row,
+    "tables.$defs.column": Column,
+    "tables.$defs.table": Table,
+    "figures.$defs.figure": Figure,
+    "figures.$defs.figure.properties.panels.items": Panel,
+    "analyses.$defs.analysis": Analysis,
+    "analyses.$defs.analysis.properties.runs.additionalProperties": AnalysisRun,
+    "recipe": Recipe,
+    "recipe.$defs.settings": RunSettings,
+    "recipe.$defs.settings.properties.vary": Vary,
+    "recipe.$defs.method": MethodSettings,
+}
+# `flowgmm.experiments.entries` says why they are mappings.
+MAPPINGS = {
+    "datasets.$defs.rows",
+    "datasets.$defs.file",
+    "datasets.$defs.stand_in",
+    "datasets.$defs.text_embedding",
+    "datasets.$defs.image_embedding",
+    "datasets.$defs.label_set",
+    "paper_results",
+    "paper_results.$defs.number",
+}
+# Objects of one level of a recipe, of which the entries are merged: no key is required there.
+MERGED = (RunSettings, Vary, MethodSettings)
+
+
+def objects(schema: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Objects of a schema that accept no other keys than those they name."""
+    if isinstance(schema, Mapping):
+        if schema.get("additionalProperties") is False:
+            yield place, schema
+        for key, inner in schema.items():
+            yield from objects(inner, f"{place}.{key}")
+
+
+SCHEMAS = {
+    place: schema
+    for name in ("config", "recipe", *FILES)
+    for place, schema in objects(read_schema(ROOT, name), name)
+}
+
+
+def test_every_object_of_the_schemas_is_an_entry_or_said_to_be_a_mapping() -> None:
+    assert set(SCHEMAS) == set(CLASSES) | MAPPINGS
+
+
+@pytest.mark.parametrize("place", CLASSES)
+def test_a_class_has_the_keys_of_its_schema(place: str) -> None:
+    schema, items = SCHEMAS[place], fields(CLASSES[place])
+    assert {item.name for item in items} == set(schema["properties"])
+    required = set(schema.get("required", []))
+    ways = [set(way["required"]) for way in schema.get("oneOf", [])]
+    required |= set.intersection(*ways) if ways else set()
+    needed = {i.name for i in items if i.default is MISSING and i.default_factory is MISSING}
+    assert needed == required or CLASSES[place] in MERGED
+
+
+def test_entries_inside_an_entry_are_made_too() -> None:
+    column = {"dataset": "moons", "labels": "10", "title": "Moons", "notes": ["a"]}
+    content = {
+        "title": "T",
+        "aggregate": "mean",
+        "spread": "std",
+        "evaluate": "test",
+        "columns": [column, column | {"paper": None}],
+        "rows": ["knn", {"method": "flowgmm", "title": "FlowGMM"}],
+    }
+    table = make_entry(Table, content)
+    assert table.columns[0] == Column(dataset="moons", labels="10", title="Moons", notes=["a"])
+    assert table.columns[1].paper is None != table.columns[0].paper
+    assert table.rows == ["knn", Row(method="flowgmm", title="FlowGMM")]
+    assert table.quoted == []
+    with pytest.raises(FrozenInstanceError):
+        table.title = "other"  # type: ignore[misc]
+    with pytest.raises(TypeError, match="read-only"):
+        table.rows.append("mlp")  # type: ignore[attr-defined]
+
+
+def test_an_entry_is_written_as_it_was_read() -> None:
+    panel = {"dataset": "moons", "labels": "10", "method": "flowgmm", "title": "(a)"}
+    panel |= {"x_limits": [-1, 1], "z_limits": [-1.5, 1]}
+    figure = {"title": "F", "function": "transport", "panels": [panel]}
+    assert as_written(make_entry(Figure, figure)) == figure
+    sets = {"all": {"n_labels": "all", "n_unlabelled": None}}
+    data = {"title": "D", "kind": "table", "licence": "free", "loader": "table", "labels": sets}
+    assert as_written(make_entry(Dataset, data)) == data
