@@ -139,7 +139,7 @@ def add_dataset(
 def _check_name(config: Project, name: str) -> None:
     if not NAME.fullmatch(name) or name.startswith("."):
         raise UserError(
-            f"name {name!r}: a data set's name consists of letters, digits, _ and ., and does not "
+            f"name {name!r}: a dataset's name consists of letters, digits, _ and ., and does not "
             "start with a dot; choose another"
         )
     for known, where in ((config.datasets, DATASETS), (config.methods, "config/methods.yaml")):
@@ -160,7 +160,7 @@ def _label_set(name: str, y_train: np.ndarray, n_labels: int, n_val: int | None)
     try:
         draw_split(y_train, **chosen, split_seed=0, labels_seed=0)
     except UserError as error:
-        raise UserError(f"data set {name!r}: {error}") from error
+        raise UserError(f"dataset {name!r}: {error}") from error
     return chosen
 
 

@@ -14,7 +14,7 @@ from flowgmm.utils.progress import Progress
 
 __all__ = ["absent", "download_file", "resolve"]
 
-# Silence of a server after which a download has failed.
+# Seconds without data after which a download has failed.
 TIMEOUT_S = 60.0
 
 
@@ -23,17 +23,17 @@ def resolve(
 ) -> tuple[dict[str, dict[str, Any]], list[str], list[str]]:
     """Choose the files of a dataset, given the mirror.
 
-    Where the mirror misses a file but has one of its `alternatives`, or this machine has one with a
-    `path`, that one is taken, under the file's name. Before that, where it misses a file but has
-    all files of one of the entry's `alternative_files`, these are the dataset's files.
+    If files are missing from the mirror and one set of the entry's `alternative_files` is complete,
+    that set replaces the dataset's files. A file that is still missing is replaced by the first of
+    its `alternatives` in the mirror or, with a `path`, on this machine, under the file's name.
 
     Arguments:
         entry: Entry of `config/datasets.yaml`.
         mirror: Folder that replaces the network; None: download.
 
     Returns:
-        The files, as `download_file` takes them; notes of the alternatives taken; their reasons why
-        results are not comparable with the paper's.
+        The files, as arguments of `download_file`; notes of the chosen alternatives; reasons for
+        which these make results not comparable with the paper's.
 
     Raises:
         UserError: If the mirror is not a folder.
@@ -47,8 +47,8 @@ def resolve(
     for name, declared in next(whole, sets[0]).items():
         file = {key: value for key, value in declared.items() if key != "alternatives"}
         if mirror is not None and not _exists(file, mirror):
-            stand_ins = declared.get("alternatives", [])
-            file = next((dict(other) for other in stand_ins if _exists(other, mirror)), file)
+            alternatives = declared.get("alternatives", [])
+            file = next((dict(other) for other in alternatives if _exists(other, mirror)), file)
         for key, said in (("note", notes), ("not_comparable", reasons)):
             if key in file:
                 said.append(file.pop(key))
@@ -69,7 +69,7 @@ def absent(entry: Mapping[str, Any], mirror: Path | None) -> str | None:
             continue  # made by the workflow itself
         if "path" in file:
             if not Path(file["path"]).is_file():
-                return f"data absent: {file['path']} is not there"
+                return f"data absent: {file['path']} not found"
             continue
         if mirror is None and not file.get("url"):
             return f"{name} has no URL; set `mirror` to a folder that has {file['mirror']}"
@@ -111,16 +111,16 @@ def download_file(
         elif mirror is None:
             _download(file, destination, part, progress, retries)
         else:
-            absent = "add it to the mirror or unset `mirror`"
+            missing = "add it to the mirror or unset `mirror`"
             wrong = "replace it with the official file or unset `mirror`"
-            _copy(file, mirror / file["mirror"], part, absent, wrong)
+            _copy(file, mirror / file["mirror"], part, missing, wrong)
         return sha256(part)
 
 
-def _copy(file: Mapping[str, Any], source: Path, part: Path, absent: str, wrong: str) -> None:
-    """Copy and verify; `absent` and `wrong` are the remedies for a missing and another file."""
+def _copy(file: Mapping[str, Any], source: Path, part: Path, missing: str, wrong: str) -> None:
+    """Copy and verify; `missing` and `wrong` are the remedies for a missing and a wrong file."""
     if not source.is_file():
-        raise UserError(f"{source} not found; {absent}")
+        raise UserError(f"{source} not found; {missing}")
     shutil.copyfile(source, part)
     _verify(file, part, str(source), wrong)
 
@@ -134,7 +134,7 @@ def _check_mirror(mirror: Path | None) -> None:
 
 
 def _exists(file: Mapping[str, Any], mirror: Path) -> bool:
-    """Report whether the mirror has a file, or this machine one of a `path`."""
+    """Check whether a file exists in the mirror or, with a `path`, on this machine."""
     if "path" in file:
         return Path(file["path"]).is_file()
     return "mirror" in file and (mirror / file["mirror"]).is_file()
@@ -192,7 +192,7 @@ def _download(
 
 
 class _Progress:
-    """Progress bar, as pooch calls it: a line of a log every few seconds."""
+    """Progress bar for pooch that calls `progress` every few seconds."""
 
     def __init__(self, name: str, progress: Progress | None) -> None:
         self.total = 0
@@ -209,8 +209,8 @@ class _Progress:
             self._progress(self._done, self.total, f"{self._name}: {rate:.1f} MB/s")
 
     def reset(self) -> None:
-        """Start anew; pooch calls it once at the end, to draw a full bar."""
+        """Restart the count; pooch calls it once at the end, to draw a full bar."""
         self._done = 0
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing; pooch requires it."""

@@ -53,7 +53,7 @@ def dataset_spec(
         A JSON object: all that determines the features.
 
     Raises:
-        UserError: If the entry has no surrogate, or the mirror is missing.
+        UserError: If the entry's surrogate or the mirror is missing.
     """
     from flowgmm.datasets.download import resolve
 
@@ -62,7 +62,7 @@ def dataset_spec(
     if surrogate:
         if "surrogate" not in entry:
             raise UserError(
-                f"dataset {name!r} has no `surrogate` in config/datasets.yaml; add one, "
+                f"dataset {name!r}: `surrogate` missing in config/datasets.yaml; add one, "
                 f"or take {name!r} out of the recipe's surrogates"
             )
         for key in ("rows", "columns", "embedding"):

@@ -97,7 +97,7 @@ def draw_split(
 def _draw(
     pool: np.ndarray, count: int, y: np.ndarray, by_class: bool, seed: int, name: str
 ) -> np.ndarray:
-    """`count` points of `pool`, as scikit-learn's train_test_split draws its test part."""
+    """Draw `count` points of `pool`, as scikit-learn's train_test_split draws its test part."""
     from sklearn.model_selection import train_test_split
 
     if count < 0 or count > len(pool):
@@ -120,7 +120,7 @@ def _draw(
 def _draw_labelled(
     pool: np.ndarray, n_labels: Count | None, n_classes: int, y: np.ndarray, by: str, seed: int
 ) -> np.ndarray:
-    """The labelled points among those that are not for validation."""
+    """Draw the labelled points among those that are not for validation."""
     if n_labels == "all":
         return pool
     if isinstance(n_labels, int) and by != "balanced":
@@ -132,14 +132,14 @@ def _draw_labelled(
 
 
 def _take(order: np.ndarray, counts: Sequence[int], y: np.ndarray) -> np.ndarray:
-    """The first `counts[k]` points of each class k in the given order."""
+    """Take the first `counts[k]` points of each class k in the given order."""
     chosen = []
     for k, count in enumerate(counts):
         members = order[y[order] == k]
         if count > len(members):
             raise UserError(
-                f"{count} labelled points of class {k} asked for, but only {len(members)} are "
-                "there; lower n_labels or n_val"
+                f"{count} labelled points of class {k} asked for, but only {len(members)} "
+                "found; lower n_labels or n_val"
             )
         chosen.append(members[:count])
     return np.concatenate(chosen)
@@ -207,7 +207,7 @@ def _check_indices(indices: Sequence[int], y: np.ndarray, held: np.ndarray) -> n
 
 
 def _fill_up(required: np.ndarray, pool: np.ndarray, count: int | None, seed: int) -> np.ndarray:
-    """`required` and as many others of `pool` as make `count`."""
+    """Extend `required` with random others of `pool` to `count` points."""
     if count is None:
         return pool
     if not len(required) <= count <= len(pool):

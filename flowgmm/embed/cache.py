@@ -1,4 +1,4 @@
-"""Vectors in a file that is filled chunk by chunk, so that a killed embedding resumes."""
+"""Cache of vectors: a file that is filled chunk by chunk, so that a killed embedding resumes."""
 
 import os
 import time
@@ -16,7 +16,7 @@ __all__ = ["Encoder", "best_device", "best_precision", "embedded", "make_folder"
 
 
 class Encoder(Protocol):
-    """Item numbers, shape (n,) -> vectors, shape (n, width) float32."""
+    """Function from item numbers, shape (n,), to vectors, shape (n, width) float32."""
 
     width: int
 
@@ -33,7 +33,7 @@ def embedded(
     unit: str,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Vectors of `key` from the cache, which is filled where they are missing.
+    """Load the vectors of `key` from the cache; encode and store missing ones.
 
     Finished chunks are on disk before they are marked as finished, so a killed call resumes with
     the next one, and ends with the same bits. Memory holds one chunk and the encoder, not
@@ -44,7 +44,7 @@ def embedded(
         cache: Folder of the vectors, by the hash of `key`.
         sizes: Work that each of the N items takes, in any unit, shape (N,); the largest come first,
             so that the time left is not underestimated and memory peaks at once.
-        make_encoder: Called if anything is missing.
+        make_encoder: Called if vectors are missing.
         chunk: Items per chunk: the unit of encoding, of writing and of resuming.
         unit: Name of the items in the progress, e.g. ``texts``.
         progress: Called at most every few seconds with (items done, N, line of text).
@@ -96,7 +96,7 @@ def _fill(
 
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap[Any, Any]:
-    """Map an array file, made of zeros, and whole or absent, where it does not exist yet."""
+    """Map an array file; create it atomically, filled with zeros, if it does not exist."""
     if not path.exists():
         with atomic_path(path) as fresh:
             np.lib.format.open_memmap(fresh, mode="w+", dtype=dtype, shape=shape).flush()

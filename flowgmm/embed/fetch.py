@@ -1,4 +1,4 @@
-"""Download of an encoder's files as raw files of the project, so that no job needs the network."""
+"""Download of an encoder's files as raw files of the project; later jobs need no network."""
 
 import os
 import shutil
@@ -51,10 +51,10 @@ def download_encoder(encoder: str, manifest: Path, progress: Progress | None = N
 
 
 def fetched_encoder(manifest: Path) -> list[Path]:
-    """The files that `download_encoder` brought, verified.
+    """List the files that `download_encoder` downloaded, after verifying them.
 
     Raises:
-        UserError: If a file is missing or is not the downloaded one.
+        UserError: If a file is missing or has another checksum.
     """
     folder, files = manifest.with_suffix(""), read_json(manifest)["files"]
     for name, expected in files.items():

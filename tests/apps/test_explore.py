@@ -203,7 +203,7 @@ def test_addresses_are_new_and_local(digits, server):
     assert server.server_address[0] == "127.0.0.1"
     with Server(Explorer.load(digits.path)) as other:
         assert other.token != server.token and len(other.token) >= 32
-    with pytest.raises(UserError, match=rf"port {server.server_port} cannot be had .* --port"):
+    with pytest.raises(UserError, match=rf"port {server.server_port} is not available .* --port"):
         Server(Explorer.load(digits.path), server.server_port)
 
 
@@ -224,7 +224,7 @@ def mistakes(digits: SimpleNamespace, folder: Path) -> dict[str, tuple[list[Any]
         "shape": ([digits.path, "--features", wrong], "the features file has (1, 8, 16)"),
         "absent": ([folder / "none.safetensors"], "is not there"),
         "no record": ([alone], "give its features file as --features"),
-        "moved": ([moved], "has the file that it learnt from"),
+        "moved": ([moved], "not found in a folder features/ above it"),
         "vectors": ([vectors, "--features", wrong], "was fitted to vectors"),
     }
 

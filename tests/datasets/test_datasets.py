@@ -202,7 +202,7 @@ def test_unknown_names(tmp_path):
         load(spec | {"loader": "moon"}, tmp_path)
     with pytest.raises(UserError, match=r"unexpected keyword argument 'noize'.*takes the options"):
         load(spec | {"options": {"noize": 1}}, tmp_path)
-    with pytest.raises(UserError, match="'moons' has no `surrogate`"):
+    with pytest.raises(UserError, match="'moons': `surrogate` missing"):
         dataset_spec("moons", DATASETS["moons"], None, surrogate=True)
 
 
@@ -499,7 +499,7 @@ def test_table_separated_by_spaces(tmp_path):
     ("options", "message"),
     [
         ({}, "column id is not numeric; name it in the option `drop`"),
-        ({"label": "z"}, "t.csv has no column z; it has a, id, b, y"),
+        ({"label": "z"}, "t.csv: column z not found; it has a, id, b, y"),
         ({"drop": ["id"], "classes": ["0", "1"]}, "label 2 in column 'y' is not one of 0, 1"),
         ({"header": ["a", "y"]}, "expected 2 columns, got 4"),
         ({"label": "id"}, "class 'r0' has 1 rows, but each part needs one"),

@@ -107,7 +107,7 @@ def test_bf16_is_near_fp32(images, tmp_path):
 
 def test_bf16_leaves_the_first_convolutions_in_float32():
     network = nn.Sequential(*[nn.Conv2d(2, 2, 1) for _ in range(5)])
-    module._narrow(network)
+    module._to_bfloat16(network)
     wide = [layer.weight.dtype == torch.float32 for layer in network]
     assert wide == [True, True, True, False, False]
     assert network(torch.zeros(1, 2, 4, 4)).dtype == torch.bfloat16

@@ -1,7 +1,7 @@
-"""Operations that a job takes, counted from its spec, and how fast this machine does them.
+"""Cost model: operations of a job, counted from its spec, and the speed of this machine.
 
-Counts are rough on purpose: a job without a record is to be known within a factor of about two, and
-a job with one is scaled from it, where constant factors cancel.
+Counts are rough on purpose: they are right within a factor of about two, and where finished jobs
+are scaled, constant factors cancel.
 """
 
 import functools
@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["ASSUMED_GPU", "Machine", "Size", "Work", "count", "embedded", "measure"]
+__all__ = ["ASSUMED_GPU", "Machine", "Size", "Work", "count", "embedded_size", "measure"]
 
-# What is not a product in a training step: activations, dropout, the optimizer.
+# Factor for the other operations of a training step: activations, dropout, the optimizer.
 OVERHEAD = 1.3
 # An optimizer's update of all parameters, bound by memory, takes as long as this many points.
 UPDATE_POINTS = 16
@@ -65,8 +65,8 @@ class Work:
     """Amount of work of a job.
 
     Attributes:
-        products: Operations in products of matrices, or what takes as long as these.
-        calls: Small operations whose time is that of calling them.
+        products: Operations in products of matrices, or others that take as long.
+        calls: Number of small operations, whose time is the call.
         parameters: Numbers in the models that it writes.
     """
 
@@ -83,7 +83,7 @@ class Machine:
         rate: Operations per second in float32 products, on one thread of a CPU or on a GPU.
         call_s: Seconds of a small operation.
         start_s: Seconds until a job has started: Python and its imports.
-        notes: What was measured and what is assumed.
+        notes: Measured and assumed values, as sentences.
     """
 
     rate: float
@@ -92,7 +92,7 @@ class Machine:
     notes: tuple[str, ...]
 
     def seconds(self, work: Work | None, threads: int = 1, gpu: "Machine | None" = None) -> float:
-        """Time of a job of so much work (None: not known), on threads of the CPU or on a GPU."""
+        """Time of a job with this work (None: not known) on threads of the CPU or on a GPU."""
         if work is None:
             return self.start_s
         rate = self.rate * threads if gpu is None else gpu.rate
@@ -111,7 +111,7 @@ def measure(device: str = "cpu", seconds: float = 0.5) -> Machine:
 
     Arguments:
         device: `cpu` or `cuda`.
-        seconds: How long to multiply.
+        seconds: Duration of each measurement.
     """
     import torch
 
@@ -151,11 +151,11 @@ def count(spec: Mapping[str, Any], size: Size | None) -> Work | None:
     """Work of a job with this spec: a training, an embedding, or data to be read.
 
     Arguments:
-        spec: What the rule hands to its script.
-        size: Of its data; None: not known.
+        spec: Spec that the rule passes to its script.
+        size: Size of its data; None: not known.
 
     Returns:
-        The work; None if nothing can be said.
+        The work; None if it cannot be counted.
     """
     if size is None:
         return None
@@ -175,7 +175,7 @@ def count(spec: Mapping[str, Any], size: Size | None) -> Work | None:
 
 
 def _encoder(name: str) -> tuple[float, int, int | None]:
-    """An encoder's entry of `ENCODERS`; of one that is not known, BERT's."""
+    """Entry of an encoder in `ENCODERS`; BERT's for an unknown one."""
     return next((v for k, v in ENCODERS.items() if k in name), ENCODERS["bert-base-uncased"])
 
 
@@ -184,7 +184,7 @@ def _n_seeds(spec: Mapping[str, Any]) -> int:
 
 
 def _neural(spec: Mapping[str, Any], size: Size) -> Work:
-    """Backward takes twice as long as forward."""
+    """Work of training a neural network; a backward pass takes twice as long as a forward pass."""
     from flowgmm.methods import build
 
     params = {**spec["params"], "preprocess": spec.get("preprocess", "none")}
@@ -192,7 +192,7 @@ def _neural(spec: Mapping[str, Any], size: Size) -> Work:
         params["unlabelled_batch"] = size.n_labelled
     estimator = build(spec["estimator"], params)
     shape = size.shape
-    if shape:  # training changes nothing of the network, which takes a second to look at
+    if shape:  # training parameters do not change the network, which takes a second to build
         params = {key: params[key] for key in IMAGE_NETWORK if key in params}
     else:
         shape = (min(size.n_features, params.get("pca_components") or size.n_features),)
@@ -242,7 +242,7 @@ def _network(
 
 
 def _operations(network: Any, shape: tuple[int, ...]) -> int:
-    """Operations of an image flow's forward pass, by making one."""
+    """Operations of an image flow's forward pass, counted while it runs."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -253,7 +253,7 @@ def _operations(network: Any, shape: tuple[int, ...]) -> int:
 
 
 def _classic(spec: Mapping[str, Any], size: Size) -> Work:
-    """Each candidate of the grid is fitted and validated, the choice fitted and evaluated."""
+    """Work of a classic method: all candidates of the grid, then the final fit and evaluation."""
     params = {"n_unlabelled": 10_000, **spec["params"]}
     grid = math.prod(len(values) for values in (spec.get("tune") or {}).values())
     candidate = params | (spec.get("tune_with") or {})
@@ -283,6 +283,6 @@ def _fit(estimator: str, params: Mapping[str, Any], size: Size, n_new: int) -> f
     return SLOW * 100 * points * d
 
 
-def embedded(size: Size, encoder: str) -> Size:
-    """The size of a set that an encoder will have made into features."""
+def embedded_size(size: Size, encoder: str) -> Size:
+    """Size of a dataset after an encoder has embedded it."""
     return replace(size, n_features=_encoder(encoder)[1])

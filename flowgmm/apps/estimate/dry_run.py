@@ -21,11 +21,11 @@ class DryRunJob:
         rule: Name of its rule.
         name: Rule and wildcards, for people.
         inputs, outputs: Paths.
-        benchmark: Where Snakemake writes how long it took; None: nowhere.
-        spec: The spec that the job is given, empty if none.
+        benchmark: Path of its benchmark file; None: none.
+        spec: Spec in the job's command; empty if it takes none.
         threads: Cores that it takes.
-        priority: Of jobs that are ready, those with a higher one come first.
-        resources: As the rule and the profile ask for.
+        priority: Jobs with a higher one start first.
+        resources: Resources by rule and profile.
     """
 
     rule: str
@@ -41,7 +41,7 @@ class DryRunJob:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The missing part of the DAG.
+    """Jobs that Snakemake would run, and the cores for them.
 
     Attributes:
         jobs: In the order in which Snakemake logs them.
@@ -54,7 +54,7 @@ class DryRun:
     max_jobs: int | None
 
     def needs(self) -> list[list[int]]:
-        """For each job the numbers of the jobs that make its inputs."""
+        """Numbers of the jobs that make each job's inputs."""
         maker = {path: i for i, job in enumerate(self.jobs) for path in job.outputs}
         return [sorted({maker[path] for path in job.inputs if path in maker}) for job in self.jobs]
 
@@ -77,7 +77,7 @@ def make_dry_run(arguments: Sequence[str]) -> DryRun:
 
 
 def _reason(output: str) -> str:
-    """Reason of a failure, from all that Snakemake printed, as one line."""
+    """Reason of a failure in Snakemake's output, as one line."""
     usual = ("Using profile", "Config file", "MissingRuleException:")
     planning = output.partition("Building DAG of jobs...")[2] or output
     lines = [line.strip() for line in planning.splitlines() if not line.startswith(usual)]
@@ -101,7 +101,7 @@ def _job(job: dict[str, Any]) -> DryRunJob:
 
 
 def _spec(command: str) -> dict[str, Any]:
-    """The JSON behind `--spec` in a job's command; empty if it has none."""
+    """Argument of `--spec` in a job's command; empty if not found."""
     words = iter(shlex.split(command))
     found = next((next(words, "") for word in words if word == "--spec"), "{}")
     spec: dict[str, Any] = json.loads(found)
@@ -140,7 +140,7 @@ def _events(arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
     parser, options = parse_args(["--dry-run", *arguments])
     remote = options.executor not in (None, "local")
     if remote and options.cores is None:
-        # As in a real run: else a dry run gives every job one thread.
+        # As in a real run: otherwise a dry run gives every job one thread.
         options.cores = sys.maxsize
     if not args_to_api(options, parser):
         sys.exit(1)

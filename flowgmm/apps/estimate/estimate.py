@@ -19,7 +19,7 @@ __all__ = ["Estimate", "estimate"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """The missing part of the DAG.
+    """Time, disk and critical path of the jobs of a dry run.
 
     Attributes:
         dry_run: Its jobs.
@@ -27,7 +27,7 @@ class Estimate:
         chain: Numbers of the jobs on the critical path.
         wall_s: Wall time on the cores of the dry run, Snakemake's own included.
         error: From `past_error`; None without finished jobs.
-        n_finished: Finished jobs that the estimate rests on.
+        n_finished: Number of finished jobs used.
         notes: What was measured and what is assumed.
     """
 
@@ -85,7 +85,7 @@ def estimate(
             threads=job.threads,
             gpu=on_gpu,
         )
-        guesses.append(_target(job) or predict(unfinished, history, machine, gpu_machine))
+        guesses.append(_no_outputs(job) or predict(unfinished, history, machine, gpu_machine))
         sizes.append(output_bytes(config, job, size, work))
     seconds = [guess.seconds for guess in guesses]
     notes = list(machine.notes) + (list(gpu_machine.notes) if any(gpu) else [])
@@ -106,7 +106,7 @@ def estimate(
 
 
 def _machines() -> tuple[Machine, Machine, bool]:
-    """This machine, a GPU (its own or an assumed one), and whether it has one."""
+    """Speed of this machine, of its GPU or an assumed one, and whether it has a GPU."""
     import torch
 
     machine = measure()
@@ -123,6 +123,6 @@ def _uses_gpu(job: DryRunJob, has_gpu: bool) -> bool:
     return has_gpu and neural and job.resources.get("device", "auto") != "cpu"
 
 
-def _target(job: DryRunJob) -> Guess | None:
-    """A job that makes nothing, such as `all_tables`, takes no time."""
+def _no_outputs(job: DryRunJob) -> Guess | None:
+    """Zero seconds for a job without outputs, such as `all_tables`; None for others."""
     return None if job.outputs else Guess(0.0, "measured")

@@ -15,20 +15,20 @@ from flowgmm.apps.estimate.history import Finished
 
 __all__ = ["BASES", "Guess", "past_error", "predict"]
 
-# Where a time comes from, the surest first.
+# Basis of a predicted time, the most reliable first.
 BASES = ("measured", "scaled", "counted", "assumed")
-# Finished jobs that a prediction looks at: those with the most similar work.
+# Number of finished jobs with the most similar work that a prediction uses.
 NEIGHBOURS = 5
-# Counted times of jobs that are like each other differ by this factor at the most: what a job of
-# seconds takes is its start, which says nothing of one of hours.
-LIKE = 10.0
-# Seconds beyond its start of a job of which nothing is known.
+# Largest ratio of counted times of similar jobs: a job of seconds spends its time on the start,
+# which does not predict one of hours.
+MAX_RATIO = 10.0
+# Seconds, besides the start, of a job whose work cannot be counted.
 UNKNOWN_S = 2.0
 
 
 @dataclass(frozen=True)
 class Guess:
-    """Seconds of a job, and one of `BASES`."""
+    """Predicted seconds of a job, and their basis, one of `BASES`."""
 
     seconds: float
     basis: str
@@ -60,14 +60,14 @@ def predict(job: Finished, history: Iterable[Finished], machine: Machine, gpu: M
     ]
     counted = counted_for(job)
     for finished in same:
-        if finished.benchmark == job.benchmark and _as_much(finished.work, job.work):
+        if finished.benchmark == job.benchmark and _same_work(finished.work, job.work):
             return Guess(finished.seconds, "measured")
 
     def distance(finished: Finished) -> tuple[float, bool]:
         ratio = counted_for(finished) / counted
         return abs(math.log(ratio)), finished.dataset != job.dataset
 
-    near = [f for f in sorted(same, key=distance) if distance(f)[0] < math.log(LIKE)]
+    near = [f for f in sorted(same, key=distance) if distance(f)[0] < math.log(MAX_RATIO)]
     nearest = ([f for f in near if f.kind == job.kind] or near)[:NEIGHBOURS]
     if not nearest:
         basis = "assumed" if job.work is None else "counted"
@@ -76,7 +76,7 @@ def predict(job: Finished, history: Iterable[Finished], machine: Machine, gpu: M
     return Guess(counted * factor, "scaled")
 
 
-def _as_much(one: Work | None, other: Work | None) -> bool:
+def _same_work(one: Work | None, other: Work | None) -> bool:
     if one is None or other is None:
         return one is other
     return math.isclose(one.products, other.products, rel_tol=0.01)
@@ -85,7 +85,7 @@ def _as_much(one: Work | None, other: Work | None) -> bool:
 def past_error(
     history: Sequence[Finished], machine: Machine, gpu: Machine
 ) -> dict[str, float] | None:
-    """Predicted / measured time of each finished job, predicted from the others.
+    """Ratio of predicted to measured time of each finished job, predicted from the others.
 
     Returns:
         ``median``, ``low`` and ``high`` (the middle 80 %) of the ratio, and ``total``: that of the

@@ -75,7 +75,7 @@ def critical_path(dry_run: DryRun, seconds: Sequence[float]) -> list[int]:
 
 
 def _followers(needs: Sequence[Sequence[int]]) -> list[list[int]]:
-    """For each job the numbers of the jobs that need its outputs."""
+    """Numbers of the jobs that need each job's outputs."""
     after: list[list[int]] = [[] for _ in needs]
     for i, before in enumerate(needs):
         for j in before:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flowgmm.apps.estimate.cost_model import Size, Work, embedded
+from flowgmm.apps.estimate.cost_model import Size, Work, embedded_size
 from flowgmm.apps.estimate.dry_run import DryRunJob
 from flowgmm.experiments.paths import features_path
 from flowgmm.experiments.project import Project
@@ -61,11 +61,11 @@ def _declared(config: Project, name: str) -> Size:
     options, rows = spec.get("options", {}), spec.get("rows", {})
     shape: tuple[int, ...] = ()
     if config.dataset(name).kind == "image":
-        # Square, grey unless no square has so many pixels. Surrogate images are 8 x 8.
+        # Grey if the number of values is a square, else three channels. Surrogates are 8 x 8.
         n_pixels = spec.get("columns", 64 * options.get("channels", 1))
         channels = 1 if math.isqrt(n_pixels) ** 2 == n_pixels else 3
         shape = (channels, *2 * [math.isqrt(n_pixels // channels)])
-    # Ten digits or objects in an image, two classes in a table that names none.
+    # Image datasets have ten classes; a table without `classes` gets two.
     n_classes = 10 if shape else len(options["classes"]) if "classes" in options else 2
     size = Size(
         n_features=options.get(
@@ -76,7 +76,7 @@ def _declared(config: Project, name: str) -> Size:
         n_test=options.get("n_test", rows.get("test", 2000)),
         shape=shape,
     )
-    return embedded(size, str(spec["encoder"])) if "encoder" in spec else size
+    return embedded_size(size, str(spec["encoder"])) if "encoder" in spec else size
 
 
 def recorded_size(data: Mapping[str, Any]) -> Size | None:

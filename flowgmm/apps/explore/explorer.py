@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Explorer"]
 
-# Images whose activations make the histogram; its bins.
+# Images in the histogram of activations; its bins.
 N_MEASURED, N_BINS = 16, 60
 STEPS = {
     "Checkerboard": "checkerboard coupling",
@@ -34,14 +34,14 @@ STEPS = {
 
 
 class Explorer:
-    """An image model and test images, asked by the page.
+    """Image model and test images behind the page.
 
     Arguments:
         model: Fitted to images; one seed.
         X: Test images, uint8, shape (N, C, H, W).
-        y: Their classes, places in `names`, shape (N,).
+        y: Their classes, indices of `names`, shape (N,).
         names: Names of the classes.
-        title: What the page calls the model.
+        title: Title of the page.
 
     Raises:
         UserError: If the model is not of images, or of images of another shape.
@@ -66,37 +66,37 @@ class Explorer:
         if X.shape[1:] != model.preprocess_.shape:
             raise UserError(
                 f"{title} is of images of shape {model.preprocess_.shape}, the features file has "
-                f"{X.shape[1:]}; give the features file of its data set as --features"
+                f"{X.shape[1:]}; give the features file of its dataset as --features"
             )
         self.model, self.X, self.y, self.names, self.title = model, X, y, names, title
         self.pixels = model.preprocess_
-        # A run's classes are places in the names; a model of one's own may have names themselves.
+        # Classes of a run are indices of `names`; those of another model may be names.
         self.known = [
             names[k] if isinstance(k, int) and 0 <= k < len(names) else str(k)
             for k in model.classes_.tolist()
         ]
-        # On the device for good: the estimator's own comes back to the CPU after every call.
+        # Stays on the device; the estimator's own returns to the CPU after every call.
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.flow: ImageFlow = copy.deepcopy(model._image_flow()).to(self.device)
-        # A move of the slider needs only the way back from a layer; the ways there are kept.
+        # Moving the slider needs only the inverse from a layer; forward passes are cached.
         self._state = functools.lru_cache(maxsize=32)(self._run)
-        # Classes are asked for one by one, of images that were just made.
+        # The page requests classes one image at a time, after the frame with all of them.
         self.changed = functools.lru_cache(maxsize=4)(self._changed)
         self._before = functools.lru_cache(maxsize=1024)(lambda row: self._best(X[row]))
         self._activations = functools.lru_cache(maxsize=None)(self._feature_maps)
 
     @classmethod
     def load(cls, path: Path, features: Path | None = None, seed: int | None = None) -> Self:
-        """From a run of the workflow, or any file of `FlowGMMClassifier.save_stack`.
+        """Load a run of the workflow, or any file of `FlowGMMClassifier.save_stack`.
 
         Arguments:
             path: model.safetensors; beside it, if the workflow made it, record.json.
-            features: Features file with test images; None: the one that the run learnt from.
-            seed: Which of the run's seeds (without a record: place in the file); None: the first
+            features: Features file with test images; None: that of the run.
+            seed: One of the run's seeds (without a record: position in the file); None: the first
                 that did not fail.
 
         Raises:
-            UserError: If a file is absent or damaged, or the seed is not there or failed.
+            UserError: If a file is missing or damaged, or the seed is not in the run or failed.
         """
         from flowgmm.methods.flow_gmm import FlowGMMClassifier
 
@@ -117,8 +117,8 @@ class Explorer:
         if features is None:
             if not record:
                 raise UserError(
-                    f"there is no record.json beside {path} that names its data set; "
-                    "give its features file as --features"
+                    f"{beside}, which names the dataset, not found; give its features file as "
+                    "--features"
                 )
             found = (
                 file
@@ -128,8 +128,8 @@ class Explorer:
             features = next((f for f in found if sha256(f) == record["hashes"]["features"]), None)
             if features is None:
                 raise UserError(
-                    f"no folder features/ above {path} has the file that it learnt from; "
-                    "give a features file as --features"
+                    f"features file of {path} not found in a folder features/ above it; "
+                    "give one as --features"
                 )
         arrays, meta = read_tensors(features, ["X_test", "y_test"])
         model = models[seeds.index(chosen)].set_params(device="auto")
@@ -157,20 +157,20 @@ class Explorer:
         }
 
     def originals(self, question: Mapping[str, Any]) -> np.ndarray:
-        """Neighbouring test images as the flow sees them, uint8, shape (N, C, h, w)."""
+        """Consecutive test images, pooled as for the flow, uint8, shape (N, C, h, w)."""
         start = integer(question, "start", len(self.X))
         n = integer(question, "n", 101)
         return self.pixels.modelled(self.X[start : start + n])
 
     def frame(self, question: Mapping[str, Any]) -> np.ndarray:
-        """The images whose feature differs, uint8, shape (N, C, h, w)."""
+        """Images with the feature moved, uint8, shape (N, C, h, w)."""
         return np.rint(255 * self.changed(self._feature(question))).astype(np.uint8)
 
     def classify(self, question: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Predicted class of image `which` and its probability, before and after the change."""
         feature = self._feature(question)
         which = integer(question, "which", len(feature.images))
-        # The estimator averages over blocks of pixels, which leaves these as they are.
+        # The estimator pools blocks of pixels, which gives these images back.
         pool = self.pixels.pool
         after = self.changed(feature)[which].repeat(pool, axis=1).repeat(pool, axis=2)
         return {"before": self._before(feature.images[which]), "after": self._best(after)}
@@ -191,7 +191,7 @@ class Explorer:
         return parse_feature(question, len(self.X), self.flow.shapes)
 
     def _changed(self, feature: Feature) -> np.ndarray:
-        """As `FlowGMMClassifier.perturb_feature`, of several images: shape (N, C, h, w).
+        """Images with a feature moved, as by `FlowGMMClassifier.perturb_feature`: (N, C, h, w).
 
         Raises:
             ValueError: If the images are not finite.
@@ -210,7 +210,7 @@ class Explorer:
         return self.pixels.join(images, images[:0])
 
     def _run(self, images: tuple[int, ...], layer: int) -> tuple[Any, list[Any]]:
-        """Feature maps of images after the first steps, and the channels factored out."""
+        """Feature maps of images after the first `layer` steps, and the factored-out channels."""
         import torch
 
         from flowgmm.methods.neural import as_inputs
@@ -222,12 +222,12 @@ class Explorer:
         return h, factored
 
     def _best(self, image: np.ndarray) -> dict[str, Any]:
-        """The predicted class of an image, shape (C, H, W), and its probability."""
+        """Predicted class of an image, shape (C, H, W), and its probability."""
         shares = self.model.predict_proba(image[None])[0]
         best = int(shares.argmax())
         return {"class": self.known[best], "probability": float(shares[best])}
 
     def _feature_maps(self, layer: int) -> np.ndarray:
-        """Activations on test images far apart, shape (n, C_l, H_l, W_l)."""
+        """Activations on evenly spaced test images, shape (n, C_l, H_l, W_l)."""
         rows = np.linspace(0, len(self.X) - 1, min(N_MEASURED, len(self.X))).astype(int)
         return self.model.feature_maps(self.X[rows], layer)

@@ -6,18 +6,18 @@ from typing import Any
 
 __all__ = ["MOST_IMAGES", "Feature", "integer", "parse_channel", "parse_feature"]
 
-# Images at once.
+# Images in one question.
 MOST_IMAGES = 12
-# Standard deviations that a feature may be moved by.
+# Largest change of a feature, in standard deviations.
 MOST_ALPHA = 100.0
 
 
 @dataclass(frozen=True)
 class Feature:
-    """Feature to perturb, in which images and by how much.
+    """Feature to perturb.
 
     Arguments:
-        images: Rows of the test images.
+        images: Rows of the test images to change.
         layer: Step of the flow (spec 1.3), from 1 on.
         channel: Channel there.
         alpha: Standard deviations.

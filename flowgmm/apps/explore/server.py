@@ -22,9 +22,9 @@ from flowgmm.utils.errors import UserError
 
 __all__ = ["Server", "page"]
 
-# Bytes of a question; a real one has a few hundred.
+# Largest question in bytes; a real one has a few hundred.
 MOST_BYTES = 10_000
-# The page is one file and asks nobody but its own server.
+# The page is one file that connects only to its own server.
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -44,17 +44,17 @@ def page() -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """The page and its answers, on 127.0.0.1.
+    """HTTP server of the page and its answers, on 127.0.0.1.
 
-    Every address starts with a token that is new at each start: a page of another site cannot
-    guess it, so it can ask nothing. No address is a path of the file system.
+    Every address starts with a token that is new at each start, so that pages of other sites, which
+    cannot guess it, get no answer. No address is a path of the file system.
 
     Arguments:
-        explorer: Who answers.
+        explorer: Computes the answers.
         port: Port; 0: any free one.
 
     Raises:
-        UserError: If the port cannot be had.
+        UserError: If the port is not available.
     """
 
     daemon_threads = True
@@ -74,7 +74,8 @@ class Server(ThreadingHTTPServer):
             super().__init__(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
             raise UserError(
-                f"port {port} cannot be had ({error}); give another --port, or none for a free one"
+                f"port {port} is not available ({error}); give another --port, or none for a "
+                "free one"
             ) from error
 
     @property
@@ -83,12 +84,12 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/{self.token}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report a fault; a browser that left before its answer came is none."""
+        """Report a fault, unless the browser closed the connection."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
     def server_close(self) -> None:
-        """Let go of the port and the thread."""
+        """Close the port and the thread."""
         super().server_close()
         self.worker.shutdown()
 
@@ -102,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (name := self._name()) is None:
             return
         if name:
-            self._refuse(HTTPStatus.NOT_FOUND, "there is no such page")
+            self._refuse(HTTPStatus.NOT_FOUND, "page not found")
         else:
             self._send(page(), "text/html; charset=utf-8")
 
@@ -110,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (name := self._name()) is None:
             return
         if name not in self.server.answers:
-            self._refuse(HTTPStatus.NOT_FOUND, f"there is no such question: {name}")
+            self._refuse(HTTPStatus.NOT_FOUND, f"question not found: {name}")
             return
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > MOST_BYTES:
@@ -132,15 +133,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(json.dumps(answer).encode(), "application/json", seconds=seconds)
 
     def _name(self) -> str | None:
-        """Part of the path after the token; None: refused."""
+        """Part of the path after the token; None if the token is wrong."""
         token, _, name = self.path[1:].partition("/")
         if not secrets.compare_digest(token.encode(), self.server.token.encode()):
-            self._refuse(HTTPStatus.FORBIDDEN, "the address lacks the token that explore printed")
+            self._refuse(
+                HTTPStatus.FORBIDDEN, "token missing or wrong; use the address that explore printed"
+            )
             return None
         return name
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        # The question may be unread: what follows on this connection would be taken for another.
+        # An unread question would be parsed as the connection's next request.
         self.close_connection = True
         self._send(json.dumps({"error": reason}).encode(), "application/json", status)
 
@@ -164,4 +167,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a line for each frame would fill the screen."""
+        """Print nothing: a line for each frame would fill the screen."""

@@ -23,7 +23,7 @@ def load_arrays(raw: Path, *, file: str, classes: list[str] | None = None) -> Ar
         classes: Names of the classes; None: their numbers.
 
     Raises:
-        UserError: If the file is absent, is no such file, or an array is missing or of the wrong
+        UserError: If the file is missing, is no such file, or an array is missing or of the wrong
             shape or type.
     """
     path = raw / file

@@ -42,7 +42,7 @@ def load_cifar10(raw: Path, *, test_to_train: int | None = None, seed: int = 0) 
         seed: Number of that draw.
 
     Raises:
-        UserError: If a file is absent or damaged, or a batch is not the official one.
+        UserError: If a file is missing or damaged, or a batch is not the official one.
 
     Source: spec 7; the pictures' layout: README.md of the mirror.
     """
@@ -52,7 +52,7 @@ def load_cifar10(raw: Path, *, test_to_train: int | None = None, seed: int = 0) 
     parts = []
     for name, expected in MD5.items():
         if name not in batches:
-            raise UserError(f"{where} has no {FOLDER}/{name}.bin; delete it and fetch it again")
+            raise UserError(f"{where}: {FOLDER}/{name}.bin not found; delete it and fetch it again")
         if (got := hashlib.md5(batches[name], usedforsecurity=False).hexdigest()) != expected:
             raise UserError(
                 f"{where}: {name} has md5 {got}, expected {expected}; delete it and fetch it again"
@@ -71,14 +71,14 @@ def load_cifar10(raw: Path, *, test_to_train: int | None = None, seed: int = 0) 
 
 
 def _from_archive(path: Path) -> dict[str, bytes]:
-    """The batches by name."""
+    """Batches by name, from the archive."""
     wanted = {f"{FOLDER}/{name}.bin": name for name in MD5}
     files = archive_files(path, lambda member: member.name in wanted and member.size == BYTES)
     return {wanted[name]: content for name, content in files}
 
 
 def _from_pictures(raw: Path) -> dict[str, bytes]:
-    """The same bytes from pictures: images side by side, row after row, and a list of labels."""
+    """Batches by name from pictures (images side by side, row after row) and a list of labels."""
     labels = read_json(raw / LABELS, checksum=False)
     batches = {}
     for name in MD5:
@@ -99,7 +99,7 @@ def _from_pictures(raw: Path) -> dict[str, bytes]:
 
 
 def _picture(path: Path) -> np.ndarray:
-    """Shape (height, width, 3) uint8; both sides are multiples of an image's."""
+    """Decode a picture of shape (height, width, 3) uint8, both sides multiples of an image's."""
     from PIL import Image
 
     try:

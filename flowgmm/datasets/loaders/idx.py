@@ -35,7 +35,7 @@ def load_idx(
         seed: Number of the draw of `keep`.
 
     Raises:
-        UserError: If a file is absent, cut off or of another format, the numbers of images and
+        UserError: If a file is missing, cut off or of another format, the numbers of images and
             labels differ, or a label is outside the classes.
 
     Source: spec 7.
@@ -72,7 +72,7 @@ def read_idx(raw: Path, part: str, n_classes: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _unpack(path: Path, n_axes: int) -> np.ndarray:
-    """The array of bytes: two zeros, type 8 (byte), number of axes, their lengths, values."""
+    """Read an array of bytes: two zeros, type 8 (byte), number of axes, their lengths, values."""
     try:
         with gzip.open(path) as handle:
             content = handle.read()

@@ -27,7 +27,7 @@ def archive_files(
         wanted: Whether a member is to be read, from its name and size.
 
     Raises:
-        UserError: If the archive is absent, cut off or damaged.
+        UserError: If the archive is missing, cut off or damaged.
     """
     try:
         with tarfile.open(path, "r|gz") as archive:

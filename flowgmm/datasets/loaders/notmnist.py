@@ -36,7 +36,7 @@ def load_notmnist(raw: Path, *, test_fraction: float, seed: int = 0) -> Images:
         seed: Number of the draw.
 
     Raises:
-        UserError: If a file is absent, damaged or of another format, or a picture is not of
+        UserError: If a file is missing, damaged or of another format, or a picture is not of
             28 x 28 pixels.
 
     Source: spec 7, trap 12; the sample: README.md of the mirror.
@@ -53,7 +53,7 @@ def load_notmnist(raw: Path, *, test_fraction: float, seed: int = 0) -> Images:
 
 
 def _from_archive(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Images, shape (N, 1, 28, 28), labels, shape (N,), by names, and what was left out."""
+    """Images, shape (N, 1, 28, 28), labels, shape (N,), by names, and notes."""
     files = archive_files(
         path, lambda member: bool(_MEMBER.fullmatch(member.name)) and member.size <= _MOST_BYTES
     )
@@ -75,7 +75,7 @@ def _from_archive(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def _picture(content: bytes, name: str) -> np.ndarray | None:
-    """Shape (28, 28) uint8; None if it cannot be decoded."""
+    """Decode a picture of shape (28, 28) uint8; None if it cannot be decoded."""
     from PIL import Image
 
     try:

@@ -17,7 +17,7 @@ def load_svhn(raw: Path) -> Images:
         raw: Folder with both files.
 
     Raises:
-        UserError: If a file is absent, damaged, or does not hold such images and labels.
+        UserError: If a file is missing, damaged, or does not hold such images and labels.
 
     Source: spec 7, trap 11.
     """
@@ -34,14 +34,16 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
             stored = loadmat(handle, variable_names=["X", "y"])
     except FileNotFoundError as error:
         raise UserError(f"{path} not found; run the rule download_file") from error
-    # SciPy's reader has no error of its own for damage: it raises whatever the bytes lead to.
+    # SciPy's reader raises any exception for a damaged file.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path} cannot be read as a MATLAB file ({reason}); delete it and fetch it again"
         ) from error
     if missing := [name for name in ("X", "y") if name not in stored]:
-        raise UserError(f"{path} lacks {', '.join(missing)}; replace it with the official file")
+        raise UserError(
+            f"{path}: {', '.join(missing)} not found; replace it with the official file"
+        )
     X, y = stored["X"], stored["y"].ravel()
     if X.dtype != np.uint8 or X.shape != (32, 32, 3, len(y)):
         raise UserError(

@@ -47,7 +47,7 @@ def load_table(
         seed: Number of the draw.
 
     Raises:
-        UserError: If a column is absent or not numeric, a label is none of `classes`, or a class
+        UserError: If a column is missing or not numeric, a label is none of `classes`, or a class
             has fewer than two rows.
     """
     path = raw / file
@@ -59,7 +59,7 @@ def load_table(
     present = [str(column) for column in frame.columns]
     if unknown := [c for c in [label, *(drop or [])] if c not in present]:
         raise UserError(
-            f"{file} has no column {', '.join(unknown)}; it has {', '.join(present[:20])}"
+            f"{file}: column {', '.join(unknown)} not found; it has {', '.join(present[:20])}"
         )
     values = frame[label].map(class_name, na_action="ignore")
     names = classes or sorted(values.dropna().unique())
@@ -96,15 +96,15 @@ def load_table(
 
 
 def class_name(value: Any) -> str:
-    """A class as text: pandas reads integers beside empty cells as 1.0."""
+    """Name of a class; pandas reads integers beside empty cells as 1.0."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def read_parquet(path: Path) -> Any:
-    """`pandas.read_parquet`, with a user's mistakes reported as such.
+    """Call `pandas.read_parquet`; errors become `UserError`.
 
     Raises:
-        UserError: If the file is absent or not Parquet.
+        UserError: If the file is missing or not Parquet.
     """
     import pandas as pd
 
@@ -121,10 +121,10 @@ def read_parquet(path: Path) -> Any:
 
 
 def read_csv(path: Path, *, encoding: str = "utf-8", **options: Any) -> Any:
-    """`pandas.read_csv` of a plain or gzipped file, with a user's mistakes reported as such.
+    """Call `pandas.read_csv` on a plain or gzipped file; errors become `UserError`.
 
     Raises:
-        UserError: If the file is absent, cut off, in another encoding, or not a table.
+        UserError: If the file is missing, cut off, in another encoding, or not a table.
     """
     import pandas as pd
 

@@ -65,7 +65,7 @@ def load_text(
         seed: Number of the draw of `train_rows`.
 
     Raises:
-        UserError: If a file is absent, cut off, in another encoding, or a row is malformed or, of
+        UserError: If a file is missing, cut off, in another encoding, or a row is malformed or, of
             those that are kept, without a word.
 
     Source: spec 2.2; the labels are parsed as integers, where the authors' script reads the last
@@ -113,7 +113,7 @@ def _open(raw: Path, name: str, archive: str | None, encoding: str) -> Iterator[
         raise UserError(f"{path} not found; run the rule download_file") from error
     except KeyError as error:
         raise UserError(
-            f"{path} has no member {name}; correct the option `train` or `test`"
+            f"{path}: member {name} not found; correct the option `train` or `test`"
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(

@@ -41,7 +41,7 @@ def load_hepmass(
         seed: Number of the draw.
 
     Raises:
-        UserError: If a file is absent, damaged, or has other columns.
+        UserError: If a file is missing, damaged, or has other columns.
 
     Source: spec 2.2, after the preparation for masked autoregressive flows.
     """
@@ -90,7 +90,7 @@ def load_miniboone(
         seed: Number of the draw.
 
     Raises:
-        UserError: If the file is absent, cut off, or has other columns.
+        UserError: If the file is missing, cut off, or has other columns.
 
     Source: spec 2.2.
     """
