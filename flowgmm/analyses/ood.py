@@ -73,7 +73,7 @@ def ood(
 
 @dataclass(frozen=True)
 class _Predictions:
-    """Of one set of images, for each seed: log p(x) in nats, classes, and each class's share."""
+    """Log p(x) in nats, classes and share of each class of one set of images, by seed."""
 
     log_p: list[np.ndarray]
     classes: list[np.ndarray]
