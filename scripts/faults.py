@@ -32,7 +32,7 @@ def cell(value: object) -> str:
 def main(options: argparse.Namespace) -> None:
     log = Path(options.log)
     if not log.is_file():
-        raise UserError(f"{log} is not there; `make faults` makes it")
+        raise UserError(f"{log} not found; `make faults` makes it")
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     cases = {line["case"]: line for line in lines}.values()
     rows = [" | ".join(map(cell, case.values())) for case in cases]

@@ -166,8 +166,8 @@ class CounterStream(Stream):
         # Draws are further from each other than any two indices of one.
         first = self._n_draws * 2**40
         self._n_draws += 1
-        places = torch.arange(first, first - (-n // per_word), device=self.device)
-        return _mixed(self._keys + places * self._golden)
+        positions = torch.arange(first, first - (-n // per_word), device=self.device)
+        return _mixed(self._keys + positions * self._golden)
 
     def uniform(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Uniform numbers in [0, 1), shape (S, *shape)."""

@@ -47,7 +47,14 @@ class ImageFeatures(LatentModel):
         return {layer: spread[0].numpy() for layer, spread in flow.spreads().items()}
 
     def feature_maps(self, X: Any, layer: int) -> np.ndarray:
-        """Feature maps after the first `layer` steps of the flow, shape (N, C_l, H_l, W_l).
+        """Feature maps after the first `layer` steps of the flow.
+
+        Arguments:
+            X: Images, shape (N, C, H, W).
+            layer: Number of steps, from 1 to the number of layers.
+
+        Returns:
+            Feature maps, shape (N, C_l, H_l, W_l).
 
         Raises:
             ValueError: If there is no such layer, or the model is not of images.

@@ -248,14 +248,14 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
 
     def _codes(self, y: Any) -> np.ndarray:
         """Indices of classes in `classes_`."""
-        places = {label: k for k, label in enumerate(self.classes_.tolist())}
+        positions = {label: k for k, label in enumerate(self.classes_.tolist())}
         wanted = np.asarray(y).tolist()
-        if unknown := sorted(set(wanted) - set(places), key=str):
+        if unknown := sorted(set(wanted) - set(positions), key=str):
             raise ValueError(
                 f"y has classes the model does not know: {unknown}; "
                 f"it knows {self.classes_.tolist()}"
             )
-        return np.array([places[label] for label in wanted], dtype=np.int64)
+        return np.array([positions[label] for label in wanted], dtype=np.int64)
 
     def sample(
         self,

@@ -17,7 +17,15 @@ __all__ = ["DropoutMLPClassifier", "cross_entropy"]
 
 
 def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Mean cross-entropy in nats per seed, shape (S,), of logits (S, B, K) and classes (S, B)."""
+    """Mean cross-entropy of each seed.
+
+    Arguments:
+        logits: Shape (S, B, K).
+        classes: True classes, shape (S, B).
+
+    Returns:
+        Nats, shape (S,).
+    """
     log_p = torch.log_softmax(logits.float() if logits.dtype == torch.bfloat16 else logits, dim=-1)
     return -log_p.gather(-1, classes.unsqueeze(-1)).squeeze(-1).mean(-1)
 

@@ -31,7 +31,16 @@ class PersistentEstimator(StackedEstimator):
         estimators: Sequence[Self],
         run: Mapping[str, Any] | None = None,
     ) -> None:
-        """Save fitted estimators of this class, and maybe which run they are of, as one file."""
+        """Save fitted estimators of this class as one file.
+
+        Arguments:
+            path: The file; it appears whole or not at all.
+            estimators: Fitted estimators.
+            run: JSON values that say which run they are of.
+
+        Raises:
+            ValueError: If a parameter is not a plain number, string or list.
+        """
         from safetensors.torch import save_file
 
         tensors: dict[str, Tensor] = {}
@@ -96,7 +105,7 @@ class PersistentEstimator(StackedEstimator):
                 raise ValueError(f"it is of another run: {other}")
             return [cls._from_saved(h, tensors, s) for s, h in enumerate(saved["estimators"])]
         except FileNotFoundError as error:
-            raise UserError(f"model {path} is not there; train it, or check the path") from error
+            raise UserError(f"model {path} not found; train it, or check the path") from error
         except (
             SafetensorError,
             OSError,

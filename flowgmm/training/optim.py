@@ -32,8 +32,19 @@ class Group:
 def learning_rate_factor(schedule: str, step: int, n_steps: int) -> float:
     """Factor on the learning rate at a step.
 
-    `constant`; `cosine`: max((1 + cos(pi step / n_steps)) / 2, 1e-3); `steps`: divided by 10 after
-    50 % and again after 80 % of the steps; `late`: constant until 50 %, then linear to 1 % at 90 %.
+    Arguments:
+        schedule: `constant`; `cosine`: max((1 + cos(pi step / n_steps)) / 2, 1e-3); `steps`:
+            divided by 10 after 50 % and again after 80 % of the steps; `late`: constant until
+            50 %, then linear to 1 % at 90 %.
+        step: Number of the step, from 0 on.
+        n_steps: Number of all steps.
+
+    Returns:
+        The factor, from 0 to 1.
+
+    Examples:
+        >>> [learning_rate_factor("steps", step, 10) for step in (0, 5, 9)]
+        [1.0, 0.1, 0.01]
 
     Raises:
         ValueError: If the schedule is unknown.

@@ -222,7 +222,7 @@ def mistakes(digits: SimpleNamespace, folder: Path) -> dict[str, tuple[list[Any]
     return {
         "seed": ([digits.path, "--seed", 6], "seed 6 is not among the sound ones"),
         "shape": ([digits.path, "--features", wrong], "the features file has (1, 8, 16)"),
-        "absent": ([folder / "none.safetensors"], "is not there"),
+        "absent": ([folder / "none.safetensors"], "not found"),
         "no record": ([alone], "give its features file as --features"),
         "moved": ([moved], "not found in a folder features/ above it"),
         "vectors": ([vectors, "--features", wrong], "was fitted to vectors"),

@@ -108,7 +108,7 @@ def spec_and_files(name, raw):
             download_file(source, raw / file, MIRROR)
         return spec
     if name not in SMALL:
-        pytest.skip("the mirror ../shared/data is not there; small files: test_cifar.py")
+        pytest.skip("the mirror ../shared/data not found; small files: test_cifar.py")
     write, options, rows = SMALL[name]
     write(raw)
     spec = dataset_spec(name, entry, None)

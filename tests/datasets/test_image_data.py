@@ -457,7 +457,7 @@ def test_surrogates():
 
 def real(name, folder):
     if not (MIRROR / folder).is_dir():
-        pytest.skip(f"{MIRROR / folder} is not there; small files stand in")
+        pytest.skip(f"{MIRROR / folder} not found; small files stand in")
     return prepare_data(dataset_spec(name, IMAGES[name], MIRROR), MIRROR / folder)
 
 
@@ -510,7 +510,7 @@ def test_real_cifar10_with_test_images_moved():
 def test_real_fashion_mnist():
     folder = Path("/usr/share/datasets/fashion-mnist")
     if not folder.is_dir():
-        pytest.skip(f"{folder} is not there; it comes with Debian's package dataset-fashion-mnist")
+        pytest.skip(f"{folder} not found; it comes with Debian's package dataset-fashion-mnist")
     spec = dataset_spec("fashion_mnist", IMAGES["fashion_mnist"], folder.parent)
     assert {Path(file["path"]).parent for file in spec["files"].values()} == {folder}
     arrays, meta = prepare_data(spec, folder)

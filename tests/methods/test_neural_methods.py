@@ -173,7 +173,7 @@ class TestEveryMethod:
         path = tmp_path / "model.safetensors"
         message = "is damaged or no"
         if damage == "absent":
-            message = "is not there"
+            message = "not found"
         elif damage == "foreign":
             save_file({"x": np.zeros(3)}, path)
         elif damage == "gap":

@@ -108,7 +108,7 @@ def output_bytes(config: Project, job: DryRunJob, size: Size | None, work: Work 
 
 def _source_bytes(config: Project, file: Mapping[str, Any]) -> float:
     """Size of a raw file on this machine or the mirror; 0 if not found."""
-    places = [Path(file["path"])] if "path" in file else []
+    sources = [Path(file["path"])] if "path" in file else []
     if config.mirror is not None and "mirror" in file:
-        places.append(config.mirror / file["mirror"])
-    return float(sum(place.stat().st_size for place in places if place.is_file()))
+        sources.append(config.mirror / file["mirror"])
+    return float(sum(source.stat().st_size for source in sources if source.is_file()))
