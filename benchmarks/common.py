@@ -130,11 +130,24 @@ def make_convolution(
 # Inputs
 
 
-def plain_likelihood() -> dict[str, Any]:
-    """Parameters under which `FlowGMMClassifier` trains as the literal model."""
-    from flowgmm.flows.reference.realnvp import PLAIN_OBJECTIVE
+def plain_likelihood(flow: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
+    """Parameters under which `FlowGMMClassifier` trains as the literal model.
 
-    return {"preprocess": "none", "zero_init": False, **PLAIN_OBJECTIVE}
+    Arguments:
+        flow: Parameters of `RealNVP`.
+        training: Parameters of `Training`.
+    """
+    from flowgmm import LatentMixture, Objective, RealNVP, Training
+
+    return {
+        "flow": RealNVP(**{"zero_init": False, "input_noise": 0.0, **flow}),
+        "mixture": LatentMixture(means="random", learn_means=False),
+        "objective": Objective(
+            unlabelled_weight=1.0, label_weight=0.0, consistency_weight=0.0, balance_weight=0.0
+        ),
+        "training": Training(**training),
+        "preprocess": "none",
+    }
 
 
 def copy_workflow(folder: Path) -> None:

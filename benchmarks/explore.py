@@ -34,6 +34,7 @@ from flowgmm import FlowGMMClassifier
 from flowgmm.apps.explore import server as explore
 from flowgmm.apps.explore.explorer import Explorer
 from flowgmm.experiments.job_script import keep_freed_memory
+from flowgmm.methods.parts import MultiscaleRealNVP, Objective, Training
 
 # Shape of an image and parameters of the model: the recipe `small`, then the paper's size.
 MODELS: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {
@@ -66,7 +67,9 @@ def make_explorer(name: str) -> Explorer:
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 256, (10, *shape), np.uint8), np.arange(10) % 4
     model = FlowGMMClassifier(
-        consistency_weight=0, unlabelled_batch=2, labelled_batch=4, n_steps=1, **params
+        MultiscaleRealNVP(**params),
+        objective=Objective(consistency_weight=0),
+        training=Training(n_steps=1, unlabelled_batch=2, labelled_batch=4),
     )
     return Explorer(model.fit(X, y), X, y, list("abcd"), name)
 

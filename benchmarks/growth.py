@@ -72,12 +72,10 @@ def flowgmm(X: np.ndarray, y: np.ndarray, size: Size) -> dict[str, float]:
     ticks: list[tuple[int, float]] = []
     estimators = [
         FlowGMMClassifier(
-            n_couplings=4,
-            hidden_size=64,
-            **plain_likelihood(),
-            n_steps=None,
-            n_epochs=1,
-            unlabelled_batch=250,
+            **plain_likelihood(
+                {"n_couplings": 4, "hidden_size": 64},
+                {"n_steps": None, "n_epochs": 1, "unlabelled_batch": 250},
+            ),
             device="cpu",
             random_state=seed,
         )

@@ -36,6 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from flowgmm.experiments.job_script import keep_freed_memory
 from flowgmm.flows.reference.multiscale import ReferenceImageFlow, ReferenceImageFlowGMM, dequantise
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
+from flowgmm.methods.parts import LatentMixture, MultiscaleRealNVP, Objective, Training
 from flowgmm.methods.stack import fit_stack
 
 # Steps before the first that counts: memory is allocated and pages are touched; on a GPU the fourth
@@ -136,29 +137,33 @@ def train_ours(shape: Shape, args: argparse.Namespace, turn: Callable[[], None])
     keep_freed_memory()
     X, y = make_data(shape, args.batch)
     model = FlowGMMClassifier(
-        n_filters=shape.n_filters,
-        n_blocks=shape.n_blocks,
-        zero_init=False,
-        crop_padding=PADDING,
-        means="random",
-        learn_means=False,
-        # Objective (c) of the spec.
-        labelled_nll="mixture",
-        pooled_loss=True,
-        label_weight=LABEL_WEIGHT,
-        consistency_weight=CONSISTENCY_WEIGHT,
-        consistency_target="joint",
-        balance_weight=0.0,
-        labelled_in_unlabelled=False,
-        labelled_batch=args.batch,
-        unlabelled_batch=args.batch,
-        n_steps=190,  # below 200 there is a call of `progress` after every step
-        optimizer="adam",
-        lr=LR,
-        weight_decay=WEIGHT_DECAY,
-        schedule="constant",
-        clip_norm=CLIP_NORM,
-        precision=args.precision,
+        MultiscaleRealNVP(
+            n_filters=shape.n_filters,
+            n_blocks=shape.n_blocks,
+            zero_init=False,
+            crop_padding=PADDING,
+        ),
+        LatentMixture(means="random", learn_means=False),
+        Objective(  # (c) of the spec
+            labelled_nll="mixture",
+            pooled_loss=True,
+            label_weight=LABEL_WEIGHT,
+            consistency_weight=CONSISTENCY_WEIGHT,
+            consistency_target="joint",
+            balance_weight=0.0,
+            labelled_in_unlabelled=False,
+        ),
+        Training(
+            labelled_batch=args.batch,
+            unlabelled_batch=args.batch,
+            n_steps=190,  # below 200 there is a call of `progress` after every step
+            optimizer="adam",
+            lr=LR,
+            weight_decay=WEIGHT_DECAY,
+            schedule="constant",
+            clip_norm=CLIP_NORM,
+            precision=args.precision,
+        ),
         device=args.device,
         random_state=0,
     )

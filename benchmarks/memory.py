@@ -31,6 +31,7 @@ from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.project import Project, Run
 from flowgmm.experiments.specs.runs import jobs_of, train_spec
 from flowgmm.experiments.train_job import train_stack
+from flowgmm.methods import override
 from flowgmm.utils.io import read_json, sha256, write_tensors
 
 N_TRAIN, N_TEST, WIDTH, N_CLASSES, N_LABELS = 50_000, 10_000, 1792, 10, 250
@@ -40,7 +41,10 @@ TRAININGS = ("flowgmm", "pi_model", "rbf_label_spreading", "knn_label_spreading"
 JOBS = ("embedding", *TRAININGS)
 # Jobs side by side x seeds of each; networks that are small beside the features.
 TOGETHER = ("1x1", "1x8", "2x1", "4x1")
-SMALL_NET = {"n_couplings": 2, "hidden_size": 16, "labelled_batch": 25, "unlabelled_batch": 100}
+SMALL_NET = {
+    "flow": {"n_couplings": 2, "hidden_size": 16},
+    "training": {"labelled_batch": 25, "unlabelled_batch": 100, "n_epochs": 1, "n_steps": None},
+}
 
 
 def rollup() -> dict[str, int]:
@@ -85,7 +89,8 @@ def train(folder: Path, method: str) -> None:
     if spec["neural"]:
         # Standardised: twice the data. Few steps: memory is the same in each.
         spec["preprocess"] = "standardise"
-        spec["params"] = spec["params"] | {"n_epochs": None, "n_steps": STEPS}
+        steps = {"training": {"n_epochs": None, "n_steps": STEPS}}
+        spec["params"] = override(spec["params"], steps)
     n_seeds = len(spec["seeds"])
     splits = {number: folder / f"split-{number}" for number in spec["splits"]}
     train_stack(spec, folder / "features", splits, folder / "out", folder / "checkpoints")
@@ -100,7 +105,7 @@ def train_beside(folder: Path, name: str, n_jobs: int, n_seeds: int, preprocess:
     spec |= {"seeds": list(range(n_seeds)), "random_states": list(range(n_seeds))}
     spec |= {"splits": [0] * n_seeds}
     # One epoch reads every point once.
-    spec["params"] |= SMALL_NET | {"n_epochs": 1, "n_steps": None}
+    spec["params"] = override(spec["params"], SMALL_NET)
     before = rollup()
 
     def wait(word: str) -> None:

@@ -17,11 +17,12 @@ from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Job, Run
 from flowgmm.experiments.specs.runs import train_spec
 from flowgmm.experiments.yaml_io import read_yaml
-from flowgmm.methods.flow_gmm import FlowGMMClassifier
+from flowgmm.methods import build, override
 from flowgmm.methods.stack import fit_stack
 
 RUN = Run("ag_news", "200", "flowgmm")
 # AG-News: training texts, BERT's width, classes, labelled texts.
+ESTIMATOR = "flowgmm.methods.flow_gmm.FlowGMMClassifier"
 N, D, K, N_LABELS = 120_000, 768, 4, 200
 
 
@@ -30,7 +31,9 @@ def parameters(recipe: str) -> dict[str, Any]:
     config = load_checked(ROOT, read_yaml(ROOT / "config" / "config.yaml") | {"recipe": recipe})
     spec = train_spec(config, Job(RUN, 0, 0))
     params = spec["params"] | {"preprocess": spec["preprocess"]}
-    return {k: N_LABELS if v == "n_labels" else v for k, v in params.items()}
+    if params["training"]["unlabelled_batch"] == "n_labels":
+        params = override(params, {"training__unlabelled_batch": N_LABELS})
+    return params
 
 
 def main() -> None:
@@ -46,8 +49,9 @@ def main() -> None:
     X = np.tanh(rng.normal(size=(N, D))).astype(np.float32)
     y = np.full(N, -1)
     y[:N_LABELS] = np.arange(N_LABELS) % K
-    params = parameters(args.recipe) | {"precision": args.precision, "device": args.device}
-    models = [FlowGMMClassifier(**params, random_state=s) for s in range(args.seeds)]
+    params = override(parameters(args.recipe), {"training__precision": args.precision})
+    params |= {"device": args.device}
+    models = [build(ESTIMATOR, params, random_state=s) for s in range(args.seeds)]
     logged: list[tuple[int, int, float]] = []
     start = time.perf_counter()
 

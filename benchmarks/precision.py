@@ -31,6 +31,7 @@ from flowgmm.experiments.specs.data import features_spec
 from flowgmm.experiments.specs.runs import train_spec
 from flowgmm.experiments.train_job import train_stack
 from flowgmm.experiments.yaml_io import read_yaml
+from flowgmm.methods import override
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.utils.io import read_json, read_tensors, write_tensors
 
@@ -62,7 +63,7 @@ class Case:
 
 
 # Without epochs: the official ones take days on a CPU.
-SHORT = {"n_epochs": None, "n_steps": 100, "unlabelled_batch": 200}
+SHORT = {"training": {"n_epochs": None, "n_steps": 100, "unlabelled_batch": 200}}
 CASES = {
     "text": Case("text", "ag_news", "small"),
     "text_wide": Case("text, the paper's width", "ag_news", "official", params=SHORT),
@@ -96,7 +97,7 @@ def trained(
     threads: int,
 ) -> dict[str, Any]:
     """Train in one precision; return accuracy (percent), mean log p(x) in nats and CPU seconds."""
-    spec = spec | {"params": {**spec["params"], "precision": precision}}
+    spec = spec | {"params": override(spec["params"], {"training__precision": precision})}
     start = time.process_time()
     record = train_stack(
         spec, features, splits, folder / precision, folder / "state", Execution("cpu", threads)
@@ -181,7 +182,7 @@ def compare(case: Case, n_seeds: int, settings: dict[str, Any], threads: int) ->
     job = Job(runs[0], 0, n_seeds - 1)
     like = as_written(method_settings(config, runs[1]))
     spec = train_spec(config, job) | like | {"tune": None}
-    spec["params"] = {**spec["params"], **case.params}
+    spec["params"] = override(spec["params"], case.params)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         features, splits = make_inputs(config, job, folder)

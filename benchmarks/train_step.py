@@ -164,17 +164,22 @@ def measure(
 
     estimators = [
         FlowGMMClassifier(
-            n_couplings=shape.n_couplings,
-            hidden_size=shape.hidden_size,
-            dropout=shape.dropout,
-            **plain_likelihood(),
-            n_steps=N_EVALUATIONS * block,
-            unlabelled_batch=shape.n_unlabelled,
-            optimizer=shape.optimizer,
-            clip_norm=shape.clip_norm,
-            precision=precision,
+            **plain_likelihood(
+                {
+                    "n_couplings": shape.n_couplings,
+                    "hidden_size": shape.hidden_size,
+                    "dropout": shape.dropout,
+                },
+                {
+                    "n_steps": N_EVALUATIONS * block,
+                    "unlabelled_batch": shape.n_unlabelled,
+                    "optimizer": shape.optimizer,
+                    "clip_norm": shape.clip_norm,
+                    "precision": precision,
+                    "compile": compiled,
+                },
+            ),
             device=device,
-            compile=compiled,
             random_state=s,
         )
         for s in range(shape.n_seeds)

@@ -7,9 +7,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowgmm import presets
     from flowgmm.methods.flow_gmm import FlowGMMClassifier
     from flowgmm.methods.label_spreading import KNNLabelSpreading, RBFLabelSpreading
     from flowgmm.methods.mlp import DropoutMLPClassifier
+    from flowgmm.methods.parts import (
+        LatentMixture,
+        MultiscaleRealNVP,
+        Objective,
+        RealNVP,
+        Training,
+    )
     from flowgmm.methods.pi_model import PiModelClassifier
     from flowgmm.reporting.results import load_results
 
@@ -19,18 +27,29 @@ __all__ = [
     "DropoutMLPClassifier",
     "FlowGMMClassifier",
     "KNNLabelSpreading",
+    "LatentMixture",
+    "MultiscaleRealNVP",
+    "Objective",
     "PiModelClassifier",
     "RBFLabelSpreading",
+    "RealNVP",
+    "Training",
     "__version__",
     "load_results",
+    "presets",
 ]
 
 _MODULES = {
     "DropoutMLPClassifier": "flowgmm.methods.mlp",
     "FlowGMMClassifier": "flowgmm.methods.flow_gmm",
     "KNNLabelSpreading": "flowgmm.methods.label_spreading",
+    "LatentMixture": "flowgmm.methods.parts",
+    "MultiscaleRealNVP": "flowgmm.methods.parts",
+    "Objective": "flowgmm.methods.parts",
     "PiModelClassifier": "flowgmm.methods.pi_model",
     "RBFLabelSpreading": "flowgmm.methods.label_spreading",
+    "RealNVP": "flowgmm.methods.parts",
+    "Training": "flowgmm.methods.parts",
     "load_results": "flowgmm.reporting.results",
 }
 
@@ -40,6 +59,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         value: Any = version("flowgmm")
+    elif name == "presets":
+        value = importlib.import_module("flowgmm.presets")
     elif name in _MODULES:
         value = getattr(importlib.import_module(_MODULES[name]), name)
     else:

@@ -117,7 +117,9 @@ def make_project(clone: Path, whole: Path) -> Trial:
     """Run the jobs of a small table once, from an empty clone and working directory."""
     copy_repository(clone)
     recipe = {"title": "Faults", "extends": "smoke"}
-    recipe["datasets"] = {"moons": {"methods": {"flowgmm": {"params": {"n_steps": STEPS}}}}}
+    recipe["datasets"] = {
+        "moons": {"methods": {"flowgmm": {"params": {"training": {"n_steps": STEPS}}}}}
+    }
     (clone / "config" / "recipes" / "faults.yaml").write_text(yaml.safe_dump(recipe))
     table = {"title": "Tiny", "aggregate": "mean", "spread": "std", "metric": "accuracy"}
     table |= {"evaluate": "test", "rows": ["logistic_regression", "flowgmm"]}

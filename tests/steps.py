@@ -1,8 +1,11 @@
 """Single training steps of a method, by their number."""
 
+from estimators import in_use
+
 
 def losses_at(method, model, batches, streams, step, n_steps):
     """Compute the losses of a step."""
+    in_use(method, *batches.x.shape[1:])
     return method._losses(model, batches, streams, method._inputs(batches, streams, step, n_steps))
 
 

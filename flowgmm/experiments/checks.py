@@ -26,6 +26,14 @@ FIXED = ("y_train", "split_seed", "labels_seed")
 # Linux's limit for one argument, which a rule's command is (MAX_ARG_STRLEN), less what is fixed.
 LONGEST_COMMAND = 131072 - 4096
 LABELS_A_STEP = ("unlabelled_batch", "n_labels")
+# Parts in a recipe: the estimator's parameter and the part's class.
+RECIPE_PARTS = {
+    "flow": ("flow", "flowgmm.methods.parts.RealNVP"),
+    "image_flow": ("flow", "flowgmm.methods.parts.MultiscaleRealNVP"),
+    "mixture": ("mixture", "flowgmm.methods.parts.LatentMixture"),
+    "objective": ("objective", "flowgmm.methods.parts.Objective"),
+    "training": ("training", "flowgmm.methods.parts.Training"),
+}
 # Preprocessing that a recipe may name, by whether the method is neural.
 RECIPE_PREPROCESS = {
     True: ("none", "standardise", "pca"),
@@ -208,27 +216,43 @@ def _check_analysis(project: Project, name: str, entry: Analysis) -> None:
     found_spec(project, [name])
 
 
+def _check_value(estimator: str, key: str, value: Any, where: str) -> None:
+    """Check one parameter, of the estimator or, as in ``training__lr``, of a part of it."""
+    part, _, inner = key.rpartition("__")
+    owner, known = estimator, parameters_of(estimator) or {}
+    if part:
+        # `image_flow` is the flow of images.
+        if part not in RECIPE_PARTS or RECIPE_PARTS[part][0] not in known:
+            raise nearest(part, [p for p in RECIPE_PARTS if p in known], "part", where)
+        owner = RECIPE_PARTS[part][1]
+        known, where = parameters_of(owner) or {}, f"{where}.{part}"
+    if inner not in known:
+        raise nearest(inner, known, f"parameter of {owner.rpartition('.')[2]}", where)
+    if inner in ("random_state", "device", "preprocess"):
+        raise UserError(f"{where}.{inner} is not set here; remove it")
+    # "n_labels": as many as there are labels, which the job knows.
+    if not fits(value, known[inner]) and (inner, value) != LABELS_A_STEP:
+        raise UserError(
+            f"{where}.{inner} is {value!r}, expected {known[inner]}; see config/README.md"
+        )
+
+
 def _check_method(project: Project, name: str, settings: Mapping[str, Any], where: str) -> None:
     """Check the settings of a method in a recipe against its estimator's parameters."""
     if name not in project.methods:
         raise nearest(name, project.methods, "method", where)
     entry = project.methods[name]
-    known = parameters_of(entry.estimator) or {}
-    for group in ("params", "tune", "tune_with"):
-        for key in settings.get(group) or {}:
-            if key not in known:
-                what = f"parameter of {entry.estimator.rpartition('.')[2]}"
-                raise nearest(key, known, what, f"{where}.{name}.{group}")
-            if key in ("random_state", "device", "preprocess"):
-                raise UserError(f"{where}.{name}.{group}.{key} is not set here; remove it")
-            given = settings[group][key]
-            for value in given if group == "tune" else [given]:
-                # "n_labels": as many as there are labels, which the job knows.
-                if not fits(value, known[key]) and (key, value) != LABELS_A_STEP:
-                    raise UserError(
-                        f"{where}.{name}.{group}.{key} is {value!r}, expected {known[key]}; "
-                        "see config/README.md"
-                    )
+    for group in ("params", "tune_with"):
+        for key, given in (settings.get(group) or {}).items():
+            place = f"{where}.{name}.{group}"
+            if key in RECIPE_PARTS and isinstance(given, Mapping):
+                for inner, value in given.items():
+                    _check_value(entry.estimator, f"{key}__{inner}", value, place)
+            else:
+                _check_value(entry.estimator, key, given, place)
+    for key, values in (settings.get("tune") or {}).items():
+        for value in values:
+            _check_value(entry.estimator, key, value, f"{where}.{name}.tune")
     if not entry.neural and settings.get("restart", "none") != "none":
         raise UserError(f"{where}.{name}.restart is for neural methods; remove it")
     allowed = RECIPE_PREPROCESS[entry.neural]

@@ -89,8 +89,10 @@ def _fit_stack(
 
     torch.set_num_threads(execution.threads)
     params = {**spec["params"], "device": execution.device, "preprocess": spec["preprocess"]}
-    if params.get("unlabelled_batch") == "n_labels":
-        params["unlabelled_batch"] = len(tasks[0].split["labelled"])
+    training = params.get("training", {})
+    if training.get("unlabelled_batch") == "n_labels":
+        n_labels = len(tasks[0].split["labelled"])
+        params["training"] = {**training, "unlabelled_batch": n_labels}
     sizes = {len(task.rows) for task in tasks}
     if len(sizes) > 1:
         raise UserError(
@@ -100,7 +102,7 @@ def _fit_stack(
 
     def fit(tasks: Sequence[Task], states: Sequence[int], **options: Any) -> list[Any]:
         val = None
-        if params.get("keep") == "best_val":
+        if training.get("keep") == "best_val":
             rows = np.stack([task.split["val"] for task in tasks])
             val = rows, np.stack([task.y_val for task in tasks])
         estimators = [build(spec["estimator"], params, random_state=state) for state in states]

@@ -95,7 +95,20 @@ def method_settings(project: Project, run: Run) -> MethodSettings:
         )
     methods = resolve_settings(project, run.dataset, run.labels).methods
     base = methods.get(entry.base, {}) if entry.base else {}
-    return make_entry(MethodSettings, merge(base, methods.get(run.method, {})))
+    merged = merge(base, methods.get(run.method, {}))
+    if "params" in merged:
+        merged["params"] = _with_flow(merged["params"], project.dataset(run.dataset).kind)
+    return make_entry(MethodSettings, merged)
+
+
+def _with_flow(params: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Parameters with the flow that suits the kind of data: `image_flow` is that of images."""
+    chosen = {key: value for key, value in params.items() if key not in ("flow", "image_flow")}
+    if kind == "image" and "image_flow" in params:
+        chosen["flow"] = {"class": "MultiscaleRealNVP", **params["image_flow"]}
+    elif kind != "image" and "flow" in params:
+        chosen["flow"] = params["flow"]
+    return chosen
 
 
 @once

@@ -19,6 +19,7 @@ from flowgmm.experiments.record import (
     used_environment,
 )
 from flowgmm.experiments.task import Task, load_task
+from flowgmm.methods import override
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_meta, read_tensors, sha256, write_json, write_tensors
 
@@ -67,7 +68,7 @@ def train_stack(
     }
     if spec["neural"] and spec["tune"]:
         chosen, hashes["choice"] = _chosen(spec, choice)
-    settings = {**spec, "params": {**spec["params"], **chosen.get("tuned", {})}}
+    settings = {**spec, "params": override(spec["params"], chosen.get("tuned", {}))}
     checkpoint = checkpoints / identity(spec, hashes, execution)
     given = features, str(hashes["features"])
 

@@ -63,13 +63,14 @@ def candidates(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 def point_name(candidate: Mapping[str, Any]) -> str:
     """Name of a candidate as part of a path, the same wherever it stands in a grid.
 
-    ``lr=0.0003``, or a hash where the values have other characters or are many.
+    ``lr=0.0003``, also of a part, or a hash where the values have other characters or are many.
 
     Examples:
-        >>> point_name({"n": 1, "lr": 0.1})
+        >>> point_name({"n": 1, "training__lr": 0.1})
         'lr=0.1,n=1'
     """
-    name = ",".join(f"{key}={_plain(value)}" for key, value in sorted(candidate.items()))
+    named = {key.rpartition("__")[2]: value for key, value in candidate.items()}
+    name = ",".join(f"{key}={_plain(value)}" for key, value in sorted(named.items()))
     safe = re.fullmatch(r"[A-Za-z0-9_.=,+-]{1,100}", name)
     return name if safe else content_hash(candidate)[:16]
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from flowgmm.flows.rng import Stream
 
-__all__ = ["DATA_MEANS", "MEANS", "LatentMixture", "fixed_means"]
+__all__ = ["DATA_MEANS", "MEANS", "StackedMixture", "fixed_means"]
 
 # Placements that need no data, then those that use the latent codes or the data (spec 1.5).
 FIXED_MEANS = ("random", "random_multi", "random_pm", "circle", "diag", "pixel_const", "split_dims")
@@ -67,7 +67,7 @@ def fixed_means(kind: str, n_classes: int, n_features: int, scale: float, stream
     return means
 
 
-class LatentMixture(nn.Module):
+class StackedMixture(nn.Module):
     """p(z) = sum_k pi_k N(z | mu_k, std_k^2 I), in closed form; or Student's t in N's place.
 
     Arguments:

@@ -32,12 +32,14 @@ class Preprocess:
         rotation: Columns are the directions of u, orthonormal, shape (D, D).
         scale: Positive, shape (D,).
         n_modelled: Coordinates of u that go to the network.
+        kind: `none`, `standardise` or `pca`.
     """
 
     shift: np.ndarray
     rotation: np.ndarray
     scale: np.ndarray
     n_modelled: int
+    kind: str
 
     @classmethod
     def fit(cls, X: np.ndarray, kind: str, pca_components: int | None = None) -> "Preprocess":
@@ -64,7 +66,8 @@ class Preprocess:
                 f"preprocess='pca', got preprocess={kind!r}"
             )
         if kind == "none":
-            return cls(np.zeros(n_features), np.eye(n_features), np.ones(n_features), n_features)
+            zeros, ones = np.zeros(n_features), np.ones(n_features)
+            return cls(zeros, np.eye(n_features), ones, n_features, kind)
         shift = _sum(X, lambda x: x.sum(axis=0)) / len(X)
         spread = np.sqrt(_sum(X, lambda x: ((x - shift) ** 2).sum(axis=0)) / len(X))
         # By its own magnitude: columns may come in any units.
@@ -89,7 +92,7 @@ class Preprocess:
         n_modelled = int(varying.sum())
         if pca_components is not None:
             n_modelled = min(n_modelled, pca_components)
-        return cls(shift, rotation, np.where(varying, spread, 1.0), n_modelled)
+        return cls(shift, rotation, np.where(varying, spread, 1.0), n_modelled, kind)
 
     @property
     def n_out(self) -> int:
@@ -151,7 +154,7 @@ class Preprocess:
 
     def header(self) -> dict[str, Any]:
         """Numbers to save."""
-        return {"n_modelled": self.n_modelled}
+        return {"n_modelled": self.n_modelled, "kind": self.kind}
 
     @classmethod
     def from_saved(
@@ -166,7 +169,7 @@ class Preprocess:
         if rotation is None:
             order = arrays.get("order", np.arange(len(shift)))
             rotation = np.ascontiguousarray(np.eye(len(shift))[:, order])
-        return cls(shift, rotation, scale, header["n_modelled"])
+        return cls(shift, rotation, scale, header["n_modelled"], header["kind"])
 
     def inverse(self, U: np.ndarray) -> np.ndarray:
         """Map u back to x, both shape (N, D)."""

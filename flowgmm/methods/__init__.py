@@ -7,11 +7,13 @@ from typing import Any
 
 from flowgmm.utils.errors import UserError
 
-__all__ = ["SKLEARN_PREPROCESS", "build"]
+__all__ = ["PARTS", "SKLEARN_PREPROCESS", "build", "override"]
 
 # Steps in front of a scikit-learn estimator; flows.preprocessing has those of a network.
 SKLEARN_PREPROCESS = ("none", "unit_norm", "standardise")
 PACKAGES = ("flowgmm.methods.", "sklearn.")
+# Parameters that are parts (flowgmm.methods.parts, which imports scikit-learn).
+PARTS = frozenset({"flow", "mixture", "objective", "training"})
 
 
 def build(
@@ -25,7 +27,7 @@ def build(
     Arguments:
         estimator: Import path of a class or of a function that returns an estimator, below
             ``flowgmm.methods.`` or ``sklearn.``.
-        params: Its keyword arguments, without `random_state`.
+        params: Its keyword arguments, without `random_state`; a mapping for a part is made one.
         preprocess: One of `SKLEARN_PREPROCESS`: unit_norm scales each row to length 1,
             standardise each column to mean 0 and variance 1 over all points passed to `fit`.
         random_state: Seed; passed on if the estimator accepts one.
@@ -53,6 +55,10 @@ def build(
             "hide the seed of the run; remove it"
         )
     seed = {"random_state": random_state} if "random_state" in accepted else {}
+    if not PARTS.isdisjoint(accepted):
+        from flowgmm.methods.parts import with_parts
+
+        params = with_parts(params)
     model = make(**params, **seed)
     if preprocess == "none":
         return model
@@ -62,6 +68,25 @@ def build(
 
     step = Normalizer() if preprocess == "unit_norm" else StandardScaler()
     return Pipeline([("preprocess", step), ("estimator", model)])
+
+
+def override(params: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay changes over parameters; ``training__lr`` changes `lr` in the mapping `training`.
+
+    Examples:
+        >>> override({"training": {"lr": 0.1, "n_steps": 5}, "n_init": 1}, {"training__lr": 0.2})
+        {'training': {'lr': 0.2, 'n_steps': 5}, 'n_init': 1}
+    """
+    changed = dict(params)
+    for name, value in changes.items():
+        part, _, inner = name.partition("__")
+        if inner:
+            changed[part] = {**changed.get(part, {}), inner: value}
+        elif isinstance(value, Mapping) and isinstance(changed.get(name), Mapping):
+            changed[name] = {**changed[name], **value}
+        else:
+            changed[name] = value
+    return changed
 
 
 def _find(path: str) -> Callable[..., Any]:

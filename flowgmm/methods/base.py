@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from flowgmm.flows.pixels import Pixels, as_inputs
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.rng import Stream
+from flowgmm.methods.parts import Part, Training
 from flowgmm.training.batches import Batches, StandardisedPoints, as_tensor, chunk_size
-from flowgmm.training.loop import Inputs, Training
+from flowgmm.training.loop import Inputs, TrainingOptions
 
 __all__ = ["ON_CPU", "ON_DEVICE", "STREAMS", "StackedEstimator", "find_device"]
 
@@ -34,8 +35,15 @@ class StackedEstimator(BaseEstimator, ABC):
 
     # Parameters of a subclass that need not be equal in a stack.
     _per_seed: ClassVar[tuple[str, ...]] = ("random_state",)
+    # Learned attributes that hold the parts in use.
+    _used: ClassVar[tuple[str, ...]] = ("training_",)
+    training_: Training
 
     # -- what a subclass provides ------------------------------------------------------------
+
+    @abstractmethod
+    def _choose_parts(self, X: np.ndarray) -> dict[str, Any]:
+        """Learned attributes with the parts to use for X: those given, and for None a default."""
 
     @abstractmethod
     def _build(self, batches: Batches, n_classes: int, streams: dict[str, Stream]) -> nn.Module:
@@ -75,12 +83,15 @@ class StackedEstimator(BaseEstimator, ABC):
     def _uses_unlabelled(self) -> bool:
         return True
 
+    def _labelled_in_unlabelled(self) -> bool:
+        return True
+
     def _init_scores(self, model: nn.Module, batches: Batches) -> list[float]:
         """Score each member of the stack without labels, to choose among `n_init`."""
         return [0.0] * batches.labelled.shape[0]
 
     def _fit_preprocess(self, X: np.ndarray) -> Preprocess | Pixels:
-        return Preprocess.fit(X, self.preprocess, getattr(self, "pca_components", None))
+        return Preprocess.fit(X, self.preprocess, self.pca_components)
 
     def _after_training(self, model: nn.Module, batches: Batches) -> None:
         """Last changes to the trained stack, in evaluation mode."""
@@ -104,10 +115,8 @@ class StackedEstimator(BaseEstimator, ABC):
         n_init: int,
     ) -> Callable[[], Tensor] | None:
         """Function that gives each member's accuracy on its validation points, or None."""
-        if self.keep == "last":
+        if self.training_.keep == "last":
             return None
-        if self.keep != "best_val":
-            raise ValueError(f"unknown keep {self.keep!r}; expected last or best_val")
         if val is None:
             raise ValueError("keep='best_val' needs validation points: fit_stack's `val`")
         rows, truth = (
@@ -129,13 +138,32 @@ class StackedEstimator(BaseEstimator, ABC):
         return accuracy
 
     def _shared_params(self) -> dict[str, Any]:
-        return {k: v for k, v in self.get_params().items() if k not in self._per_seed}
+        """Parameters that are equal in a stack, those of the parts by their own names."""
+        params = self.get_params().items()
+        return {k: v for k, v in params if k not in self._per_seed and not isinstance(v, Part)}
+
+    def used_params(self) -> dict[str, Any]:
+        """Parameters of the parts in use, after `fit`, named as ``training__lr``."""
+        used: dict[str, Any] = {}
+        for attribute in self._used:
+            name, value = attribute.removesuffix("_"), getattr(self, attribute)
+            if isinstance(value, Part):
+                used[name] = type(value).__name__
+                used |= {f"{name}__{key}": inner for key, inner in vars(value).items()}
+            else:
+                used[name] = value
+        return used
 
     def _modelled(self, X: np.ndarray, preprocess: Preprocess | Pixels) -> np.ndarray:
         """Modelled features of X, in the network's type."""
-        if self.preprocess == "none" and isinstance(preprocess, Preprocess):
+        if isinstance(preprocess, Preprocess) and preprocess.kind == "none":
             return X
-        return preprocess.modelled(X, np.float64 if self.precision == "fp64" else np.float32)
+        return preprocess.modelled(X, np.float64 if self._dtype == torch.float64 else np.float32)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Type of the parameters."""
+        return torch.float64 if self.training_.precision == "fp64" else torch.float32
 
     def _points(
         self,
@@ -145,7 +173,7 @@ class StackedEstimator(BaseEstimator, ABC):
         device: torch.device,
     ) -> Tensor | StandardisedPoints:
         """All points as batches take them; X itself, and no copy of it, wherever that will do."""
-        if self.preprocess == "standardise" and isinstance(preprocess, Preprocess):
+        if isinstance(preprocess, Preprocess) and preprocess.kind == "standardise":
             return StandardisedPoints(as_tensor(X).to(device), preprocess, dtype)
         return as_tensor(self._modelled(X, preprocess), dtype).to(device)
 
@@ -155,7 +183,7 @@ class StackedEstimator(BaseEstimator, ABC):
         labelled = [row[code >= 0] for row, code in zip(rows, codes, strict=True)]
         if not self._uses_unlabelled():
             unlabelled = [row[:0] for row in rows]
-        elif getattr(self, "labelled_in_unlabelled", True) or (codes >= 0).all():
+        elif self._labelled_in_unlabelled() or (codes >= 0).all():
             unlabelled = list(rows)
         else:
             unlabelled = [row[code < 0] for row, code in zip(rows, codes, strict=True)]
@@ -168,31 +196,31 @@ class StackedEstimator(BaseEstimator, ABC):
             on_device(labelled),
             on_device([code[code >= 0] for code in codes]),
             on_device(unlabelled),
-            self.labelled_batch,
-            getattr(self, "unlabelled_batch", 1),
-            self.sampling,
+            self.training_.labelled_batch,
+            self.training_.unlabelled_batch,
+            self.training_.sampling,
             stream,
         )
 
-    def _training(self, steps_per_epoch: int) -> Training:
-        n_steps, n_epochs = self.n_steps, getattr(self, "n_epochs", None)
-        if (n_steps is None) == (n_epochs is None):
+    def _training(self, steps_per_epoch: int) -> TrainingOptions:
+        part = self.training_
+        n_steps = part.n_steps
+        if (n_steps is None) == (part.n_epochs is None):
             raise ValueError(
                 f"exactly one of n_steps and n_epochs must be given, got n_steps={n_steps!r} and "
-                f"n_epochs={n_epochs!r}"
+                f"n_epochs={part.n_epochs!r}"
             )
-        if n_epochs is not None:
-            n_steps = n_epochs * steps_per_epoch
-        if n_steps < 1:
-            raise ValueError(f"training needs at least 1 step, got {n_steps}")
-        return Training(
+        if part.n_epochs is not None:
+            n_steps = part.n_epochs * steps_per_epoch
+        assert n_steps is not None
+        return TrainingOptions(
             n_steps=n_steps,
-            optimizer=self.optimizer,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            clip_norm=self.clip_norm,
-            bf16=self.precision == "bf16",
+            optimizer=part.optimizer,
+            lr=part.lr,
+            weight_decay=part.weight_decay,
+            schedule=part.schedule,
+            clip_norm=part.clip_norm,
+            bf16=part.precision == "bf16",
         )
 
     def _adopt(

@@ -11,9 +11,10 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import Tensor, nn
 
 from flowgmm.evaluation.calibration import best_temperature, tempered
-from flowgmm.flows.mixture import LatentMixture
+from flowgmm.flows.mixture import StackedMixture
 from flowgmm.flows.multiscale import ImageFlow
 from flowgmm.flows.pixels import Pixels
+from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.realnvp import CouplingFlow
 from flowgmm.methods.neural import NeuralClassifier
 from flowgmm.training.batches import CHUNK, IMAGE_CHUNK
@@ -24,7 +25,7 @@ __all__ = ["FlowGMM", "LatentModel"]
 class FlowGMM(nn.Module):
     """The stacked model: a flow and a mixture."""
 
-    def __init__(self, flow: CouplingFlow | ImageFlow, mixture: LatentMixture):
+    def __init__(self, flow: CouplingFlow | ImageFlow, mixture: StackedMixture):
         super().__init__()
         self.flow = flow
         self.mixture = mixture
@@ -53,12 +54,12 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
 
     def _split(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Split X into modelled and residual features."""
-        if self.preprocess == "none" and not isinstance(self.preprocess_, Pixels):
+        if isinstance(self.preprocess_, Preprocess) and self.preprocess_.kind == "none":
             return X, X[:, :0]
         return self.preprocess_.split(X, next(self.model_.parameters()).numpy().dtype)
 
     def _join(self, modelled: np.ndarray, residual: np.ndarray) -> np.ndarray:
-        if self.preprocess == "none" and not isinstance(self.preprocess_, Pixels):
+        if isinstance(self.preprocess_, Preprocess) and self.preprocess_.kind == "none":
             return modelled
         return self.preprocess_.join(modelled, residual)
 

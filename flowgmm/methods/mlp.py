@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +11,7 @@ from flowgmm.flows.pixels import Pixels
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.neural import NeuralClassifier
+from flowgmm.methods.parts import Training
 from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Inputs
 
@@ -39,15 +41,16 @@ class DropoutMLPClassifier(NeuralClassifier):
         dropout: After every hidden layer.
         preprocess: `none`, `standardise` or `pca`; see `flowgmm.flows.preprocessing`.
         pca_components: Principal components kept with `pca`.
-        n_steps: Optimizer steps.
-        labelled_batch: Labelled points per step; None: all.
-        sampling, optimizer, lr, weight_decay, schedule, clip_norm: See
-            `flowgmm.training.loop.Training`.
-        keep: `last`: the parameters after the last step; `best_val`: those with the highest
-            accuracy on validation points (D41; through `fit_stack`).
-        precision: `fp32`, `bf16` (matrix products only) or `fp64`.
+        training: A `flowgmm.methods.parts.Training`; None: 500 steps at a learning rate of 3e-4
+            without clipping. Unlabelled points have no part in it.
         device: `auto`, `cpu`, `cuda`, ...
         random_state: Seed of the initial weights, batches and dropout.
+
+    Attributes:
+        classes_, n_features_in_, n_iter_: As everywhere in scikit-learn.
+        training_: The training in use.
+        history_: Losses on the way.
+        seeds_: The named seeds.
 
     Source: Izmailov et al. (2020), section 5.1; spec 3.3.
     """
@@ -59,16 +62,7 @@ class DropoutMLPClassifier(NeuralClassifier):
         dropout: float = 0.5,
         preprocess: str = "standardise",
         pca_components: int | None = None,
-        n_steps: int | None = 500,
-        labelled_batch: int | None = None,
-        sampling: str = "shuffle",
-        optimizer: str = "adamw",
-        lr: float = 3e-4,
-        weight_decay: float = 1e-5,
-        schedule: str = "cosine",
-        clip_norm: float | None = None,
-        keep: str = "last",
-        precision: str = "fp32",
+        training: Training | None = None,
         device: str = "auto",
         random_state: Any = None,
     ):
@@ -77,18 +71,21 @@ class DropoutMLPClassifier(NeuralClassifier):
         self.dropout = dropout
         self.preprocess = preprocess
         self.pca_components = pca_components
-        self.n_steps = n_steps
-        self.labelled_batch = labelled_batch
-        self.sampling = sampling
-        self.optimizer = optimizer
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.clip_norm = clip_norm
-        self.keep = keep
-        self.precision = precision
+        self.training = training
         self.device = device
         self.random_state = random_state
+
+    def _choose_parts(self, X: np.ndarray) -> dict[str, Any]:
+        training = self.training
+        if training is None:
+            training = Training(n_steps=500, lr=3e-4, clip_norm=None)
+        training.check()
+        if training.n_epochs is not None:
+            raise ValueError(
+                f"training: got n_epochs={training.n_epochs!r}; there is no pass over unlabelled "
+                "points: expected n_steps"
+            )
+        return {"training_": training}
 
     def _uses_unlabelled(self) -> bool:
         return False

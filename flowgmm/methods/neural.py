@@ -39,7 +39,8 @@ class NeuralClassifier(ClassifierMixin, PersistentEstimator):
         fit_stack([self], X, np.asarray(y)[None])
         if self.failure_ is not None:
             raise DivergedError(
-                f"{type(self).__name__} {self.failure_}; lower lr, or set preprocess='standardise'"
+                f"{type(self).__name__} {self.failure_}; lower the training's lr, or set "
+                "preprocess='standardise'"
             )
         return self
 

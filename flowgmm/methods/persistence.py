@@ -12,6 +12,7 @@ from torch import Tensor
 from flowgmm.flows.pixels import Pixels
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.methods.base import StackedEstimator
+from flowgmm.methods.parts import part_from_json, part_to_json
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import add_checksum, atomic_path, header, read_header, verify_checksum
 
@@ -54,7 +55,11 @@ class PersistentEstimator(StackedEstimator):
             headers.append(
                 {
                     "class": cls.__name__,
-                    "params": estimator.get_params(),
+                    "params": {
+                        name: part_to_json(value)
+                        for name, value in estimator.get_params(deep=False).items()
+                    },
+                    "used": {name: part_to_json(getattr(estimator, name)) for name in cls._used},
                     "classes": estimator.classes_.tolist(),
                     "classes_dtype": str(estimator.classes_.dtype),
                     "n_features_in": estimator.n_features_in_,
@@ -124,7 +129,9 @@ class PersistentEstimator(StackedEstimator):
         """Estimator s of a file from `save_stack`."""
         if header["class"] != cls.__name__:
             raise ValueError(f"it is a {header['class']}")
-        estimator = cls(**header["params"])
+        estimator = cls(**{k: part_from_json(v) for k, v in header["params"].items()})
+        for name in cls._used:
+            setattr(estimator, name, part_from_json(header["used"][name]))
         start = f"{s}.preprocess."
         arrays = {
             k.removeprefix(start): v.numpy() for k, v in tensors.items() if k.startswith(start)

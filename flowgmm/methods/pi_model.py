@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.mlp import DropoutMLPClassifier, cross_entropy
+from flowgmm.methods.parts import Training
 from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Inputs
 from flowgmm.training.optim import ramp
@@ -26,9 +28,8 @@ class PiModelClassifier(DropoutMLPClassifier):
             `mean_over_c`: by K^2, as the official code (D21). w_sum = w_mean_over_c / K^2.
         stop_gradient: Treat the second answer as a constant.
         ramp_up: Share of the steps over which w grows linearly from 0; 0: none.
-        n_steps, n_epochs: Exactly one of them; an epoch is a pass over the unlabelled points.
-        unlabelled_batch: Unlabelled points per step.
         labelled_in_unlabelled: The labelled inputs are among the unlabelled ones (D16).
+        training: A `flowgmm.methods.parts.Training`; None: 500 steps without clipping.
 
     Others as in `DropoutMLPClassifier`.
 
@@ -47,18 +48,7 @@ class PiModelClassifier(DropoutMLPClassifier):
         labelled_in_unlabelled: bool = True,
         preprocess: str = "standardise",
         pca_components: int | None = None,
-        n_steps: int | None = 500,
-        n_epochs: int | None = None,
-        labelled_batch: int | None = None,
-        unlabelled_batch: int = 256,
-        sampling: str = "shuffle",
-        optimizer: str = "adamw",
-        lr: float = 1e-3,
-        weight_decay: float = 1e-5,
-        schedule: str = "cosine",
-        clip_norm: float | None = None,
-        keep: str = "last",
-        precision: str = "fp32",
+        training: Training | None = None,
         device: str = "auto",
         random_state: Any = None,
     ):
@@ -68,16 +58,7 @@ class PiModelClassifier(DropoutMLPClassifier):
             dropout=dropout,
             preprocess=preprocess,
             pca_components=pca_components,
-            n_steps=n_steps,
-            labelled_batch=labelled_batch,
-            sampling=sampling,
-            optimizer=optimizer,
-            lr=lr,
-            weight_decay=weight_decay,
-            schedule=schedule,
-            clip_norm=clip_norm,
-            keep=keep,
-            precision=precision,
+            training=training,
             device=device,
             random_state=random_state,
         )
@@ -86,8 +67,16 @@ class PiModelClassifier(DropoutMLPClassifier):
         self.stop_gradient = stop_gradient
         self.ramp_up = ramp_up
         self.labelled_in_unlabelled = labelled_in_unlabelled
-        self.n_epochs = n_epochs
-        self.unlabelled_batch = unlabelled_batch
+
+    def _choose_parts(self, X: np.ndarray) -> dict[str, Any]:
+        training = self.training
+        if training is None:
+            training = Training(n_steps=500, clip_norm=None)
+        training.check()
+        return {"training_": training}
+
+    def _labelled_in_unlabelled(self) -> bool:
+        return self.labelled_in_unlabelled
 
     def _uses_unlabelled(self) -> bool:
         return True

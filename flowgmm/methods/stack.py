@@ -20,8 +20,6 @@ from flowgmm.utils.seeds import derive
 
 __all__ = ["fit_stack"]
 
-PRECISIONS = ("fp32", "bf16", "fp64")
-
 
 def fit_stack(
     estimators: Sequence[StackedEstimator],
@@ -63,9 +61,12 @@ def fit_stack(
     if rows is None:
         rows = np.broadcast_to(np.arange(len(X)), ys.shape)
     rows = np.asarray(rows).repeat(n_init, axis=0)
-    device = find_device(first.device)
+    used = first._choose_parts(X)
+    for estimator in estimators:
+        for name, part in used.items():
+            setattr(estimator, name, part)
+    device, dtype = find_device(first.device), first._dtype
     preprocess = first._fit_preprocess(X)
-    dtype = torch.float64 if first.precision == "fp64" else torch.float32
     x = first._points(X, preprocess, dtype, device)
     streams = _make_streams(seeds, device)
     batches = first._batches(x, codes, rows, streams["batches"])
@@ -83,7 +84,7 @@ def fit_stack(
         identity=checkpoint
         and [
             type(first).__name__,
-            repr(first._shared_params()),
+            repr([first._shared_params(), first.used_params()]),
             seeds,
             [_digest(array) for array in (X, rows, codes)],
         ],
@@ -123,10 +124,6 @@ def _check_alike(estimators: Sequence[StackedEstimator]) -> int:
     for other in estimators[1:]:
         if type(other) is not type(first) or other._shared_params() != first._shared_params():
             raise ValueError("the estimators of a stack may differ in random_state only")
-    if first.precision not in PRECISIONS:
-        raise ValueError(
-            f"unknown precision {first.precision!r}; expected one of {', '.join(PRECISIONS)}"
-        )
     n_init: int = getattr(first, "n_init", 1)
     if n_init < 1:
         raise ValueError(f"n_init must be 1 or more, got {n_init}")

@@ -24,7 +24,7 @@ from flowgmm.utils.io import content_hash
 from flowgmm.utils.progress import Progress
 from flowgmm.utils.signals import Interrupted, deferred
 
-__all__ = ["Inputs", "Losses", "Training", "train"]
+__all__ = ["Inputs", "Losses", "TrainingOptions", "train"]
 
 # Called with what `train`'s `inputs` said of the step; returns losses per seed, shape (S,): "loss"
 # is minimised, others logged.
@@ -35,8 +35,8 @@ CHECKPOINT_EVERY = 60.0
 
 
 @dataclass(frozen=True)
-class Training:
-    """Options of a training; every field is a switch of the recipes.
+class TrainingOptions:
+    """Options of a training.
 
     Arguments:
         n_steps: Number of optimizer steps.
@@ -87,7 +87,7 @@ class Training:
 def train(
     model: nn.Module,
     losses: Losses,
-    training: Training,
+    training: TrainingOptions,
     inputs: Callable[[int], Inputs] = lambda step: {"step": step},
     groups: Sequence[Group] | None = None,
     checkpoint: Path | None = None,
@@ -179,7 +179,7 @@ def train(
 
 
 def _step(
-    losses: Losses, training: Training, groups: Sequence[Group], optimizer: Adam, read: bool
+    losses: Losses, training: TrainingOptions, groups: Sequence[Group], optimizer: Adam, read: bool
 ) -> Step:
     """One optimizer step: forward, backward, clip, update; returns the losses."""
 

@@ -85,7 +85,8 @@ def test_operations_of_a_training_are_counted() -> None:
     def work(size: Size, **changes: object) -> Work:
         spec = train_spec(config, jobs_of(config, Run("miniboone", "20", "flowgmm"))[0])
         steps = {"n_epochs": None, "n_steps": 100, "unlabelled_batch": 1000}
-        counted = count(spec | {"params": spec["params"] | steps | changes}, size)
+        training = spec["params"]["training"] | steps | changes
+        counted = count(spec | {"params": spec["params"] | {"training": training}}, size)
         assert counted is not None
         return counted
 
@@ -117,7 +118,7 @@ def test_operations_of_image_flows_are_counted(
     assert work is not None
     assert work.parameters == pytest.approx(1e6 * mega, rel=0.005)  # with the means
     # Three forward passes' worth with a gradient, one without; evaluation counts for little.
-    steps = 4 * 64 * spec["params"]["n_steps"] * 1e9 * giga
+    steps = 4 * 64 * spec["params"]["training"]["n_steps"] * 1e9 * giga
     assert work.products == pytest.approx(OVERHEAD * steps, rel=0.05)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from estimators import flow_gmm
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
@@ -37,7 +38,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     X = (data.images[:60, None] * 15).astype(np.uint8).repeat(2, 2).repeat(2, 3)
     y = data.target[:60]
     params = {"pool": 2, "n_filters": 4, "n_blocks": 1, "crop_padding": 1, "n_steps": 3}
-    models = [FlowGMMClassifier(**params, random_state=s).fit(X, y) for s in range(2)]
+    models = [flow_gmm(**params, random_state=s).fit(X, y) for s in range(2)]
     results = tmp_path_factory.mktemp("project") / "results"
     folder = results / "smoke" / "runs" / "mnist" / "100" / "flowgmm" / "seeds-4-5"
     FlowGMMClassifier.save_stack(folder / "model.safetensors", models)
@@ -213,7 +214,7 @@ def mistakes(digits: SimpleNamespace, folder: Path) -> dict[str, tuple[list[Any]
     write_tensors(wrong, {"X_test": digits.X[:, :, :8], "y_test": digits.y}, {"classes": NAMES})
     vectors, alone = folder / "vectors.safetensors", folder / "alone.safetensors"
     X = digits.X[:, 0, 0].astype(np.float32)
-    FlowGMMClassifier(n_steps=2, hidden_size=4).fit(X, digits.y).save(vectors)
+    flow_gmm(n_steps=2, hidden_size=4).fit(X, digits.y).save(vectors)
     digits.models[0].save(alone)
     moved = folder / "moved" / "model.safetensors"
     digits.models[0].save(moved)

@@ -142,7 +142,11 @@ CSV = "raw/t.csv"
         ({}, blocked(fetch()), "cannot write file/out: "),
         ({}, draw(n_labels=3), "n_labels is 3, fewer than the 4 classes"),
         ({}, train(params={"n_couplngs": 3}), "has no parameter n_couplngs"),
-        ({}, train(params={"means": "cirle"}), "unknown means 'cirle'; expected one of"),
+        (
+            {},
+            train(params={"mixture": {"means": "cirle"}}),
+            "unknown means 'cirle'; expected one of",
+        ),
         ({"features": b"cut off"}, train(), "features is damaged"),
     ],
 )

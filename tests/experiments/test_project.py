@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from estimators import flat
 
 from flowgmm import methods
 from flowgmm.experiments.checks import load_checked
@@ -71,8 +72,8 @@ def test_every_job_of_every_recipe_resolves(recipe: str) -> None:
                 assert set(spec["params"]) <= set(known)
                 if spec["neural"]:
                     # As built: what the recipe leaves out has the estimator's own default.
-                    built = methods.build(spec["estimator"], spec["params"]).get_params()
-                    steps = [built[key] for key in ("n_steps", "n_epochs") if key in built]
+                    built = methods.build(spec["estimator"], spec["params"]).training
+                    steps = [built.n_steps, built.n_epochs]
                     assert sum(value is not None for value in steps) == 1, (run, steps)
 
 
@@ -93,9 +94,10 @@ def test_every_figure_has_means_for_its_classes(recipe: str, tmp_path: Path) -> 
     for job in jobs:
         params = train_spec(config, job)["params"]
         data = load_data(features_spec(config, job.run.dataset), tmp_path)
-        if params["means"] in DATA_MEANS:
+        mixture = params["mixture"]
+        if mixture["means"] in DATA_MEANS:
             continue  # of any number of classes; the fit places them
-        fixed_means(params["means"], len(data.classes), 2, params["mean_scale"], Stream([0]))
+        fixed_means(mixture["means"], len(data.classes), 2, mixture["mean_scale"], Stream([0]))
 
 
 def test_built_estimators_accept_their_parameters() -> None:
@@ -103,19 +105,18 @@ def test_built_estimators_accept_their_parameters() -> None:
     config = load_checked(ROOT, settings())
     for name, entry in config.methods.items():
         spec = train_spec(config, Job(Run("digits", "50", name), 0, 0))
-        params = {key: value for key, value in spec["params"].items() if value != "n_labels"}
-        assert methods.build(entry.estimator, params) is not None
+        assert methods.build(entry.estimator, spec["params"]) is not None
 
 
 def test_official_numbers() -> None:
     config = load_checked(ROOT, settings())
-    ag_news = method_settings(config, Run("ag_news", "200", "flowgmm")).params
+    ag_news = flat(method_settings(config, Run("ag_news", "200", "flowgmm")).params)
     assert (ag_news["n_epochs"], ag_news["unlabelled_weight"]) == (100, 0.6)
     assert (ag_news["std"], ag_news["mean_scale"]) == (1.3133, 0.56)
-    hepmass = method_settings(config, Run("hepmass", "20", "flowgmm")).params
+    hepmass = flat(method_settings(config, Run("hepmass", "20", "flowgmm")).params)
     assert (hepmass["n_couplings"], hepmass["n_epochs"]) == (10, 15)
     assert (hepmass["unlabelled_weight"], hepmass["n_steps"]) == (10.0, None)
-    moons = method_settings(config, Run("moons", "10", "flowgmm")).params
+    moons = flat(method_settings(config, Run("moons", "10", "flowgmm")).params)
     assert (moons["n_steps"], moons["lr"], moons["weight_decay"]) == (2001, 1e-4, 1e-2)
 
 
@@ -137,20 +138,20 @@ def test_official_numbers_of_images() -> None:
     }
     for recipe in (config, paper):
         for place, n_steps in steps.items():
-            params = method_settings(recipe, Run(*place)).params
+            params = flat(method_settings(recipe, Run(*place)).params)
             assert (params["n_steps"], params["n_epochs"]) == (n_steps, None), place
             assert (params["weight_decay"], params["clip_norm"]) == (5e-5, 100.0), place
             assert (params["optimizer"], params["schedule"]) == ("adam", "constant")
-            assert params["balance_weight"] == params["input_noise"] == 0
+            assert params["balance_weight"] == 0
             assert params["means"] == "random" and not params["learn_means"]
     cifar10 = Run("cifar10", "4000", "flowgmm")
-    found = [method_settings(c, cifar10).params for c in (config, paper)]
+    found = [flat(method_settings(c, cifar10).params) for c in (config, paper)]
     assert [params["n_steps"] for params in found] == [1501 * 125, 1000 * 125]
     assert [params["lr"] for params in found] == [1e-4, 1e-3]
-    cons = method_settings(config, Run("mnist", "1000", "flowgmm_cons")).params
+    cons = flat(method_settings(config, Run("mnist", "1000", "flowgmm_cons")).params)
     assert cons["n_steps"] * cons["ramp_up"] == pytest.approx(31 * 100, abs=1)
     assert (cons["label_weight"], cons["labelled_nll"]) == (3.0, "mixture")
-    sup = method_settings(config, Run("mnist", "1000", "flowgmm_sup_nl")).params
+    sup = flat(method_settings(config, Run("mnist", "1000", "flowgmm_sup_nl")).params)
     assert sup["unlabelled_weight"] == sup["label_weight"] == sup["consistency_weight"] == 0
 
 
@@ -173,7 +174,7 @@ def test_methods_without_a_way_to_take_images(copy: Path) -> None:
 
 def test_a_recipe_beats_the_one_it_extends_at_every_level() -> None:
     config = load_checked(ROOT, settings(recipe="small"))
-    params = method_settings(config, Run("ag_news", "200", "flowgmm")).params
+    params = flat(method_settings(config, Run("ag_news", "200", "flowgmm")).params)
     assert (params["n_steps"], params["n_epochs"]) == (400, None)  # kind over the parent's dataset
     assert params["unlabelled_weight"] == 100.0  # the parent's kind over the grandparent's dataset
     assert params["n_inner"] == 1  # untouched: the grandparent's
@@ -183,7 +184,7 @@ def test_a_recipe_beats_the_one_it_extends_at_every_level() -> None:
 def test_base_method_applies_first() -> None:
     config = load_checked(ROOT, settings())
     run = Run("circles", "figure", "flowgmm_labelled")
-    with_base = method_settings(config, run).params
+    with_base = flat(method_settings(config, run).params)
     assert with_base["unlabelled_weight"] == 0.0
     assert with_base["n_couplings"] == 5
 
@@ -263,16 +264,36 @@ def test_a_mistake_in_any_file_is_one_line(copy: Path, file: str) -> None:
     ("keys", "value", "expected"),
     [
         (["all", "methods", "flowgm"], {}, "did you mean 'flowgmm'"),
-        (["all", "methods", "flowgmm", "params", "clip_nrm"], 1, "did you mean 'clip_norm'"),
+        (
+            ["all", "methods", "flowgmm", "params", "training", "clip_nrm"],
+            1,
+            "did you mean 'clip_norm'",
+        ),
         (["all", "methods", "knn", "tune", "n_neighbours"], [1], "did you mean 'n_neighbors'"),
-        (["all", "methods", "mlp_dropout", "tune"], {"lr": ["x"]}, "'x', expected float"),
-        (["all", "methods", "mlp_dropout", "tune"], {"lr": [1, 1.0]}, "non-unique elements"),
+        (["all", "methods", "mlp_dropout", "tune"], {"training__lr": ["x"]}, "'x', expected float"),
+        (
+            ["all", "methods", "mlp_dropout", "tune"],
+            {"training__lr": [1, 1.0]},
+            "non-unique elements",
+        ),
         (["all", "methods", "mlp_dropout", "tune"], {}, "non-empty"),
-        (["kinds", "2d", "methods", "flowgmm", "tune"], {"lr": [1]}, "no validation points"),
+        (
+            ["kinds", "2d", "methods", "flowgmm", "tune"],
+            {"training__lr": [1]},
+            "no validation points",
+        ),
         (["all", "methods", "knn", "preprocess"], "pca", "expected one of none, unit_norm"),
-        (["all", "methods", "flowgmm", "params", "lr"], "fast", "'fast', expected float"),
+        (
+            ["all", "methods", "flowgmm", "params", "training"],
+            {"lr": "fast"},
+            "'fast', expected float",
+        ),
         (["all", "methods", "flowgmm", "params", "n_init"], True, "True, expected int"),
-        (["all", "methods", "pi_model", "params", "lr"], None, "None, expected float"),
+        (
+            ["all", "methods", "pi_model", "params", "training"],
+            {"lr": None},
+            "None, expected float",
+        ),
         (["kinds", "image", "evaluate"], ["test", "test_tempered"], "fits a temperature to val"),
         (["label_sets", "mnist/all", "evaluate"], ["val", "test", "test_tempered"], "give the l"),
         (["all", "evaluate"], ["test"], "add val to `evaluate`"),
@@ -372,7 +393,7 @@ def test_a_table_that_no_command_can_name_is_refused(copy: Path) -> None:
     [
         ({"title": "other"}, True),
         ({"datasets": {"mnist": {"n_seeds": 7}}}, True),  # not in the table
-        ({"all": {"methods": {"flowgmm": {"params": {"lr": 0.5}}}}}, False),
+        ({"all": {"methods": {"flowgmm": {"params": {"training": {"lr": 0.5}}}}}}, False),
         ({"all": {"split": {"n_val": 7}}}, False),
         ({"datasets": {"moons": {"n_seeds": 7}}}, False),
     ],

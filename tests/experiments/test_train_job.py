@@ -12,7 +12,7 @@ from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.train_job import train_stack
 from flowgmm.experiments.tune_job import tune_candidate
 from flowgmm.experiments.tuning import choose_candidate
-from flowgmm.methods import stack
+from flowgmm.methods import override, stack
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_json, write_tensors
 
@@ -45,7 +45,7 @@ MLP = BASE | {
     "method": "mlp_dropout",
     "neural": True,
     "estimator": "flowgmm.methods.mlp.DropoutMLPClassifier",
-    "params": {"hidden_size": 8, "n_steps": 30, "lr": 0.01},
+    "params": {"hidden_size": 8, "training": {"n_steps": 30, "lr": 0.01, "clip_norm": None}},
 }
 
 
@@ -145,7 +145,10 @@ def test_no_temperature_makes_the_impossible_likely(files: dict[str, Any], tmp_p
 
 
 def tune(spec: dict[str, Any], files: dict[str, Any], output: Path, **more: Any) -> dict[str, Any]:
-    spec = spec | {"evaluate": ["val"], "candidate": {"lr": spec["params"]["lr"]}}
+    spec = spec | {
+        "evaluate": ["val"],
+        "candidate": {"training__lr": spec["params"]["training"]["lr"]},
+    }
     place = (files["features"], files["splits"], output, output.parent / "checkpoints")
     return tune_candidate(spec, *place, **more)
 
@@ -207,22 +210,22 @@ def test_an_interrupted_candidate_goes_on(
 
 
 def test_what_was_chosen_is_used_and_recorded(files: dict[str, Any], tmp_path: Path) -> None:
-    grid = {"lr": [0.01, 1e-12]}
+    grid = {"training__lr": [0.01, 1e-12]}
     points = []
-    for i, lr in enumerate(grid["lr"]):
-        spec = MLP | {"params": MLP["params"] | {"lr": lr}}
+    for i, lr in enumerate(grid["training__lr"]):
+        spec = MLP | {"params": override(MLP["params"], {"training__lr": lr})}
         spec |= {"seeds": [0], "splits": [0], "random_states": [9]}
         only = files | {"splits": {0: files["splits"][0]}}
         points.append(tune(spec, only, tmp_path / f"point-{i}.json"))
     write_json(tmp_path / "choice.json", choose_candidate(points))
-    untuned = MLP | {"params": MLP["params"] | {"lr": 1e-12}}
+    untuned = MLP | {"params": override(MLP["params"], {"training__lr": 1e-12})}
     spec = untuned | {"tune": grid}
     record = run(spec, files, tmp_path / "tuned", choice=tmp_path / "choice.json")
     by_hand = run(MLP, files, tmp_path / "by_hand")
     for entry, expected in zip(record["runs"], by_hand["runs"], strict=True):
         assert entry["metrics"] == expected["metrics"]
-        assert entry["tuned"] == {"lr": 0.01}
-        assert [c["params"]["lr"] for c in entry["tuning"]] == grid["lr"]
+        assert entry["tuned"] == {"training__lr": 0.01}
+        assert [c["params"]["training__lr"] for c in entry["tuning"]] == grid["training__lr"]
         assert entry["budget"]["steps"] == 2 * 30
     assert record["hashes"]["choice"] == sha256(tmp_path / "choice.json")
     assert record["spec"] == spec
@@ -279,11 +282,14 @@ def test_diverged_seed_is_recorded_and_the_others_stand(
 def test_collapsed_seed_is_marked_and_keeps_its_numbers(
     files: dict[str, Any], tmp_path: Path
 ) -> None:
-    spec = MLP | {"collapsed_below": 0.6, "params": {**MLP["params"], "n_steps": 60}}
+    spec = MLP | {
+        "collapsed_below": 0.6,
+        "params": override(MLP["params"], {"training__n_steps": 60}),
+    }
     sound = run(spec, files, tmp_path / "sound")
     assert [run["status"] for run in sound["runs"]] == ["ok", "ok"]
     # A learning rate of next to nothing: the network stays what it was drawn as.
-    still = spec | {"params": {**spec["params"], "lr": 1e-12}}
+    still = spec | {"params": override(spec["params"], {"training__lr": 1e-12})}
     record = run(still, files, tmp_path / "still")
     for entry in record["runs"]:
         collapsed = entry["metrics"]["val"]["accuracy"] < 0.6
@@ -340,7 +346,7 @@ def test_missing_features(files: dict[str, Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "changes", "message"),
     [
-        (MLP, {"params": {"n_steps": 0}}, "training needs at least 1 step, got 0"),
+        (MLP, {"params": {"training": {"n_steps": 0}}}, "'n_steps' parameter of Training must be"),
         (KNN, {"tune": {"n_neighbors": [50]}}, "Expected n_neighbors <= n_samples_fit"),
     ],
     ids=["neural", "classic"],

@@ -132,11 +132,11 @@ def with_settings(config: Project, settings: dict[str, Any]) -> Project:
 def test_another_grid_leaves_the_old_candidates_as_they_are(config: Project) -> None:
     before = {name: tune_spec(config, AG_NEWS, name) for name in grid_candidates(config, AG_NEWS)}
     assert list(before) == ["lr=0.0001", "lr=0.001"]
-    config = change(config, tune={"lr": [1.0e-3, 3.0e-4, 1.0e-4]})
+    config = change(config, tune={"training__lr": [1.0e-3, 3.0e-4, 1.0e-4]})
     after = {name: tune_spec(config, AG_NEWS, name) for name in grid_candidates(config, AG_NEWS)}
     assert list(after) == ["lr=0.001", "lr=0.0003", "lr=0.0001"]
     assert all(after[name] == spec for name, spec in before.items())
-    config = change(config, tune_with={"n_steps": 20})
+    config = change(config, tune_with={"training": {"n_steps": 20}})
     assert all(tune_spec(config, AG_NEWS, name) != spec for name, spec in before.items())
 
 
@@ -145,8 +145,8 @@ def test_candidates_share_random_numbers_that_are_not_those_of_the_runs(config: 
     train = train_spec(config, jobs_of(config, AG_NEWS)[0])
     assert first["random_states"] == second["random_states"]
     assert not set(first["random_states"]) & set(train["random_states"])
-    assert (first["params"]["lr"], second["params"]["lr"]) == (1.0e-4, 1.0e-3)
-    assert (first["params"]["n_steps"], train["params"]["n_steps"]) == (30, 60)
+    assert tuple(spec["params"]["training"]["lr"] for spec in (first, second)) == (1.0e-4, 1.0e-3)
+    assert tuple(spec["params"]["training"]["n_steps"] for spec in (first, train)) == (30, 60)
     assert (first["seeds"], first["splits"], first["evaluate"]) == ([0], [0], ["val"])
     config = with_settings(config, {"n_tune_seeds": 3})
     spec = tune_spec(config, AG_NEWS, "lr=0.001")
@@ -171,7 +171,7 @@ def test_table_6_reaches_every_printed_value_and_trains_nothing_untuned() -> Non
     printed = tuned.paper_results["table_6"]["results"]
     for run in table_runs(tuned, "table_6"):
         ((name, value),) = printed[run.dataset][run.method].items()
-        grid = method_settings(tuned, run).tune
+        grid = {k.rpartition("__")[2]: v for k, v in method_settings(tuned, run).tune.items()}
         assert value in grid[{"k": "n_neighbors"}.get(name, name)]
     assert is_shown(tuned, "figure_tuning")
     official = load_checked(ROOT)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from flowgmm.flows.mixture import DATA_MEANS, FIXED_MEANS, MEANS, LatentMixture, fixed_means
+from flowgmm.flows.mixture import DATA_MEANS, FIXED_MEANS, MEANS, StackedMixture, fixed_means
 from flowgmm.flows.rng import Stream
 
 SEEDS = (0, 1, 2)
@@ -14,7 +14,7 @@ SEEDS = (0, 1, 2)
 
 def make_mixture(n_classes=3, n_features=16, **options):
     means = fixed_means("random", n_classes, n_features, 1.5, Stream(SEEDS)).double()
-    return LatentMixture(means, **options)
+    return StackedMixture(means, **options)
 
 
 def test_equals_full_covariance_gaussians():

@@ -4,17 +4,18 @@ from itertools import product
 
 import pytest
 import torch
+from estimators import flow_gmm
 from steps import losses_at, points_at
 
 from flowgmm.flows.layers import StackedMLP
-from flowgmm.flows.mixture import LatentMixture, fixed_means
+from flowgmm.flows.mixture import StackedMixture, fixed_means
 from flowgmm.flows.realnvp import CouplingFlow
 from flowgmm.flows.reference.realnvp import PLAIN_OBJECTIVE, ReferenceFlowGMM
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.base import STREAMS
-from flowgmm.methods.flow_gmm import FlowGMM, FlowGMMClassifier
+from flowgmm.methods.flow_gmm import FlowGMM
 from flowgmm.training.batches import Batches
-from flowgmm.training.loop import Training, train
+from flowgmm.training.loop import TrainingOptions, train
 from flowgmm.training.optim import learning_rate_factor
 
 SEEDS = (3, 4, 11)
@@ -233,7 +234,7 @@ def make_pair(n_features, seeds=SEEDS, dropout=0.0, n_inner=1):
     """A stacked model and, for each of its seeds, the literal one."""
     flow = make_flow(n_features, seeds, dropout=dropout, n_inner=n_inner, n_couplings=3)
     means = fixed_means("random", 3, n_features, 1.0, Stream(seeds)).double()
-    model = FlowGMM(flow, LatentMixture(means, std=1.3133, weights=[0.5, 0.3, 0.2]))
+    model = FlowGMM(flow, StackedMixture(means, std=1.3133, weights=[0.5, 0.3, 0.2]))
     return model, [
         ReferenceFlowGMM.from_stack(model.flow, model.mixture, s) for s in range(len(seeds))
     ]
@@ -266,7 +267,7 @@ def test_equals_the_literal_model(n_features, n_inner):
 def test_loss_and_gradients_equal_those_of_the_literal_model():
     model, references = make_pair(5)
     batches = make_batches(5)
-    method = FlowGMMClassifier(**LIKELIHOOD_ONLY | {"unlabelled_weight": 0.6}, precision="fp64")
+    method = flow_gmm(**LIKELIHOOD_ONLY | {"unlabelled_weight": 0.6}, precision="fp64")
     streams = {name: Stream(SEEDS) for name in STREAMS}
     losses = losses_at(method, model, batches, streams, 0, 1)["loss"]
     losses.sum().backward()
@@ -294,8 +295,8 @@ def test_a_hundred_steps_equal_those_of_the_literal_model():
     """With decay, schedule and a clipping that bites; the losses agree at every step."""
     model, references = make_pair(5)
     batches = make_batches(5)
-    method = FlowGMMClassifier(**LIKELIHOOD_ONLY | {"unlabelled_weight": 0.6}, precision="fp64")
-    training = Training(100, lr=3e-3, weight_decay=1e-2, clip_norm=5.0)
+    method = flow_gmm(**LIKELIHOOD_ONLY | {"unlabelled_weight": 0.6}, precision="fp64")
+    training = TrainingOptions(100, lr=3e-3, weight_decay=1e-2, clip_norm=5.0)
     streams = {name: Stream(SEEDS) for name in STREAMS}
     seen = []
 
@@ -328,15 +329,13 @@ def test_a_hundred_steps_equal_those_of_the_literal_model():
 @pytest.mark.parametrize("sampling", ["shuffle", "fixed", "replacement"])
 def test_training_a_stack_is_training_its_seeds_alone(sampling):
     """Twenty steps with dropout, noise, clipping, two views and batches of each seed's own."""
-    method = FlowGMMClassifier(
-        dropout=0.5, input_noise=0.1, consistency_weight=0.5, precision="fp64"
-    )
+    method = flow_gmm(dropout=0.5, input_noise=0.1, consistency_weight=0.5, precision="fp64")
 
     def run(seeds):
         model, _ = make_pair(5, seeds, dropout=0.5)
         batches = make_batches(5, seeds, sampling)
         streams = {name: Stream([s + 1 for s in seeds]) for name in STREAMS}
-        training = Training(20, lr=1e-3, clip_norm=5.0)
+        training = TrainingOptions(20, lr=1e-3, clip_norm=5.0)
         history = train(
             model, lambda at: losses_at(method, model, batches, streams, at["step"], 20), training
         )
@@ -357,7 +356,7 @@ def test_the_em_gradient_is_the_direct_one():
     for objective in ("direct", "em"):
         model, _ = make_pair(5)
         streams = {name: Stream(SEEDS) for name in STREAMS}
-        method = FlowGMMClassifier(**LIKELIHOOD_ONLY, objective=objective, precision="fp64")
+        method = flow_gmm(**LIKELIHOOD_ONLY, em=objective == "em", precision="fp64")
         losses = losses_at(method, model, make_batches(5), streams, 0, 1)
         losses["loss"].sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from estimators import flow_gmm
 from steps import losses_at, points_at
 
-from flowgmm.flows.mixture import LatentMixture, fixed_means
+from flowgmm.flows.mixture import StackedMixture, fixed_means
 from flowgmm.flows.multiscale import ImageFlow
 from flowgmm.flows.reference.multiscale import (
     CheckerboardCoupling,
@@ -17,9 +18,9 @@ from flowgmm.flows.reference.multiscale import (
     dequantise,
 )
 from flowgmm.flows.rng import Stream
-from flowgmm.methods.flow_gmm import FlowGMM, FlowGMMClassifier
+from flowgmm.methods.flow_gmm import FlowGMM
 from flowgmm.training.batches import Batches
-from flowgmm.training.loop import Training, train
+from flowgmm.training.loop import TrainingOptions, train
 
 # Architecture, channels, side: the sides are the smallest of which both checkerboards change some.
 SHAPES = [("multi_scale", 1, 4), ("multi_scale", 3, 4), ("mnist_small", 2, 8)]
@@ -69,7 +70,7 @@ def make_stack(
             flow(images(16, n_channels, side).expand(len(seeds), -1, -1, -1, -1))
     means = fixed_means("random", N_CLASSES, flow.n_features, 1.0, Stream(seeds)).double()
     weights = [0.5, 0.3, 0.2]
-    return FlowGMM(flow, LatentMixture(means, std=1.3, weights=weights, **mixture))
+    return FlowGMM(flow, StackedMixture(means, std=1.3, weights=weights, **mixture))
 
 
 def references(model):
@@ -188,7 +189,7 @@ def test_loss_and_gradients(shape, seeds, student_t):
     """Objective (c), with a second view whose classes are guessed in training mode."""
     model = make_stack(*shape, seeds=seeds, student_t=student_t)
     literal = references(model)
-    method, batches = FlowGMMClassifier(**OBJECTIVE), make_batches(*shape[1:], seeds=seeds)
+    method, batches = flow_gmm(**OBJECTIVE), make_batches(*shape[1:], seeds=seeds)
     losses = losses_at(method, model, batches, make_streams(seeds), 4, 10)["loss"]
     losses.sum().backward()
     first, second, y = views(method, batches, 4, seeds)
@@ -210,12 +211,12 @@ def test_em_loss():
     """Labelled points under their class, unlabelled ones under fixed responsibilities."""
     model = make_stack()
     em = OBJECTIVE | {
-        "objective": "em",
+        "em": True,
         "labelled_nll": "class",
         "label_weight": 0.0,
         "consistency_weight": 0.0,
     }
-    method, batches = FlowGMMClassifier(**em), make_batches()
+    method, batches = flow_gmm(**em), make_batches()
     literal = references(model)
     losses_at(method, model, batches, make_streams(), 4, 10)["loss"].sum().backward()
     _, x, y = views(method, batches, 4)  # with one view it is the first that is drawn
@@ -231,8 +232,8 @@ def test_training_steps():
     """Adam with decay of the gains alone, and a clipping that bites, each group on its own."""
     model = make_stack(n_blocks=1)
     literal = references(model)
-    method, batches, streams = FlowGMMClassifier(**OBJECTIVE), make_batches(), make_streams()
-    training = Training(6, "adam", 1e-3, 0.3, "constant", clip_norm=250.0)
+    method, batches, streams = flow_gmm(**OBJECTIVE), make_batches(), make_streams()
+    training = TrainingOptions(6, "adam", 1e-3, 0.3, "constant", clip_norm=250.0)
     train(
         model,
         lambda at: losses_at(method, model, batches, streams, at["step"], 6),
@@ -263,7 +264,7 @@ def test_densities_of_a_fitted_estimator():
     """`score_samples` is log p(x) of the 256-level image, dequantised in the middle."""
     X, y = pixels(24).numpy(), torch.arange(24).numpy() % N_CLASSES
     y[9:] = -1
-    method = FlowGMMClassifier(
+    method = flow_gmm(
         **OBJECTIVE, n_filters=3, n_blocks=1, n_steps=3, unlabelled_batch=8, random_state=0
     ).fit(X, y)
     model = ReferenceImageFlowGMM.from_stack(method.model_.flow, method.model_.mixture, 0)

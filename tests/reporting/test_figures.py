@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import yaml
+from estimators import flow_gmm
 from matplotlib.colors import to_rgba
 
 from flowgmm.experiments.project import load
@@ -227,9 +228,9 @@ def test_a_panel_from_the_workflows_files(tmp_path):
 
     x = panel_of(2).x.astype(np.float32)
     y = panel_of(2).y
-    model = FlowGMMClassifier(
-        n_couplings=2, hidden_size=8, n_steps=2, device="cpu", random_state=0
-    ).fit(x, np.where(np.arange(len(y)) < 10, y, -1))
+    model = flow_gmm(n_couplings=2, hidden_size=8, n_steps=2, device="cpu", random_state=0).fit(
+        x, np.where(np.arange(len(y)) < 10, y, -1)
+    )
     entry = CONFIG["figure_1"]["panels"][0]
     run = {key: entry[key] for key in ("dataset", "labels", "method")}
     FlowGMMClassifier.save_stack(tmp_path / "model.safetensors", [model], run)

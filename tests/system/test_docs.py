@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, make_moons
 
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.yaml_io import read_yaml
@@ -32,8 +32,8 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (on_images,) = examples("docs/images.md")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    exec(code.replace("random_state=0).fit", "n_steps=100, random_state=0).fit"), names)
-    assert names["model"].n_iter_ == 100
+    exec(code, names)
+    assert names["model"].preset_ == "tables"
     assert names["X_new"].shape == (100, 2)
     assert (names["model"].predict(names["X"]) == names["truth"]).mean() > 0.75
     assert (tmp_path / "model.safetensors").exists()
@@ -43,6 +43,16 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     exec(on_images.replace("n_steps=2000", "n_steps=2"), names)
     assert names["model"].n_iter_ == 2
     assert names["model"].temperature_ != 1
+
+
+def test_the_page_of_estimators_runs() -> None:
+    first, second = examples("docs/estimators.md")
+    names: dict = {}
+    exec(second, names)
+    X, y = make_moons(60, random_state=0)
+    fitted = names["search"].set_params(estimator__training__n_steps=5, cv=2).fit(X, y)
+    assert fitted.best_params_["training__lr"] in (3e-4, 1e-3)
+    assert "FlowGMMClassifier" in first
 
 
 def test_every_figure_is_among_the_targets() -> None:

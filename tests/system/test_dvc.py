@@ -231,7 +231,7 @@ def test_an_edit_after_the_pull_reruns_what_depends_on_it(
 
 def test_a_run_without_dvc_is_recorded(pulled: Path) -> None:
     """Snakemake was called, not DVC, as on a cluster."""
-    fewer = "circles: {methods: {flowgmm: {params: {n_steps: 10}}}}"
+    fewer = "circles: {methods: {flowgmm: {params: {training: {n_steps: 10}}}}}"
     edit(pulled / "config/recipes/smoke.yaml", ("\ndatasets:\n", f"\ndatasets:\n  {fewer}\n"))
     run(pulled, sys.executable, "-m", "snakemake", "--profile", "local", "--", *TARGETS)
     make(pulled, "record")

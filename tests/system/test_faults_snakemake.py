@@ -84,7 +84,7 @@ def test_a_setting_is_changed_after_the_clock_jumped_back(project: Trial, made: 
         assert "rule fit_classic" not in said and "rule draw_split" not in said
         origins = read_json(project.clone / f"{TABLE}.json")["records"]
         trained = project.clone / TRAINED / "record.json"
-        assert read_json(trained)["spec"]["params"]["n_steps"] == STEPS + 10
+        assert read_json(trained)["spec"]["params"]["training"]["n_steps"] == STEPS + 10
         assert origins[f"{TRAINED}/record.json"]["sha256"] == sha256(trained)
         said = snakemake(project.clone, "--dry-run", *OPTIONS, f"{TABLE}.md")
         assert "Nothing to be done" in said

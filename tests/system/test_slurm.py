@@ -28,7 +28,7 @@ extends: smoke
 datasets:
   moons:
     scaled_down: [few steps]
-    methods: {flowgmm: {params: {n_steps: %d}}}
+    methods: {flowgmm: {params: {training: {n_steps: %d}}}}
 """
 JOB = Path("moons", "10", "flowgmm", "seeds-0-1")
 RUN = Path("results", "slow", "runs") / JOB

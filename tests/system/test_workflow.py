@@ -165,7 +165,7 @@ def test_the_report_has_captions(clone: Path, smoke: Path) -> None:
 def test_a_choice_goes_into_the_runs_and_the_table(smoke: Path) -> None:
     place = Path("ag_news", "200", "mlp_dropout")
     choice = read_json(smoke / "tuning" / place / "choice.json")
-    assert [candidate["params"]["lr"] for candidate in choice["curve"]] == [1e-4, 1e-3]
+    assert [candidate["params"]["training__lr"] for candidate in choice["curve"]] == [1e-4, 1e-3]
     record = read_json(smoke / "runs" / place / "seeds-0-1" / "record.json")
     assert [run["tuned"] for run in record["runs"]] == [choice["params"]] * 2
     assert record["hashes"]["choice"] == sha256(smoke / "tuning" / place / "choice.json")

@@ -5,34 +5,31 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from estimators import flow_gmm, mlp, pi_model
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from flowgmm.flows.rng import CounterStream
 from flowgmm.methods import stack
-from flowgmm.methods.flow_gmm import FlowGMMClassifier
-from flowgmm.methods.mlp import DropoutMLPClassifier
-from flowgmm.methods.pi_model import PiModelClassifier
 from flowgmm.methods.stack import fit_stack
-from flowgmm.training.loop import Training, train
+from flowgmm.training.loop import TrainingOptions, train
 
+OF_IMAGES = {"n_steps": 8, "unlabelled_batch": 32, "lr": 1e-2}
 VECTORS = {"hidden_size": 16, "n_steps": 40, "unlabelled_batch": 32, "lr": 1e-2}
 IMAGES = {"n_filters": 4, "n_blocks": 1, "pool": 2, "crop_padding": 1, "flip": True}
 # Each with something that changes from step to step: noise that ends, weights that grow, a last
 # batch that is smaller.
 CASES = {
-    "flow": partial(FlowGMMClassifier, n_couplings=2, noise_until=0.5, ramp_up=0.4, **VECTORS),
+    "flow": partial(flow_gmm, n_couplings=2, noise_until=0.5, ramp_up=0.4, **VECTORS),
     "flow, drawn anew": partial(
-        FlowGMMClassifier, n_couplings=2, sampling="replacement", labelled_batch=4, **VECTORS
+        flow_gmm, n_couplings=2, sampling="replacement", labelled_batch=4, **VECTORS
     ),
     "flow, constant noise": partial(
-        FlowGMMClassifier, n_couplings=2, learn_std=True, clip_norm=None, dropout=0.3, **VECTORS
+        flow_gmm, n_couplings=2, learn_std=True, clip_norm=None, dropout=0.3, **VECTORS
     ),
-    "images": partial(
-        FlowGMMClassifier, architecture="mnist_small", **IMAGES, **VECTORS | {"n_steps": 8}
-    ),
-    "Pi-model": partial(PiModelClassifier, ramp_up=0.4, **VECTORS),
-    "MLP": partial(DropoutMLPClassifier, hidden_size=16, n_steps=30, lr=1e-2),
+    "images": partial(flow_gmm, architecture="mnist_small", **IMAGES, **OF_IMAGES),
+    "Pi-model": partial(pi_model, ramp_up=0.4, **VECTORS),
+    "MLP": partial(mlp, hidden_size=16, n_steps=30, lr=1e-2),
 }
 
 
@@ -147,7 +144,7 @@ def test_the_imitation_finds_what_a_graph_would_freeze(recording):
             clock[0] += 1
             return {"loss": (model.w - clock[0] * inputs["target"]).square().sum(1)}
 
-        train(model, losses, Training(50, lr=0.1), inputs=lambda step: {"target": 1.0})
+        train(model, losses, TrainingOptions(50, lr=0.1), inputs=lambda step: {"target": 1.0})
         found.append(model.w.detach())
     assert (found[0] - found[1]).abs().min() > 0.1
 
@@ -163,7 +160,7 @@ def test_the_imitation_finds_a_wait_for_the_device(wait, recording):
         return {"loss": loss}
 
     with pytest.raises(RuntimeError, match="get value out of a tracing tensor"):
-        train(model, losses, Training(50), inputs=lambda step: {"target": 1.0})
+        train(model, losses, TrainingOptions(50), inputs=lambda step: {"target": 1.0})
 
 
 def goes_on_from_a_checkpoint(folder, device):
@@ -193,7 +190,7 @@ def test_sums_of_losses_are_no_view_of_what_the_next_step_overwrites(recording):
         history = train(
             model,
             lambda inputs, model=model: {"loss": (model.w - inputs["step"]).square().sum(1)},
-            Training(300, lr=0.1),
+            TrainingOptions(300, lr=0.1),
         )
         means.append(history.losses["loss"])
     assert means[0] == means[1]
@@ -217,7 +214,7 @@ def test_on_a_gpu(name, precision, monkeypatch):
 def test_a_gpu_starts_where_a_cpu_does():
     """Weights, means and batches are drawn by the CPU: a step without noise ends all but equal."""
     found = [
-        FlowGMMClassifier(
+        flow_gmm(
             n_steps=1,
             dropout=0.0,
             input_noise=0.0,
@@ -240,7 +237,7 @@ def test_training_on_a_gpu_goes_on_from_a_checkpoint(tmp_path):
 @on_a_gpu
 def test_a_compiled_flow_on_a_gpu():
     compiled, plain = (
-        FlowGMMClassifier(n_steps=20, compile=compile, device="cuda", random_state=1).fit(
+        flow_gmm(n_steps=20, compile=compile, device="cuda", random_state=1).fit(
             *data(images=False)
         )
         for compile in (True, False)
@@ -251,7 +248,7 @@ def test_a_compiled_flow_on_a_gpu():
 @on_a_gpu
 def test_a_step_on_a_gpu_waits_for_nothing():
     """But at evaluations, a hundred times a training, where losses are read."""
-    model = PiModelClassifier(n_steps=1000, device="cuda", random_state=1)
+    model = pi_model(n_steps=1000, device="cuda", random_state=1)
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with pytest.warns(UserWarning, match="synchronizing") as record:

@@ -9,15 +9,15 @@ import time
 import numpy as np
 import pytest
 import torch
+from estimators import flow_gmm, mlp
 from safetensors.numpy import save_file
 from sklearn.datasets import make_moons
 from torch import nn
 
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
-from flowgmm.methods.mlp import DropoutMLPClassifier
 from flowgmm.methods.stack import fit_stack
 from flowgmm.training import loop as train_module
-from flowgmm.training.loop import Training, train
+from flowgmm.training.loop import TrainingOptions, train
 from flowgmm.training.optim import learning_rate_factor, ramp
 from flowgmm.utils import signals as interrupt
 from flowgmm.utils.errors import UserError
@@ -69,7 +69,7 @@ def test_gradients_are_clipped_by_seed():
     model = Toy(2)
     seen = []
     handle = model.w.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.clone()))
-    train(model, toy_losses(model, targets), Training(1, clip_norm=3.0))
+    train(model, toy_losses(model, targets), TrainingOptions(1, clip_norm=3.0))
     handle.remove()
     assert seen[0].norm(dim=1).tolist() == [200.0, 2.0]
     assert model.w.grad.norm(dim=1).tolist() == pytest.approx([3.0, 2.0])
@@ -80,7 +80,7 @@ def test_mixture_parameters_have_their_own_rate_and_no_decay_or_clipping():
     with torch.no_grad():
         model.learnt.fill_(5.0)
     targets = torch.zeros(1, 3).double()
-    training = Training(1, lr=1e-3, weight_decay=0.5, clip_norm=1e-3, mixture_lr=0.25)
+    training = TrainingOptions(1, lr=1e-3, weight_decay=0.5, clip_norm=1e-3, mixture_lr=0.25)
     groups = training.groups(model, mixture=[model.learnt])
     train(model, toy_losses(model, targets), training, groups=groups)
     # The first step of Adam is the learning rate; decay would add to it.
@@ -94,7 +94,9 @@ def test_weight_decay(optimizer, factor):
     model = Toy(1)
     with torch.no_grad():
         model.w.fill_(1.0)
-    training = Training(1, optimizer=optimizer, lr=0.1, weight_decay=1.0, schedule="constant")
+    training = TrainingOptions(
+        1, optimizer=optimizer, lr=0.1, weight_decay=1.0, schedule="constant"
+    )
     train(model, toy_losses(model, torch.zeros(1, 3).double()), training)
     assert model.w[0].tolist() == pytest.approx([factor - 0.1] * 3)
 
@@ -102,7 +104,7 @@ def test_weight_decay(optimizer, factor):
 def test_unknown_optimizer():
     model = Toy(1)
     with pytest.raises(ValueError, match="unknown optimizer 'sgd'; expected adam or adamw"):
-        train(model, toy_losses(model, model.w.detach()), Training(1, optimizer="sgd"))
+        train(model, toy_losses(model, model.w.detach()), TrainingOptions(1, optimizer="sgd"))
 
 
 @pytest.mark.parametrize("n_steps", [1, 7, 100, 250, 1000])
@@ -116,7 +118,9 @@ def test_history_holds_means_over_all_steps(n_steps):
         seen.append(values["loss"].detach().clone())
         return values
 
-    history = train(model, losses, Training(n_steps), progress=lambda *call: calls.append(call))
+    history = train(
+        model, losses, TrainingOptions(n_steps), progress=lambda *call: calls.append(call)
+    )
     assert len(seen) == n_steps == history.steps[-1]
     assert len(history.steps) <= 126
     for (first, last), row in zip(
@@ -135,7 +139,7 @@ def test_history_holds_means_over_all_steps(n_steps):
 def test_a_diverged_seed_never_touches_its_neighbours(bad):
     def run(targets):
         model = Toy(3)
-        history = train(model, toy_losses(model, targets), Training(200, clip_norm=1.0))
+        history = train(model, toy_losses(model, targets), TrainingOptions(200, clip_norm=1.0))
         return model.w.detach(), history
 
     targets = torch.arange(9.0).view(3, 3).double()
@@ -153,7 +157,7 @@ def test_a_diverged_seed_never_touches_its_neighbours(bad):
 def test_training_stops_when_all_seeds_diverged():
     model = Toy(2)
     history = train(
-        model, toy_losses(model, torch.full((2, 3), torch.nan).double()), Training(1000)
+        model, toy_losses(model, torch.full((2, 3), torch.nan).double()), TrainingOptions(1000)
     )
     assert history.steps == [10]
     assert sorted(history.failures) == [0, 1]
@@ -169,7 +173,7 @@ def test_a_seed_whose_labelled_nll_stays_above_its_start_has_diverged():
         lasting = 50.0 if 300 <= step < 420 else steady
         return torch.tensor([5.0 if step >= 300 else steady, excursion, lasting]).double()
 
-    history = train(model, toy_losses(model, model.w.detach(), watched), Training(1000))
+    history = train(model, toy_losses(model, model.w.detach(), watched), TrainingOptions(1000))
     assert list(history.failures) == [2]
     assert "labelled NLL 50 at step 400 has been above" in history.failures[2]
 
@@ -184,7 +188,14 @@ def test_a_stack_of_classifiers_with_one_that_diverges(bad):
 
     def run(rows):
         models = [
-            FlowGMMClassifier(2, 8, preprocess="none", n_steps=20, clip_norm=5.0, random_state=s)
+            flow_gmm(
+                n_couplings=2,
+                hidden_size=8,
+                preprocess="none",
+                n_steps=20,
+                clip_norm=5.0,
+                random_state=s,
+            )
             for s in range(3)
         ]
         fit_stack(models, X, np.tile(y, (3, 1)), rows=np.stack(rows))
@@ -210,12 +221,18 @@ class InterruptedRunError(Exception):
 
 
 METHODS = {
-    "flow": lambda seed: FlowGMMClassifier(
-        2, 8, dropout=0.5, learn_weights=True, n_steps=250, unlabelled_batch=16, random_state=seed
+    "flow": lambda seed: flow_gmm(
+        n_couplings=2,
+        hidden_size=8,
+        dropout=0.5,
+        learn_weights=True,
+        n_steps=250,
+        unlabelled_batch=16,
+        random_state=seed,
     ),
-    "flow_bf16": lambda seed: FlowGMMClassifier(
-        2,
-        8,
+    "flow_bf16": lambda seed: flow_gmm(
+        n_couplings=2,
+        hidden_size=8,
         precision="bf16",
         input_noise=0.1,
         n_steps=None,
@@ -223,9 +240,9 @@ METHODS = {
         unlabelled_batch=16,
         random_state=seed,
     ),
-    "mlp": lambda seed: DropoutMLPClassifier(8, n_steps=30, labelled_batch=5, random_state=seed),
+    "mlp": lambda seed: mlp(hidden_size=8, n_steps=30, labelled_batch=5, random_state=seed),
     # Batch statistics, augmentation and dequantisation, too.
-    "images": lambda seed: FlowGMMClassifier(
+    "images": lambda seed: flow_gmm(
         n_filters=4,
         n_blocks=1,
         crop_padding=1,
@@ -294,7 +311,7 @@ def test_a_failed_seed_stays_failed_after_resuming(tmp_path, monkeypatch):
             if step == stop_at:
                 raise InterruptedRunError
 
-        return train(model, losses, Training(100), checkpoint=checkpoint, progress=progress)
+        return train(model, losses, TrainingOptions(100), checkpoint=checkpoint, progress=progress)
 
     expected = run(None)
     with pytest.raises(InterruptedRunError):
@@ -427,7 +444,7 @@ def train_and_save(folder, steps, kind):
     if kind == "images":
         X = (32 * (np.tile(X, 8) + 3)).astype(np.uint8).reshape(60, 1, 4, 4)
     y[6:] = -1
-    models = [FlowGMMClassifier(**KILLED[kind], n_steps=200, random_state=s) for s in (0, 1)]
+    models = [flow_gmm(**KILLED[kind], n_steps=200, random_state=s) for s in (0, 1)]
     fit_stack(
         models,
         X,
@@ -491,7 +508,7 @@ def test_the_best_parameters_are_kept_seed_by_seed():
         return torch.tensor([-abs(n - 3.0), -abs(n - 7.0)])
 
     history = train(
-        model, toy_losses(model, torch.ones(2, 3).double()), Training(100), validate=validate
+        model, toy_losses(model, torch.ones(2, 3).double()), TrainingOptions(100), validate=validate
     )
     assert torch.equal(model.w[0], seen[2][0])
     assert torch.equal(model.w[1], seen[6][1])

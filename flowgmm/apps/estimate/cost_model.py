@@ -21,7 +21,7 @@ OVERHEAD = 1.3
 # An optimizer's update of all parameters, bound by memory, takes as long as this many points.
 UPDATE_POINTS = 16
 # Parameters that an image flow's shape depends on.
-IMAGE_NETWORK = ("architecture", "n_filters", "n_blocks", "pool")
+IMAGE_NETWORK = ("flow", "mixture")
 # Small operations per layer and step: forward, backward, update.
 CALLS_PER_LAYER = 350
 # Kernels per layer of a step that a GPU replays: 515 of a flow of 21 layers.
@@ -185,12 +185,11 @@ def _n_seeds(spec: Mapping[str, Any]) -> int:
 
 def _neural(spec: Mapping[str, Any], size: Size) -> Work:
     """Work of training a neural network; a backward pass takes twice as long as a forward pass."""
-    from flowgmm.methods import build
-
     params = {**spec["params"], "preprocess": spec.get("preprocess", "none")}
-    if params.get("unlabelled_batch") == "n_labels":
-        params["unlabelled_batch"] = size.n_labelled
-    estimator = build(spec["estimator"], params)
+    training = params.get("training", {})
+    if training.get("unlabelled_batch") == "n_labels":
+        params["training"] = {**training, "unlabelled_batch": size.n_labelled}
+    estimator = _made(spec["estimator"], params, shape=size.shape or (size.n_features,))
     shape = size.shape
     if shape:  # training parameters do not change the network, which takes a second to build
         params = {key: params[key] for key in IMAGE_NETWORK if key in params}
@@ -199,17 +198,30 @@ def _neural(spec: Mapping[str, Any], size: Size) -> Work:
     text = json.dumps(params, sort_keys=True)
     forward, parameters, n_layers = _network(spec["estimator"], text, shape, size.n_classes)
     n_unlabelled = size.n_unlabelled if estimator._uses_unlabelled() else 0
-    batch = min(getattr(estimator, "unlabelled_batch", 0), n_unlabelled)
-    labelled = min(estimator.labelled_batch or size.n_labelled, size.n_labelled)
+    batch = min(estimator.training_.unlabelled_batch, n_unlabelled)
+    labelled = min(estimator.training_.labelled_batch or size.n_labelled, size.n_labelled)
     epoch = -(-n_unlabelled // batch) if batch else -(-size.n_labelled // max(labelled, 1))
     n_steps = estimator._training(epoch).n_steps
-    passes = 3 + (getattr(estimator, "consistency_weight", 0) > 0)
+    objective = getattr(estimator, "objective_", estimator)
+    passes = 3 + (getattr(objective, "consistency_weight", 0) > 0)
     stack = _n_seeds(spec) * getattr(estimator, "n_init", 1)
     a_step = forward * (labelled + batch) + 2 * parameters * UPDATE_POINTS
     trained = passes * a_step * stack * n_steps
     evaluated = forward * (size.n_test + size.n_val + n_unlabelled) * _n_seeds(spec)
     calls = CALLS_PER_LAYER * n_layers * passes / 3 * n_steps
     return Work(OVERHEAD * (trained + evaluated), calls, parameters * _n_seeds(spec))
+
+
+def _made(estimator: str, params: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
+    """Estimator with the parts that it uses for points of a shape."""
+    import numpy as np
+
+    from flowgmm.methods import build
+
+    made = build(estimator, params)
+    for name, part in made._choose_parts(np.zeros((1, *shape), np.uint8)).items():
+        setattr(made, name, part)
+    return made
 
 
 @functools.cache
@@ -228,10 +240,9 @@ def _network(
 
     from flowgmm.flows.pixels import Pixels
     from flowgmm.flows.preprocessing import Preprocess
-    from flowgmm.methods import build
 
-    made, point = build(estimator, json.loads(params)), np.zeros((1, *shape), np.uint8)
-    pixels = Pixels.fit(point, made.pool) if len(shape) == 3 else None
+    made, point = _made(estimator, json.loads(params), shape), np.zeros((1, *shape), np.uint8)
+    pixels = Pixels.fit(point, made.flow_.pool) if len(shape) == 3 else None
     network = made._empty(pixels or Preprocess.fit(point, "none"), n_classes)
     parameters = [p for p in network.parameters() if p.requires_grad]
     n_layers = sum(p.ndim >= 3 and p.shape[1] > 1 for p in parameters)

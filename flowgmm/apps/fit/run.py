@@ -202,7 +202,7 @@ def _report(
         },
         "test": tested,
         "sure": _confidence(log_proba[unlabelled] if unlabelled.any() else log_proba),
-        "settings": model.estimator.get_params(),
+        "settings": model.estimator.used_params(),
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -22,34 +22,11 @@ if TYPE_CHECKING:
 __all__ = [
     "DESCRIPTION",
     "MODEL",
-    "SETTINGS",
     "TableModel",
     "make_estimator",
     "predictions",
     "train",
 ]
-
-# docs/recipes.md has the experiments behind these.
-SETTINGS: dict[str, Any] = {
-    "preprocess": "none",  # the features have one scale already
-    "hidden_size": 64,
-    "unlabelled_weight": 10.0,
-    "label_weight": 100.0,
-    "consistency_weight": 0.0,
-    "balance_weight": 0.0,
-    "input_noise": 0.5,
-    "n_steps": 400,
-    "labelled_batch": 256,
-}
-# With more features than this, as of a text, the flow gets their principal components.
-MAX_FEATURES = 128
-WIDE: dict[str, Any] = {
-    "preprocess": "pca",
-    "pca_components": 32,
-    "n_couplings": 2,
-    "unlabelled_weight": 100.0,
-    "consistency_weight": 100.0,
-}
 
 MODEL, DESCRIPTION = "model.safetensors", "model.json"
 
@@ -164,12 +141,13 @@ def make_estimator(X: np.ndarray, seed: int, number: int = -1) -> "FlowGMMClassi
         seed: From which its random state derives.
         number: The fold; -1: the final model.
     """
-    from flowgmm.methods.flow_gmm import FlowGMMClassifier
+    from flowgmm import presets
+    from flowgmm.methods.preset_parts import MAX_MODELLED
 
-    settings = SETTINGS | (WIDE if X.shape[1] > MAX_FEATURES else {})
-    return FlowGMMClassifier(
-        **settings, random_state=derive(f"own data/{number}", seed, "initialisation")
-    )
+    state = derive(f"own data/{number}", seed, "initialisation")
+    if X.shape[1] > MAX_MODELLED:
+        return presets.wide_tables(random_state=state)
+    return presets.tables(preprocess="none", random_state=state)  # features of one scale already
 
 
 def train(

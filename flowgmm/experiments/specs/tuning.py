@@ -11,6 +11,7 @@ from flowgmm.experiments.recipes import grid_candidates, resolve_settings
 from flowgmm.experiments.specs import rule_hash
 from flowgmm.experiments.specs.runs import job_spec, split_paths
 from flowgmm.experiments.validation import nearest
+from flowgmm.methods import override
 
 __all__ = ["choose_spec", "tune_spec", "tuning_inputs", "tuning_job"]
 
@@ -39,7 +40,7 @@ def tune_spec(project: Project, run: Run, point: str) -> dict[str, Any]:
     spec = job_spec(project, tuning_job(project, run), experiment, "tune_candidate")
     # The grid itself, and what only matters to tables, do not determine a candidate's result.
     rest = {"evaluate": ["val"], "collapsed_below": 0.0, "candidate": points[point]}
-    params = {**spec["params"], **spec.pop("tune_with"), **points[point]}
+    params = override(override(spec["params"], spec.pop("tune_with")), points[point])
     for key in ("tune", "scaled_down", "vary"):
         del spec[key]
     return {**spec, **rest, "params": params}

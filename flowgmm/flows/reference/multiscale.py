@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
 from flowgmm.flows import multiscale, residual_net
-from flowgmm.flows.mixture import LatentMixture
+from flowgmm.flows.mixture import StackedMixture
 
 __all__ = ["ReferenceImageFlow", "ReferenceImageFlowGMM", "dequantise"]
 
@@ -323,7 +323,7 @@ class ReferenceImageFlowGMM(nn.Module):
 
     @classmethod
     def from_stack(
-        cls, flow: multiscale.ImageFlow, mixture: LatentMixture, s: int
+        cls, flow: multiscale.ImageFlow, mixture: StackedMixture, s: int
     ) -> "ReferenceImageFlowGMM":
         """The model of seed s of a stack, with copies of its numbers and in its mode."""
         architecture = next(

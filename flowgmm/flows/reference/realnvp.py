@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from flowgmm.flows.mixture import LatentMixture
+from flowgmm.flows.mixture import StackedMixture
 from flowgmm.flows.realnvp import CouplingFlow
 
 __all__ = ["PLAIN_OBJECTIVE", "ReferenceFlowGMM"]
@@ -108,7 +108,7 @@ class ReferenceFlowGMM(nn.Module):
         self.to(means.dtype)
 
     @classmethod
-    def from_stack(cls, flow: CouplingFlow, mixture: LatentMixture, s: int) -> "ReferenceFlowGMM":
+    def from_stack(cls, flow: CouplingFlow, mixture: StackedMixture, s: int) -> "ReferenceFlowGMM":
         """The model of seed s of a stack: its half-layers inside the masked layers, else zeros."""
         # Any: to a type checker all that hangs below a module may be a tensor or a module.
         stacked_couplings: Any = flow.couplings

@@ -181,8 +181,14 @@ def _cell(
 
 def _run(run: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Entry of one seed in a cell."""
-    keys = ("seed", "split", "status", "reason", "seeds", "tuned", "n_iter")
-    return {key: run.get(key) for key in keys} | {"record": path}
+    keys = ("seed", "split", "status", "reason", "seeds", "n_iter")
+    tuned = run.get("tuned") and _short(run["tuned"])
+    return {key: run.get(key) for key in keys} | {"tuned": tuned, "record": path}
+
+
+def _short(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters by their own names, as the paper prints them: ``training__lr`` is `lr`."""
+    return {name.rpartition("__")[2]: value for name, value in params.items()}
 
 
 def _choice_cell(
@@ -192,7 +198,13 @@ def _choice_cell(
 ) -> Cell:
     """Cell of a chosen hyper-parameter; it has a value if all runs chose the same."""
     runs = [
-        _run(run, path) | {key: run.get(key) for key in ("tuning", "budget")}
+        _run(run, path)
+        | {
+            "tuning": [
+                {**point, "params": _short(point["params"])} for point in run.get("tuning") or ()
+            ],
+            "budget": run.get("budget"),
+        }
         for path, record in blocks
         for run in record["runs"]
     ]

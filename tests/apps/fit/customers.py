@@ -1,18 +1,23 @@
 """A table of customers, and `flowgmm` on the command line with a short training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from flowgmm.apps.fit import cross_validation, table_model
+from flowgmm.apps.fit import cross_validation
 from flowgmm.cli import app
+from flowgmm.methods import preset_parts
 
 N = 90
 
 
 def shorten(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(table_model.SETTINGS, "n_steps", 60)
+    preset = preset_parts.tables()
+    short = replace(preset, training=preset.training.set_params(n_steps=60))
+    patch.setattr(preset_parts, "tables", lambda: short)
     patch.setattr(cross_validation, "N_FOLDS", 3)
 
 

@@ -1,0 +1,380 @@
+"""The parts of an estimator: small objects that hold parameters and are free of torch.
+
+Each takes its parameters as scikit-learn's estimators do, so that `clone`, `set_params` and a grid
+over `training__lr` work. Ranges are checked when the estimator is fitted.
+"""
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+
+__all__ = [
+    "PARTS",
+    "LatentMixture",
+    "MultiscaleRealNVP",
+    "Objective",
+    "Part",
+    "RealNVP",
+    "Training",
+    "part_from_json",
+    "part_to_json",
+    "with_parts",
+]
+
+COUNT = [Interval(Integral, 1, None, closed="left")]
+OPTIONAL_COUNT = [*COUNT, None]
+WHOLE = [Interval(Integral, 0, None, closed="left")]
+POSITIVE = [Interval(Real, 0, None, closed="neither")]
+NOT_NEGATIVE = [Interval(Real, 0, None, closed="left")]
+SHARE = [Interval(Real, 0, 1, closed="both")]
+
+
+class Part(BaseEstimator):
+    """Base of the parts."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]]
+
+    def check(self) -> None:
+        """Check the range of each parameter.
+
+        Raises:
+            ValueError: If one is out of range.
+        """
+        self._validate_params()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class RealNVP(Part):
+    """Coupling flow for vectors, shape (N, D).
+
+    Arguments:
+        n_couplings: Affine couplings.
+        hidden_size: Width of the conditioners.
+        n_inner: Hidden layers of that width beyond the first (D3).
+        dropout: In the conditioners, after the first hidden layer (D4).
+        zero_init: The couplings start as the identity (official: no).
+        input_noise: Standard deviation of Gaussian noise added to preprocessed inputs in training.
+        noise_until: Share of the steps after which the noise has fallen, linearly, to 0; None: it
+            stays. Learns the coarse shape of the data first.
+
+    Source: Izmailov et al. (2020), sections 4 and 5.1; spec 1.2.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_couplings": COUNT,
+        "hidden_size": COUNT,
+        "n_inner": WHOLE,
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "zero_init": ["boolean"],
+        "input_noise": NOT_NEGATIVE,
+        "noise_until": [Interval(Real, 0, 1, closed="right"), None],
+    }
+
+    def __init__(
+        self,
+        n_couplings: int = 4,
+        hidden_size: int = 128,
+        n_inner: int = 1,
+        dropout: float = 0.5,
+        zero_init: bool = True,
+        input_noise: float = 0.3,
+        noise_until: float | None = None,
+    ):
+        self.n_couplings = n_couplings
+        self.hidden_size = hidden_size
+        self.n_inner = n_inner
+        self.dropout = dropout
+        self.zero_init = zero_init
+        self.input_noise = input_noise
+        self.noise_until = noise_until
+
+
+class MultiscaleRealNVP(Part):
+    """Multi-scale coupling flow for images, shape (N, C, H, W).
+
+    Arguments:
+        architecture: `multi_scale` or `mnist_small`; see `flowgmm.flows.multiscale`.
+        n_filters, n_blocks: Channels m and residual blocks B of a conditioner.
+        zero_init: The couplings start as the identity (official: no).
+        pool: Average over blocks of pool x pixels first, for scaled-down runs. Images that come out
+            of the model are of the smaller size.
+        crop_padding: Largest random shift in training, pixels after pooling.
+        flip: Mirror half of the images at random in training.
+
+    Source: Izmailov et al. (2020), section 6; spec 1.3.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "architecture": [StrOptions({"multi_scale", "mnist_small"})],
+        "n_filters": COUNT,
+        "n_blocks": WHOLE,
+        "zero_init": ["boolean"],
+        "pool": COUNT,
+        "crop_padding": WHOLE,
+        "flip": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        architecture: str = "multi_scale",
+        n_filters: int = 64,
+        n_blocks: int = 8,
+        zero_init: bool = True,
+        pool: int = 1,
+        crop_padding: int = 4,
+        flip: bool = False,
+    ):
+        self.architecture = architecture
+        self.n_filters = n_filters
+        self.n_blocks = n_blocks
+        self.zero_init = zero_init
+        self.pool = pool
+        self.crop_padding = crop_padding
+        self.flip = flip
+
+
+class LatentMixture(Part):
+    """Gaussian mixture in the latent space, one component per class.
+
+    Arguments:
+        means: Placement of the component means; see `flowgmm.flows.mixture.fixed_means`, and those
+            that depend on data: `from_latent` (mean initial code of each class's labelled points),
+            `from_z` (code of their mean), `from_data` (their mean), `random_data` (codes of random
+            points; each class's mean is then the code of one of its labelled points).
+        mean_scale: Factor on the placement.
+        std: Initial standard deviation of the components.
+        class_weights: p(y); None: equal.
+        learn_means, learn_std, learn_weights: Train them, with their own learning rate 1e-2.
+        weights_from: `all`: class weights learn from every likelihood term; `unlabelled`: only from
+            the unlabelled points, whose classes are not balanced by choice (App. K).
+        student_t: Degrees of freedom of Student's t in place of the Gaussians (App. J).
+
+    Source: Izmailov et al. (2020), section 3; spec 1.4.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "means": [str],
+        "mean_scale": POSITIVE,
+        "std": POSITIVE,
+        "class_weights": ["array-like", None],
+        "learn_means": ["boolean"],
+        "learn_std": ["boolean"],
+        "learn_weights": ["boolean"],
+        "weights_from": [StrOptions({"all", "unlabelled"})],
+        "student_t": [*POSITIVE, None],
+    }
+
+    def __init__(
+        self,
+        means: str = "from_latent",
+        mean_scale: float = 1.0,
+        std: float = 1.0,
+        class_weights: list[float] | None = None,
+        learn_means: bool = True,
+        learn_std: bool = False,
+        learn_weights: bool = False,
+        weights_from: str = "all",
+        student_t: float | None = None,
+    ):
+        self.means = means
+        self.mean_scale = mean_scale
+        self.std = std
+        self.class_weights = class_weights
+        self.learn_means = learn_means
+        self.learn_std = learn_std
+        self.learn_weights = learn_weights
+        self.weights_from = weights_from
+        self.student_t = student_t
+
+
+class Objective(Part):
+    """Terms of the loss and their weights.
+
+    Arguments:
+        label_weight: Weight of the labels (the paper's lambda).
+        label_weight_target: Its term: `posterior`: -log p(y | x); `joint`: -log p(x, y), beside
+            which `labelled_nll` is `none` (D25).
+        labelled_nll: Likelihood term of the labelled points: `class`: -log p(x | y); `mixture`:
+            -log p(x), as if unlabelled (the image objective); `none`.
+        unlabelled_weight: Factor on the mean unlabelled NLL (D9). If this and `consistency_weight`
+            are 0, only the labelled points are used.
+        pooled_loss: One mean over labelled and unlabelled points together (2-D data), instead of
+            a weighted sum of two.
+        consistency_weight: Weight of -log p(x', yhat(x'')), where x' and x'' are the point under
+            two independent perturbations (dropout masks, input noise) and yhat the model's own
+            hard answer (eq. 7).
+        consistency_target: `joint`: as above; `posterior`: -log p(yhat(x'') | x') instead.
+        ramp_up: Share of the steps over which the consistency weight grows linearly.
+        balance_weight: Weight of KL(p(y) | mean posterior of the unlabelled batch): the shares of
+            the classes stay at `class_weights`. The likelihood alone is indifferent to them: a
+            boundary that crosses a cluster costs as much wherever it crosses.
+        labelled_in_unlabelled: The labelled inputs are among the unlabelled ones (D16).
+        em: A step holds the responsibilities fixed (App. A).
+
+    Source: Izmailov et al. (2020), section 3; spec 1.1, 1.5, 1.6.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "label_weight": NOT_NEGATIVE,
+        "label_weight_target": [StrOptions({"posterior", "joint"})],
+        "labelled_nll": [StrOptions({"class", "mixture", "none"})],
+        "unlabelled_weight": NOT_NEGATIVE,
+        "pooled_loss": ["boolean"],
+        "consistency_weight": NOT_NEGATIVE,
+        "consistency_target": [StrOptions({"joint", "posterior"})],
+        "ramp_up": SHARE,
+        "balance_weight": NOT_NEGATIVE,
+        "labelled_in_unlabelled": ["boolean"],
+        "em": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        label_weight: float = 100.0,
+        label_weight_target: str = "posterior",
+        labelled_nll: str = "class",
+        unlabelled_weight: float = 100.0,
+        pooled_loss: bool = False,
+        consistency_weight: float = 1000.0,
+        consistency_target: str = "posterior",
+        ramp_up: float = 0.0,
+        balance_weight: float = 1000.0,
+        labelled_in_unlabelled: bool = True,
+        em: bool = False,
+    ):
+        self.label_weight = label_weight
+        self.label_weight_target = label_weight_target
+        self.labelled_nll = labelled_nll
+        self.unlabelled_weight = unlabelled_weight
+        self.pooled_loss = pooled_loss
+        self.consistency_weight = consistency_weight
+        self.consistency_target = consistency_target
+        self.ramp_up = ramp_up
+        self.balance_weight = balance_weight
+        self.labelled_in_unlabelled = labelled_in_unlabelled
+        self.em = em
+
+
+class Training(Part):
+    """Batches, optimizer and number of steps.
+
+    Arguments:
+        n_steps, n_epochs: Exactly one of them; an epoch is a pass over the unlabelled points.
+        labelled_batch: Labelled points per step; None: all.
+        unlabelled_batch: Unlabelled points per step.
+        sampling: `shuffle`, `shuffle_full`, `fixed` or `replacement`; see
+            `flowgmm.training.batches.Batches`.
+        optimizer: `adamw` (decoupled decay) or `adam` (decay added to the gradient).
+        lr: Learning rate.
+        weight_decay: Decay of the networks' parameters; in an image flow only gains decay.
+        schedule: Of the learning rate; see `flowgmm.training.optim.learning_rate_factor`.
+        clip_norm: Largest gradient norm; None: no clipping.
+        keep: `last`: the parameters after the last step; `best_val`: those with the highest
+            accuracy on validation points (D41; through `flowgmm.methods.stack.fit_stack`).
+        precision: `fp32`, `bf16` (the networks' matrix products only) or `fp64`.
+        compile: Compile the flow (`torch.compile`). Pays for itself in long trainings.
+
+    Source: spec 1.7.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_steps": [*COUNT, None],
+        "n_epochs": [*COUNT, None],
+        "labelled_batch": OPTIONAL_COUNT,
+        "unlabelled_batch": COUNT,
+        "sampling": [str],
+        "optimizer": [str],
+        "lr": POSITIVE,
+        "weight_decay": NOT_NEGATIVE,
+        "schedule": [str],
+        "clip_norm": [*POSITIVE, None],
+        "keep": [StrOptions({"last", "best_val"})],
+        "precision": [StrOptions({"fp32", "bf16", "fp64"})],
+        "compile": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        n_steps: int | None = 300,
+        n_epochs: int | None = None,
+        labelled_batch: int | None = None,
+        unlabelled_batch: int = 256,
+        sampling: str = "shuffle",
+        optimizer: str = "adamw",
+        lr: float = 1e-3,
+        weight_decay: float = 1e-5,
+        schedule: str = "cosine",
+        clip_norm: float | None = 100.0,
+        keep: str = "last",
+        precision: str = "fp32",
+        compile: bool = False,
+    ):
+        self.n_steps = n_steps
+        self.n_epochs = n_epochs
+        self.labelled_batch = labelled_batch
+        self.unlabelled_batch = unlabelled_batch
+        self.sampling = sampling
+        self.optimizer = optimizer
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.clip_norm = clip_norm
+        self.keep = keep
+        self.precision = precision
+        self.compile = compile
+
+
+# Classes that a parameter of an estimator takes; a mapping without `class` is of the first.
+PARTS: dict[str, tuple[type[Part], ...]] = {
+    "flow": (RealNVP, MultiscaleRealNVP),
+    "mixture": (LatentMixture,),
+    "objective": (Objective,),
+    "training": (Training,),
+}
+_CLASSES = {part.__name__: part for parts in PARTS.values() for part in parts}
+
+
+def with_parts(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the mappings of a recipe under the names of parts by parts.
+
+    Arguments:
+        params: Parameters of an estimator.
+
+    Raises:
+        ValueError: If a part has no such parameter.
+    """
+    return {
+        name: part_from_json({"class": PARTS[name][0].__name__, **value})
+        if name in PARTS and isinstance(value, Mapping)
+        else value
+        for name, value in params.items()
+    }
+
+
+def part_to_json(value: Any) -> Any:
+    """A part as a JSON object with its class's name; any other value as it is."""
+    return {"class": type(value).__name__, **vars(value)} if isinstance(value, Part) else value
+
+
+def part_from_json(value: Any) -> Any:
+    """Undo `part_to_json`.
+
+    Raises:
+        ValueError: If the class or a parameter is unknown.
+    """
+    if not isinstance(value, Mapping) or "class" not in value:
+        return value
+    params = {k: v for k, v in value.items() if k != "class"}
+    if value["class"] not in _CLASSES:
+        raise ValueError(f"unknown part {value['class']!r}; expected one of {', '.join(_CLASSES)}")
+    try:
+        return _CLASSES[value["class"]](**params)
+    except TypeError as error:
+        raise ValueError(f"{value['class']}: {error}") from error

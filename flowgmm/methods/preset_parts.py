@@ -1,0 +1,138 @@
+"""Parts that were chosen for a kind of data, and the choice of the kind.
+
+Parts that are None take these values; `flowgmm.presets` has estimators with them. docs/recipes.md
+has the experiments behind them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowgmm.methods.parts import LatentMixture, MultiscaleRealNVP, Objective, RealNVP, Training
+
+__all__ = ["PRESETS", "Preset", "choose_preset"]
+
+# Vectors with more features than this are embeddings, or a table too wide for a flow as it is.
+MAX_MODELLED = 128
+# Rows that decide the kind of the data.
+N_INSPECTED = 1000
+# The least value of pooled activations of EfficientNet (SiLU) is -0.28.
+LEAST_ACTIVATION = -0.3
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Parts and preprocessing for a kind of data."""
+
+    flow: RealNVP | MultiscaleRealNVP
+    mixture: LatentMixture
+    objective: Objective
+    training: Training
+    preprocess: str = "none"
+    pca_components: int | None = None
+
+
+def tables() -> Preset:
+    """Columns of numbers and encoded categories, up to 128 of them."""
+    return Preset(
+        RealNVP(hidden_size=64, input_noise=0.5),
+        LatentMixture(),
+        Objective(unlabelled_weight=10.0, consistency_weight=0.0, balance_weight=0.0),
+        Training(n_steps=400, labelled_batch=256),
+        preprocess="standardise",
+    )
+
+
+def wide_tables() -> Preset:
+    """More columns than 128, through their principal components."""
+    return Preset(
+        RealNVP(n_couplings=2, hidden_size=64, input_noise=0.5),
+        LatentMixture(),
+        Objective(consistency_weight=100.0, balance_weight=0.0),
+        Training(n_steps=400, labelled_batch=256),
+        preprocess="pca",
+        pca_components=32,
+    )
+
+
+def text() -> Preset:
+    """Vectors of a text encoder; the recipe `recommended` for text."""
+    return Preset(
+        RealNVP(n_couplings=2, input_noise=0.5),
+        LatentMixture(),
+        Objective(balance_weight=10000.0),
+        Training(n_steps=400, unlabelled_batch=1000, weight_decay=1e-4),
+        preprocess="pca",
+        pca_components=64,
+    )
+
+
+def features() -> Preset:
+    """Features of an image encoder; the recipe `recommended` for image features."""
+    return Preset(
+        RealNVP(n_couplings=2, input_noise=0.5),
+        LatentMixture(),
+        Objective(balance_weight=3000.0),
+        Training(n_steps=400, labelled_batch=1000, unlabelled_batch=1000, weight_decay=1e-4),
+        preprocess="pca",
+        pca_components=128,
+    )
+
+
+def images() -> Preset:
+    """Images: FlowGMM-cons of the recipe `small`, at full size."""
+    return Preset(
+        MultiscaleRealNVP(n_filters=16, n_blocks=2),
+        LatentMixture(means="random", learn_means=False),
+        Objective(
+            labelled_nll="mixture",
+            pooled_loss=True,
+            unlabelled_weight=1.0,
+            label_weight=30.0,
+            labelled_in_unlabelled=False,
+            consistency_weight=1.0,
+            consistency_target="joint",
+            ramp_up=1.0,
+            balance_weight=0.0,
+        ),
+        Training(
+            n_steps=2000,
+            labelled_batch=32,
+            unlabelled_batch=32,
+            sampling="shuffle_full",
+            optimizer="adam",
+            lr=2e-3,
+            weight_decay=5e-5,
+            schedule="late",
+        ),
+    )
+
+
+PRESETS: dict[str, Callable[[], Preset]] = {
+    preset.__name__: preset for preset in (tables, wide_tables, text, features, images)
+}
+
+
+def choose_preset(X: np.ndarray) -> str:
+    """Name of the preset for data.
+
+    Images have four axes. Vectors of up to 128 columns are a table; wider ones are a table too if a
+    column of it repeats its values (counts, categories, measured with few digits). Else they come
+    from an encoder: of images if none is far below 0, as pooled activations are, of text if not.
+
+    Arguments:
+        X: Points, shape (N, D), or images, shape (N, C, H, W).
+
+    Returns:
+        A name in `PRESETS`.
+    """
+    if X.ndim == 4:
+        return "images"
+    if X.shape[1] <= MAX_MODELLED:
+        return "tables"
+    rows = np.asarray(X[:: max(1, len(X) // N_INSPECTED)])
+    distinct = np.array([len(np.unique(column)) for column in rows.T])
+    if (distinct < len(rows) / 2).any():
+        return "wide_tables"
+    return "features" if rows.min() >= LEAST_ACTIVATION else "text"

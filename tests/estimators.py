@@ -1,0 +1,72 @@
+"""Estimators from flat parameters: tests change few of them, of any part."""
+
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from flowgmm.methods.parts import LatentMixture, MultiscaleRealNVP, Objective, RealNVP, Training
+
+ORDER = {
+    "flow": (RealNVP, MultiscaleRealNVP),
+    "mixture": (LatentMixture,),
+    "objective": (Objective,),
+    "training": (Training,),
+}
+
+
+OF_IMAGES = set(signature(MultiscaleRealNVP).parameters) - set(signature(RealNVP).parameters)
+
+
+def nest(params: dict[str, Any]) -> dict[str, Any]:
+    """Parts from flat parameters, with the parts' own defaults, whatever the data."""
+    image = not OF_IMAGES.isdisjoint(params)
+    left, parts = dict(params), {}
+    for name, kinds in ORDER.items():
+        kind = kinds[-1] if image else kinds[0]
+        own = {key: left.pop(key) for key in list(left) if key in signature(kind).parameters}
+        parts[name] = kind(**own)
+    return {**left, **parts}
+
+
+def flat(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a recipe by their own names, those of the parts among them."""
+    found = {}
+    for name, value in params.items():
+        found |= value if name in ORDER and isinstance(value, Mapping) else {name: value}
+    return found
+
+
+def flow_gmm(**params: Any) -> Any:
+    """`FlowGMMClassifier` for vectors, or images if a parameter is of their flow."""
+    from flowgmm import FlowGMMClassifier
+
+    return FlowGMMClassifier(**{"preprocess": "standardise", **nest(params)})
+
+
+def mlp(**params: Any) -> Any:
+    """`DropoutMLPClassifier`."""
+    from flowgmm import DropoutMLPClassifier
+
+    return DropoutMLPClassifier(**_with_training(params, n_steps=500, lr=3e-4, clip_norm=None))
+
+
+def pi_model(**params: Any) -> Any:
+    """`PiModelClassifier`."""
+    from flowgmm import PiModelClassifier
+
+    return PiModelClassifier(**_with_training(params, n_steps=500, clip_norm=None))
+
+
+def _with_training(params: dict[str, Any], **defaults: Any) -> dict[str, Any]:
+    own = {key: value for key, value in params.items() if key in signature(Training).parameters}
+    left = {key: value for key, value in params.items() if key not in own}
+    return {**left, "training": Training(**{**defaults, **own})}
+
+
+def in_use(estimator: Any, *shape: int) -> Any:
+    """The estimator with the parts that it uses for points of a shape, as `fit` would set them."""
+    for name, part in estimator._choose_parts(np.zeros((1, *shape), np.uint8)).items():
+        setattr(estimator, name, part)
+    return estimator
