@@ -7,7 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowgmm.methods.flow_forest import FlowForestClassifier
     from flowgmm.methods.flow_gmm import FlowGMMClassifier
+    from flowgmm.methods.forest import ForestClassifier
     from flowgmm.methods.label_spreading import KNNLabelSpreading, RBFLabelSpreading
     from flowgmm.methods.mlp import DropoutMLPClassifier
     from flowgmm.methods.pi_model import PiModelClassifier
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DropoutMLPClassifier",
+    "FlowForestClassifier",
     "FlowGMMClassifier",
+    "ForestClassifier",
     "KNNLabelSpreading",
     "PiModelClassifier",
     "RBFLabelSpreading",
@@ -27,7 +31,9 @@ __all__ = [
 
 _MODULES = {
     "DropoutMLPClassifier": "flowgmm.methods.mlp",
+    "FlowForestClassifier": "flowgmm.methods.flow_forest",
     "FlowGMMClassifier": "flowgmm.methods.flow_gmm",
+    "ForestClassifier": "flowgmm.methods.forest",
     "KNNLabelSpreading": "flowgmm.methods.label_spreading",
     "PiModelClassifier": "flowgmm.methods.pi_model",
     "RBFLabelSpreading": "flowgmm.methods.label_spreading",

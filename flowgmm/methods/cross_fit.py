@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 
 from flowgmm.methods.base import StackedEstimator
+from flowgmm.methods.labels import encode_labels
 from flowgmm.methods.stack import fit_stack
 from flowgmm.utils.errors import DivergedError
 from flowgmm.utils.progress import Progress, with_text
@@ -61,10 +62,17 @@ def make_folds(codes: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     return fold
 
 
-def hidden_labels(codes: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Labels that are left in each fold: codes with the fold's own set to -1, shape (S, N)."""
+def hidden_labels(y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Labels that are left in each fold: y with the fold's own set to -1, shape (S, N).
+
+    Arguments:
+        y: Classes or codes, -1 where unlabelled, shape (N,).
+        fold: From `make_folds`, shape (N,).
+    """
+    if y.dtype.kind in "US":
+        y = y.astype(object)
     numbers = np.arange(fold.max(initial=-1) + 1)
-    return np.where(fold == numbers[:, None], -1, codes)
+    return np.where(fold == numbers[:, None], -1, y)
 
 
 def seen_when_held_out(codes: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -82,7 +90,7 @@ def seen_when_held_out(codes: np.ndarray, fold: np.ndarray) -> np.ndarray:
 def cross_fit(
     estimator: Any,
     X: np.ndarray,
-    codes: np.ndarray,
+    y: np.ndarray,
     fold: np.ndarray,
     random_states: Sequence[Any] | None = None,
     semi_supervised: bool = False,
@@ -94,7 +102,7 @@ def cross_fit(
         estimator: Unfitted classifier. A neural one sees held-out points as unlabelled ones, and
             folds with equally many labels of the same classes train as one stack.
         X: Points, shape (N, D).
-        codes: Classes in 0..K-1, -1 where unlabelled, shape (N,).
+        y: Classes of any type, -1 where unlabelled, shape (N,).
         fold: Fold of each point, from 0 on, -1 where it is never held out, shape (N,).
         random_states: `random_state` of each fold; None: the estimator's own.
         semi_supervised: Whether an estimator that is not neural gets the unlabelled points, marked
@@ -109,22 +117,22 @@ def cross_fit(
     Raises:
         DivergedError: If a training diverged.
     """
-    n_classes = int(codes.max()) + 1
+    classes, codes = encode_labels(y)
     rows = np.flatnonzero(fold >= 0)
-    ys = hidden_labels(codes, fold)
+    ys, left = hidden_labels(y, fold), hidden_labels(codes, fold)
     states = [None] * len(ys) if random_states is None else random_states
     models = [
         clone(estimator) if state is None else clone(estimator).set_params(random_state=state)
         for state in states
     ]
     groups: dict[tuple[int, ...], list[int]] = {}
-    for k, y in enumerate(ys):
+    for k, known in enumerate(left >= 0):
         # A stack needs equally many labels and the same classes; folds differ by one at most.
-        groups.setdefault(((y >= 0).sum(), *np.unique(y[y >= 0])), []).append(k)
-    log_proba = np.full((len(rows), n_classes), LOG_FLOOR)
-    for (_, *classes), members in sorted(groups.items()):
-        if len(classes) == 1:
-            log_proba[np.ix_(np.isin(fold[rows], members), np.array(classes))] = 0.0
+        groups.setdefault((known.sum(), *np.unique(codes[known])), []).append(k)
+    log_proba = np.full((len(rows), len(classes)), LOG_FLOOR)
+    for (_, *present), members in sorted(groups.items()):
+        if len(present) == 1:
+            log_proba[np.ix_(np.isin(fold[rows], members), np.array(present))] = 0.0
             continue
         fitted = [models[k] for k in members]
         if isinstance(estimator, StackedEstimator):
@@ -132,10 +140,10 @@ def cross_fit(
             _fit_stack(fitted, X, ys[members], with_text(progress, text))
         for k, model in zip(members, fitted, strict=True):
             if not isinstance(estimator, StackedEstimator):
-                known = np.full(len(X), True) if semi_supervised else ys[k] >= 0
+                known = np.full(len(X), True) if semi_supervised else left[k] >= 0
                 model.fit(X[known], ys[k][known])
             inside = fold[rows] == k
-            log_proba[np.ix_(inside, model.classes_)] = _log_proba(model, X[rows[inside]])
+            log_proba[np.ix_(inside, np.array(present))] = _log_proba(model, X[rows[inside]])
     return log_proba
 
 
