@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowgmm import presets
+    from flowgmm.methods.flow_forest import FlowForestClassifier
     from flowgmm.methods.flow_gmm import FlowGMMClassifier
+    from flowgmm.methods.forest import ForestClassifier
     from flowgmm.methods.label_spreading import KNNLabelSpreading, RBFLabelSpreading
     from flowgmm.methods.mlp import DropoutMLPClassifier
     from flowgmm.methods.parts import (
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DropoutMLPClassifier",
+    "FlowForestClassifier",
     "FlowGMMClassifier",
+    "ForestClassifier",
     "KNNLabelSpreading",
     "LatentMixture",
     "MultiscaleRealNVP",
@@ -41,7 +45,9 @@ __all__ = [
 
 _MODULES = {
     "DropoutMLPClassifier": "flowgmm.methods.mlp",
+    "FlowForestClassifier": "flowgmm.methods.flow_forest",
     "FlowGMMClassifier": "flowgmm.methods.flow_gmm",
+    "ForestClassifier": "flowgmm.methods.forest",
     "KNNLabelSpreading": "flowgmm.methods.label_spreading",
     "LatentMixture": "flowgmm.methods.parts",
     "MultiscaleRealNVP": "flowgmm.methods.parts",

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from flowgmm.apps.fit.progress import with_text
 from flowgmm.apps.fit.reading import as_text
 from flowgmm.utils.errors import UserError
-from flowgmm.utils.progress import Progress
+from flowgmm.utils.progress import Progress, with_text
 
 if TYPE_CHECKING:
     import pandas as pd

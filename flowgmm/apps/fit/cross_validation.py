@@ -1,7 +1,6 @@
 """Cross-validation of a method on the labelled rows, beside simple baselines."""
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,9 @@ from numpy.typing import ArrayLike
 
 from flowgmm.evaluation import metrics
 from flowgmm.evaluation.calibration import best_temperature, tempered
+from flowgmm.methods.cross_fit import FLOOR, cross_fit, hidden_labels, make_folds
+from flowgmm.utils.errors import DivergedError, UserError
+from flowgmm.utils.progress import Progress
 from flowgmm.utils.seeds import derive
 
 if TYPE_CHECKING:
@@ -29,12 +31,6 @@ __all__ = [
 
 FLOWGMM = "FlowGMM"
 N_FOLDS = 10
-# With more labelled rows than this, one part is held out instead: a fifth, or about so many rows.
-MAX_CROSS_VALIDATED = 5000
-
-# Numbers of the folds, codes with the held-out ones set to -1, shape (S, N), and a name for the
-# progress -> fitted estimators.
-Fit = Callable[[np.ndarray, np.ndarray, str], "list[FlowGMMClassifier]"]
 
 
 @dataclass(frozen=True)
@@ -68,58 +64,62 @@ class HeldOut:
         return result
 
 
-def cross_validate(X: np.ndarray, codes: np.ndarray, seed: int, fit: Fit) -> HeldOut:
+def cross_validate(
+    estimator: "FlowGMMClassifier",
+    X: np.ndarray,
+    codes: np.ndarray,
+    seed: int,
+    progress: Progress | None = None,
+) -> HeldOut:
     """Cross-validate FlowGMM and the baselines on the same folds of the labelled rows.
 
     FlowGMM sees the held-out rows as unlabelled ones.
 
     Arguments:
+        estimator: FlowGMM, unfitted.
         X: Features, shape (N, D).
-        codes: Classes in 0..K-1, at least 2 rows of each, -1 where unlabelled, shape (N,).
-        seed: Of the folds.
-        fit: Trains FlowGMM on as many folds at once as have equally many labels.
-    """
-    from sklearn.model_selection import StratifiedKFold
+        codes: Classes in 0..K-1, -1 where unlabelled, shape (N,).
+        seed: Of the folds and the training.
+        progress: Called with units done, all units, and the name of the work.
 
-    rows = np.flatnonzero(codes >= 0)
-    y = codes[rows]
-    single = len(rows) > MAX_CROSS_VALIDATED
-    n_folds = min(N_FOLDS, int(np.bincount(y).max()))
-    if single:
-        n_folds = max(5, len(rows) // MAX_CROSS_VALIDATED)
-    folds = StratifiedKFold(
-        n_folds, shuffle=True, random_state=derive("own data/folds", seed, "split")
-    )
-    fold = np.empty(len(rows), dtype=np.int64)
-    with warnings.catch_warnings():
-        # A class smaller than the number of folds is spread over as many as it has rows.
-        warnings.filterwarnings("ignore", message="The least populated class")
-        for number, (_, held) in enumerate(folds.split(rows, y)):
-            fold[held] = number
-    if single:
-        rows, fold, n_folds = rows[fold == 0], fold[fold == 0], 1
-    ys = np.repeat(codes[None], n_folds, axis=0)
-    ys[fold, rows] = -1
-    log_proba: dict[str, np.ndarray] = {}
-    # A stack needs equal numbers of labelled points; folds differ by one at most.
-    n_labelled = (ys >= 0).sum(axis=1)
-    for n in np.unique(n_labelled):
-        members = np.flatnonzero(n_labelled == n)
-        name = f"held-out check, {len(members)} of {n_folds} folds at once"
-        for k, estimator in zip(members, fit(members, ys[members], name), strict=True):
-            inside = fold == k
-            predicted = {
-                FLOWGMM: estimator.predict_log_proba(X[rows[inside]]),
-                **baselines(X, ys[k], X[rows[inside]]),
-            }
-            for method, values in predicted.items():
-                whole = log_proba.setdefault(method, np.empty((len(rows), values.shape[1])))
-                whole[inside] = values
-    return HeldOut(rows, fold, log_proba)
+    Raises:
+        UserError: If a training diverged.
+    """
+    fold = make_folds(codes, N_FOLDS, derive("own data/folds", seed, "split"))
+    rows = np.flatnonzero(fold >= 0)
+    states = [
+        derive(f"own data/{k}", seed, "initialisation") for k in range(fold.max(initial=-1) + 1)
+    ]
+    named = progress and (lambda done, n, text: progress(done, n, f"held-out check, {text}"))
+    try:
+        log_proba = {FLOWGMM: cross_fit(estimator, X, codes, fold, states, progress=named)}
+    except DivergedError as error:
+        raise UserError(f"{error}: see --drop") from error
+    n_least = int((hidden_labels(codes, fold) >= 0).sum(axis=1).min())
+    for name, baseline in make_baselines(n_least).items():
+        log_proba[name] = cross_fit(baseline, X, codes, fold)
+    return HeldOut(rows, fold[rows], log_proba)
+
+
+def make_baselines(n_labelled: int) -> dict[str, Any]:
+    """Make baselines, scikit-learn's classifiers with default settings, by name.
+
+    Arguments:
+        n_labelled: Least number of labelled rows that they will be fitted to.
+    """
+    from sklearn.dummy import DummyClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return {
+        "logistic regression": LogisticRegression(max_iter=1000),
+        "k nearest neighbours": KNeighborsClassifier(min(5, n_labelled)),
+        "most frequent class": DummyClassifier(strategy="prior"),
+    }
 
 
 def baselines(X: np.ndarray, codes: np.ndarray, X_new: np.ndarray) -> dict[str, np.ndarray]:
-    """Fit baselines, scikit-learn's classifiers with default settings, to the labelled rows.
+    """Fit the baselines to the labelled rows.
 
     Arguments:
         X: Features, standardised over all rows, shape (N, D).
@@ -129,20 +129,11 @@ def baselines(X: np.ndarray, codes: np.ndarray, X_new: np.ndarray) -> dict[str, 
     Returns:
         Log probabilities in nats by name, shape (M, K).
     """
-    from sklearn.dummy import DummyClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-
     known = codes >= 0
-    classifiers = {
-        "logistic regression": LogisticRegression(max_iter=1000),
-        "k nearest neighbours": KNeighborsClassifier(min(5, int(known.sum()))),
-        "most frequent class": DummyClassifier(strategy="prior"),
-    }
     result = {}
-    for name, classifier in classifiers.items():
+    for name, classifier in make_baselines(int(known.sum())).items():
         proba = classifier.fit(X[known], codes[known]).predict_proba(X_new)
-        result[name] = np.log(np.clip(proba, 1e-12, None))
+        result[name] = np.log(np.maximum(proba, FLOOR))
     return result
 
 

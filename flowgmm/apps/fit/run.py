@@ -22,7 +22,6 @@ from flowgmm.apps.fit.cross_validation import (
     ece,
     reliability,
 )
-from flowgmm.apps.fit.progress import with_text
 from flowgmm.apps.fit.reading import read_labels, read_table
 from flowgmm.apps.fit.report import draw, write_page
 from flowgmm.apps.fit.table_model import (
@@ -36,7 +35,7 @@ from flowgmm.apps.fit.table_model import (
 from flowgmm.evaluation.calibration import best_temperature
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import write_json
-from flowgmm.utils.progress import Progress
+from flowgmm.utils.progress import Progress, with_text
 
 __all__ = ["FILES", "Source", "fit_table"]
 
@@ -121,19 +120,9 @@ def fit_table(
     with _results_folder(output, force) as folder:
         data = _read(source, progress)
         X, codes = data.X, data.codes
-        held_out = cross_validate(
-            X,
-            codes,
-            seed,
-            lambda folds, ys, name: train(
-                [make_estimator(X, seed, int(fold)) for fold in folds],
-                X,
-                ys,
-                with_text(progress, name),
-            ),
-        )
+        held_out = cross_validate(make_estimator(X, seed), X, codes, seed, progress)
         temperature = best_temperature(codes[held_out.rows], held_out.log_proba[FLOWGMM])
-        final = train([make_estimator(X, seed)], X, codes[None], with_text(progress, "training"))[0]
+        final = train(make_estimator(X, seed), X, codes, with_text(progress, "training"))
         model = TableModel(final, data.columns, source.label, data.classes, max(1.0, temperature))
         log_proba = model.log_proba(X)
         report = _report(source, data, held_out, model, log_proba)

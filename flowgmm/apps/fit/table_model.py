@@ -133,49 +133,47 @@ class TableModel:
         return frame
 
 
-def make_estimator(X: np.ndarray, seed: int, number: int = -1) -> "FlowGMMClassifier":
+def make_estimator(X: np.ndarray, seed: int) -> "FlowGMMClassifier":
     """Make an unfitted estimator with the settings for tables.
 
     Arguments:
         X: Features, shape (N, D).
         seed: From which its random state derives.
-        number: The fold; -1: the final model.
     """
     from flowgmm import presets
     from flowgmm.methods.preset_parts import MAX_MODELLED
 
-    state = derive(f"own data/{number}", seed, "initialisation")
+    state = derive("own data/-1", seed, "initialisation")
     if X.shape[1] > MAX_MODELLED:
         return presets.wide_tables(random_state=state)
     return presets.tables(preprocess="none", random_state=state)  # features of one scale already
 
 
 def train(
-    estimators: list["FlowGMMClassifier"],
-    X: np.ndarray,
-    ys: np.ndarray,
-    progress: Progress | None,
-) -> list["FlowGMMClassifier"]:
-    """Fit estimators as one stack.
+    estimator: "FlowGMMClassifier", X: np.ndarray, codes: np.ndarray, progress: Progress | None
+) -> "FlowGMMClassifier":
+    """Fit the final model.
 
     Arguments:
-        estimators: S unfitted ones.
+        estimator: Unfitted.
         X: Features, shape (N, D).
-        ys: Codes of each estimator, -1 where unlabelled, shape (S, N).
+        codes: Classes in 0..K-1, -1 where unlabelled, shape (N,).
         progress: Called with steps done, all steps, and the losses.
 
     Returns:
-        The estimators, fitted.
+        The estimator, fitted.
 
     Raises:
-        UserError: If one diverged.
+        UserError: If it diverged.
     """
     from flowgmm.methods.stack import fit_stack
 
-    fit_stack(estimators, X, ys, progress=progress)
-    if failure := next((e.failure_ for e in estimators if e.failure_ is not None), None):
-        raise UserError(f"FlowGMM {failure}; leave out columns with extreme values by --drop")
-    return estimators
+    fit_stack([estimator], X, codes[None], progress=progress)
+    if estimator.failure_ is not None:
+        raise UserError(
+            f"FlowGMM {estimator.failure_}; leave out columns with extreme values by --drop"
+        )
+    return estimator
 
 
 def predictions(log_proba: np.ndarray, classes: Sequence[str]) -> "pd.DataFrame":
