@@ -42,7 +42,7 @@ def flow_gmm(**params: Any) -> Any:
     """`FlowGMMClassifier` for vectors, or images if a parameter is of their flow."""
     from flowgmm import FlowGMMClassifier
 
-    return FlowGMMClassifier(**{"preprocess": "standardise", **nest(params)})
+    return FlowGMMClassifier(**{"preprocess": "standardise", "n_folds": 0, **nest(params)})
 
 
 def mlp(**params: Any) -> Any:

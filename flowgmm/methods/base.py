@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flowgmm.flows.pixels import Pixels, as_inputs
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.rng import Stream
-from flowgmm.methods.parts import Part, Training
+from flowgmm.methods.parts import PARTS, Part, Training
 from flowgmm.training.batches import Batches, StandardisedPoints, as_tensor, chunk_size
 from flowgmm.training.loop import Inputs, TrainingOptions
 
@@ -38,6 +38,25 @@ class StackedEstimator(BaseEstimator, ABC):
     # Learned attributes that hold the parts in use.
     _used: ClassVar[tuple[str, ...]] = ("training_",)
     training_: Training
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; one of a part, as `training__lr`, makes a part that is None first.
+
+        That part has its own defaults, `RealNVP()` or `Training()`, and no longer the preset's.
+        """
+        for name in params:
+            part, _, inner = name.partition("__")
+            if inner and part in self._part_names() and getattr(self, part) is None:
+                setattr(self, part, self._default_part(part, inner))
+        return super().set_params(**params)
+
+    def _part_names(self) -> set[str]:
+        return PARTS.keys() & self.get_params(deep=False).keys()
+
+    def _default_part(self, name: str, inner: str) -> Part:
+        """Part with its own defaults that has a parameter `inner`, else the first it may be."""
+        made = [part() for part in PARTS[name]]
+        return next((part for part in made if inner in part.get_params()), made[0])
 
     # -- what a subclass provides ------------------------------------------------------------
 

@@ -56,7 +56,8 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         """Split X into modelled and residual features."""
         if isinstance(self.preprocess_, Preprocess) and self.preprocess_.kind == "none":
             return X, X[:, :0]
-        return self.preprocess_.split(X, next(self.model_.parameters()).numpy().dtype)
+        double = self._evaluation_dtype == torch.float64
+        return self.preprocess_.split(X, np.float64 if double else np.float32)
 
     def _join(self, modelled: np.ndarray, residual: np.ndarray) -> np.ndarray:
         if isinstance(self.preprocess_, Preprocess) and self.preprocess_.kind == "none":

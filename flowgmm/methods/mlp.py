@@ -75,10 +75,11 @@ class DropoutMLPClassifier(NeuralClassifier):
         self.device = device
         self.random_state = random_state
 
+    def _default_part(self, name: str, inner: str = "") -> Training:
+        return Training(n_steps=500, lr=3e-4, clip_norm=None)
+
     def _choose_parts(self, X: np.ndarray) -> dict[str, Any]:
-        training = self.training
-        if training is None:
-            training = Training(n_steps=500, lr=3e-4, clip_norm=None)
+        training = self._default_part("training") if self.training is None else self.training
         training.check()
         if training.n_epochs is not None:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Base of the neural classifiers: fit and predict by scikit-learn's conventions."""
 
+import copy
 from typing import Any, Self
 
 import numpy as np
@@ -8,6 +9,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from flowgmm.flows.pixels import as_inputs
+from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.methods.base import find_device
 from flowgmm.methods.persistence import PersistentEstimator
 from flowgmm.methods.stack import fit_stack
@@ -15,6 +17,9 @@ from flowgmm.training.batches import as_tensor, chunk_size
 from flowgmm.utils.errors import DivergedError
 
 __all__ = ["NeuralClassifier"]
+
+# Products in float64 take twice as long: of larger models that would be felt.
+MOST_IN_FLOAT64 = 2_000_000
 
 
 class NeuralClassifier(ClassifierMixin, PersistentEstimator):
@@ -42,13 +47,17 @@ class NeuralClassifier(ClassifierMixin, PersistentEstimator):
                 f"{type(self).__name__} {self.failure_}; lower the training's lr, or set "
                 "preprocess='standardise'"
             )
+        self._calibrate_held_out(X, np.asarray(y))
         return self
+
+    def _calibrate_held_out(self, X: np.ndarray, y: np.ndarray) -> None:
+        """Calibrate the fitted estimator on held-out labels; does nothing here."""
 
     def _map(self, function: Any, U: np.ndarray) -> list[np.ndarray]:
         """Apply a function of (1, B, ...) tensors to rows in chunks; concatenate its results."""
-        device = find_device(self.device)
-        model = self.model_.to(device)
-        dtype = next(model.parameters()).dtype
+        device, dtype = find_device(self.device), self._evaluation_dtype
+        own = next(self.model_.parameters()).dtype == dtype
+        model = (self.model_ if own else copy.deepcopy(self.model_)).to(device, dtype)
         size = chunk_size(U)
         chunks = []
         with torch.no_grad():
@@ -58,6 +67,24 @@ class NeuralClassifier(ClassifierMixin, PersistentEstimator):
                 chunks.append([t[0].cpu().numpy() for t in function(model, inputs)])
         self.model_.to("cpu")
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+    @property
+    def _evaluation_dtype(self) -> torch.dtype:
+        """Type of a fitted model's products: float64 for few parameters of a model of vectors.
+
+        In float32 the codes of a row would depend, by 1e-6, on the number of rows beside it.
+        """
+        n_parameters = sum(p.numel() for p in self.model_.parameters())
+        if isinstance(self.preprocess_, Preprocess) and n_parameters <= MOST_IN_FLOAT64:
+            return torch.float64
+        return next(self.model_.parameters()).dtype
+
+    def _evaluated(self, X: np.ndarray) -> np.ndarray:
+        """Modelled features of X, in the type that a fitted model is evaluated in."""
+        if isinstance(self.preprocess_, Preprocess) and self.preprocess_.kind == "none":
+            return X
+        double = self._evaluation_dtype == torch.float64
+        return self.preprocess_.modelled(X, np.float64 if double else np.float32)
 
     def _validated(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], ensure_min_samples=2)
@@ -70,7 +97,7 @@ class NeuralClassifier(ClassifierMixin, PersistentEstimator):
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Posterior log p(y | x) in nats, float64, shape (N, K); finite where p rounds to 0."""
         X = self._check(X)
-        U = self._modelled(X, self.preprocess_)
+        U = self._evaluated(X)
         return self._map(lambda m, u: (self._log_posterior(m, u).double(),), U)[0]
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -68,10 +68,11 @@ class PiModelClassifier(DropoutMLPClassifier):
         self.ramp_up = ramp_up
         self.labelled_in_unlabelled = labelled_in_unlabelled
 
+    def _default_part(self, name: str, inner: str = "") -> Training:
+        return Training(n_steps=500, clip_norm=None)
+
     def _choose_parts(self, X: np.ndarray) -> dict[str, Any]:
-        training = self.training
-        if training is None:
-            training = Training(n_steps=500, clip_norm=None)
+        training = self._default_part("training") if self.training is None else self.training
         training.check()
         return {"training_": training}
 

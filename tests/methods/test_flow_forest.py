@@ -31,8 +31,6 @@ def small(**params):
 EXCUSED = {
     "check_classifiers_classes": "its last case takes -1 for a class, which marks unlabelled points"
     " here; scikit-learn exempts its own semi-supervised estimators, by name",
-    "check_methods_subset_invariance": "as of FlowGMMClassifier: products of float32 differ with"
-    " the number of rows",
 }
 
 

@@ -1,0 +1,238 @@
+"""The parts of FlowGMM, the choice of a preset, and scikit-learn's tools over both."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from estimators import flat, flow_gmm, in_use
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, make_moons
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from flowgmm import DropoutMLPClassifier, FlowGMMClassifier, presets
+from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.project import Run
+from flowgmm.experiments.recipes import method_settings
+from flowgmm.methods import build, override
+from flowgmm.methods.parts import (
+    LatentMixture,
+    MultiscaleRealNVP,
+    Objective,
+    RealNVP,
+    Training,
+    part_from_json,
+    part_to_json,
+)
+from flowgmm.methods.preset_parts import PRESETS, choose_preset
+
+ROOT = Path(__file__).parents[2]
+PARTS = (RealNVP, MultiscaleRealNVP, LatentMixture, Objective, Training)
+SHORT = Training(n_steps=5)
+
+
+@pytest.fixture(scope="module")
+def moons():
+    X, y = make_moons(80, noise=0.1, random_state=0)
+    y[16:] = -1
+    return X, y
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_keeps_its_parameters(part):
+    made = part()
+    made.check()
+    assert list(made.get_params()) == sorted(inspect.signature(part).parameters)
+    assert clone(made) == made
+    assert clone(made) is not made
+    assert part_from_json(part_to_json(made)) == made
+    assert all(name in inspect.getdoc(part) for name in made.get_params())
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (RealNVP(n_couplings=0), "'n_couplings' parameter of RealNVP must be an int in"),
+        (RealNVP(dropout=1.0), "'dropout' parameter of RealNVP must be a float in"),
+        (MultiscaleRealNVP(flip="yes"), "'flip' parameter of MultiscaleRealNVP must be"),
+        (LatentMixture(std=0.0), "'std' parameter of LatentMixture must be"),
+        (Objective(ramp_up=1.5), "'ramp_up' parameter of Objective must be a float in"),
+        (Training(lr=-1.0), "'lr' parameter of Training must be a float in"),
+    ],
+)
+def test_ranges(part, message):
+    with pytest.raises(ValueError, match=message):
+        part.check()
+
+
+def test_unknown_parts_of_a_recipe():
+    path = "flowgmm.methods.flow_gmm.FlowGMMClassifier"
+    made = build(path, {"flow": {"class": "MultiscaleRealNVP", "pool": 2}, "training": {"lr": 0.1}})
+    assert (made.flow, made.training) == (MultiscaleRealNVP(pool=2), Training(lr=0.1))
+    with pytest.raises(ValueError, match="unknown part 'Glow'; expected one of RealNVP"):
+        build(path, {"flow": {"class": "Glow"}})
+    with pytest.raises(ValueError, match="unexpected keyword argument 'n_coupling'"):
+        build(path, {"flow": {"n_coupling": 2}})
+    changed = override({"training": {"lr": 0.1, "n_steps": 5}}, {"training__lr": 0.2, "n_init": 2})
+    assert changed == {"training": {"lr": 0.2, "n_steps": 5}, "n_init": 2}
+
+
+def test_parts_are_free_of_torch():
+    code = "import sys; import flowgmm.methods.parts, flowgmm.methods.preset_parts; "
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# -- presets ---------------------------------------------------------------------------------
+
+
+def embedded(shape, least, seed=0):
+    X = np.random.default_rng(seed).normal(size=shape)
+    return np.maximum(X, least).astype(np.float32) + 1e-3 * X
+
+
+@pytest.mark.parametrize(
+    ("X", "name"),
+    [
+        (make_moons(50)[0], "tables"),
+        (load_breast_cancer().data, "tables"),
+        (np.eye(200)[np.arange(400) % 200], "wide_tables"),
+        (np.hstack([embedded((300, 200), -9), np.ones((300, 1))]), "wide_tables"),
+        (embedded((300, 384), -9), "text"),
+        (np.abs(embedded((300, 1280), -0.1)) - 0.1, "features"),
+        (np.zeros((10, 1, 4, 4), np.uint8), "images"),
+    ],
+    ids=["moons", "cancer", "one-hot", "constant column", "text", "features", "images"],
+)
+def test_the_preset_for_data(X, name):
+    assert choose_preset(X) == name
+    assert in_use(FlowGMMClassifier(), *X.shape[1:]).flow_ == PRESETS["images"]().flow or (
+        name != "images"
+    )
+
+
+def test_parts_that_are_not_given_are_the_presets(moons):
+    X, y = moons
+    given = FlowGMMClassifier(RealNVP(hidden_size=8), training=SHORT, random_state=0).fit(X, y)
+    assert given.preset_ == "tables"
+    assert (given.flow_, given.training_) == (RealNVP(hidden_size=8), SHORT)
+    assert given.objective_ == PRESETS["tables"]().objective
+    assert given.objective is None
+    whole = presets.tables(flow=RealNVP(hidden_size=8), training=SHORT, random_state=0).fit(X, y)
+    assert whole.preset_ is None
+    np.testing.assert_array_equal(whole.predict_proba(X), given.predict_proba(X))
+
+
+def test_used_parts_are_saved(moons, tmp_path):
+    X, y = moons
+    model = FlowGMMClassifier(training=SHORT, random_state=0).fit(X, y)
+    model.save(tmp_path / "model")
+    loaded = FlowGMMClassifier.load(tmp_path / "model")
+    assert loaded.used_params() == model.used_params()
+    assert loaded.preset_ == "tables"
+    assert loaded.training == SHORT
+    assert loaded.flow is None
+
+
+def test_a_part_that_does_not_fit_the_data(moons):
+    X, y = moons
+    with pytest.raises(ValueError, match="flow: expected RealNVP for X of shape"):
+        FlowGMMClassifier(MultiscaleRealNVP()).fit(X, y)
+    with pytest.raises(ValueError, match="flow: expected MultiscaleRealNVP for X of shape"):
+        FlowGMMClassifier(RealNVP()).fit(np.zeros((80, 1, 4, 4), np.uint8), y)
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("paper_2d", Run("moons", "10", "flowgmm")),
+        ("paper_text", Run("ag_news", "200", "flowgmm")),
+        ("paper_tables", Run("miniboone", "20", "flowgmm")),
+        ("paper_images", Run("mnist", "1000", "flowgmm_cons")),
+    ],
+)
+def test_the_papers_presets_are_the_official_recipe(name, run):
+    settings = method_settings(load_checked(ROOT), run)
+    params = flat(settings.params) | {"preprocess": settings.preprocess}
+    made = getattr(presets, name)().get_params()
+    own = {key.rpartition("__")[2]: value for key, value in made.items()}
+    params = {key: value for key, value in params.items() if key != "class"}
+    if params["unlabelled_batch"] == "n_labels":
+        params["unlabelled_batch"] = 10
+    assert {key: own[key] for key in params} == params
+
+
+# -- scikit-learn ----------------------------------------------------------------------------
+
+
+def test_the_signature_fits_on_a_screen():
+    assert len(inspect.signature(FlowGMMClassifier).parameters) <= 12
+
+
+def test_grid_search_over_parts(moons):
+    X, y = moons
+    model = presets.tables(training=SHORT, n_folds=0, random_state=0)
+    grid = {"training__lr": [1e-3, 1e-2], "objective__label_weight": [1.0, 100.0]}
+    known = y >= 0
+    search = GridSearchCV(model, grid, cv=2).fit(X[known], y[known])
+    assert set(search.best_params_) == set(grid)
+    assert len(search.cv_results_["params"]) == 4
+    assert model.training == SHORT  # the search works on clones
+    assert search.best_estimator_.training.lr == search.best_params_["training__lr"]
+
+
+def test_set_params_of_a_part_that_is_not_given(moons):
+    model = FlowGMMClassifier().set_params(training__lr=0.1, flow__n_filters=4)
+    assert (model.training, model.flow) == (Training(lr=0.1), MultiscaleRealNVP(n_filters=4))
+    assert model.mixture is None
+    assert FlowGMMClassifier().set_params(flow__hidden_size=4).flow == RealNVP(hidden_size=4)
+    assert DropoutMLPClassifier().set_params(training__lr=0.1).training.n_steps == 500
+    with pytest.raises(ValueError, match="Invalid parameter 'rate' for estimator Training"):
+        FlowGMMClassifier().set_params(training__rate=0.1)
+    grid = {"training__n_steps": [2, 3]}
+    X, y = moons
+    search = GridSearchCV(FlowGMMClassifier(n_folds=0, random_state=0), grid, cv=2)
+    assert search.fit(X[y >= 0], y[y >= 0]).best_estimator_.training_.n_steps in (2, 3)
+
+
+def test_pipelines_and_data_frames(moons):
+    X, y = moons
+    frame = pd.DataFrame(X, columns=["u", "v"])
+    model = make_pipeline(StandardScaler(), flow_gmm(n_steps=5, random_state=0))
+    model.set_output(transform="pandas").fit(frame, y)
+    codes = model.transform(frame)
+    assert list(codes.columns) == ["flowgmmclassifier0", "flowgmmclassifier1"]
+    assert model.predict(frame).shape == (80,)
+
+
+# -- temperature -----------------------------------------------------------------------------
+
+
+def test_the_temperature_is_cross_fitted(moons):
+    X, y = moons
+    plain = FlowGMMClassifier(n_folds=0, training=SHORT, random_state=0).fit(X, y)
+    model = FlowGMMClassifier(training=SHORT, random_state=0).fit(X, y)
+    assert plain.temperature_ == 1
+    assert model.temperature_ != 1
+    np.testing.assert_array_equal(model.predict(X), plain.predict(X))
+    log_proba = plain.predict_log_proba(X) / model.temperature_
+    log_proba -= np.logaddexp.reduce(log_proba, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.predict_log_proba(X), log_proba, atol=1e-12)
+    again = FlowGMMClassifier(training=SHORT, random_state=0).fit(X, y)
+    assert again.temperature_ == model.temperature_
+    with pytest.raises(ValueError, match="n_folds: expected None, 0 or at least 2, got 1"):
+        FlowGMMClassifier(n_folds=1, training=SHORT).fit(X, y)
+
+
+def test_one_label_a_class_has_the_temperature_that_others_had(moons):
+    X, y = moons
+    y = y.copy()
+    for k in (0, 1):
+        y[np.flatnonzero(y == k)[1:]] = -1
+    model = FlowGMMClassifier(training=SHORT, random_state=0).fit(X, y)
+    assert model.temperature_ == pytest.approx(2.0)
