@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from flowgmm.apps.fit import cross_validation, table_model
+from flowgmm.apps.fit import cross_validation, methods, table_model
 from flowgmm.cli import app
 
 N = 90
@@ -14,6 +14,7 @@ N = 90
 def shorten(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(table_model.SETTINGS, "n_steps", 60)
     patch.setattr(cross_validation, "N_FOLDS", 3)
+    patch.setattr(methods, "N_TREES", 20)
 
 
 def run(*arguments: object) -> Result:
