@@ -79,8 +79,8 @@ def make_methods(
     n_labelled = int((codes >= 0).sum())
     # Half the labels at least are left in each fold.
     n_neighbours = max(1, min(5, n_labelled // 2))
-    # Its default of 20 would leave a few labels without any split.
-    n_leaf = max(1, min(20, n_labelled // 20))
+    # Its default of 20 would leave a few labels with hardly a split (docs/recipes.md).
+    n_leaf = max(1, min(20, n_labelled // 4))
     methods = {
         FLOWGMM: Method(make_estimator(X, seed), semi_supervised=True),
         FOREST: Method(ForestClassifier(N_TREES, random_state=state)),
