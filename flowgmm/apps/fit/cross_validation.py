@@ -1,5 +1,6 @@
 """Cross-validation of all methods on the labelled rows, on the same folds."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from flowgmm.methods.cross_fit import FLOOR, cross_fit, make_folds, seen_when_he
 from flowgmm.utils.errors import DivergedError, UserError
 from flowgmm.utils.progress import Progress
 from flowgmm.utils.seeds import derive
+from flowgmm.utils.threads import one_thread
 
 __all__ = ["HeldOut", "cross_validate", "fit_baselines"]
 
@@ -69,7 +71,8 @@ def cross_validate(
     ]
     named = progress and (lambda done, n, text: progress(done, n, f"held-out check, {text}"))
     try:
-        flow = cross_fit(methods[FLOWGMM].estimator, X, codes, fold, states, progress=named)
+        with one_thread():
+            flow = cross_fit(methods[FLOWGMM].estimator, X, codes, fold, states, progress=named)
     except DivergedError as error:
         raise UserError(f"{error}: see --drop") from error
     log_proba, notes = _fit_others(
@@ -139,13 +142,8 @@ def _fit_others(
     fit: Callable[[Method, np.ndarray], np.ndarray],
     codes: np.ndarray,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Apply `fit` to each method but FlowGMM and the rows that it gets; results, and notes.
-
-    scikit-learn's on one thread: tables of labelled rows are small, and on a busy machine threads
-    that wait for each other take ten times as long.
-    """
+    """Apply `fit` to each method but FlowGMM and the rows that it gets; results, and notes."""
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
 
     others = {name: method for name, method in methods.items() if name != FLOWGMM}
     results, notes = {}, []
@@ -155,7 +153,8 @@ def _fit_others(
             if progress is not None:
                 progress(done, len(others), "held-out check, other methods")
             try:
-                with threadpool_limits(None if name == TABPFN else 1):
+                # TabPFN is large.
+                with contextlib.nullcontext() if name == TABPFN else one_thread():
                     results[name] = fit(method, _kept(codes, method.limit))
             # Anything may go wrong in a package that is no dependency.
             except Exception as error:

@@ -10,6 +10,7 @@ from flowgmm.apps.fit.cross_validation import HeldOut
 from flowgmm.apps.fit.methods import COMBINED, FLOWGMM, FOREST, LOGISTIC, Method
 from flowgmm.apps.fit.table_model import train
 from flowgmm.utils.progress import Progress
+from flowgmm.utils.threads import one_thread
 
 __all__ = ["fit_finals"]
 
@@ -39,10 +40,11 @@ def fit_finals(
     from flowgmm.methods.flow_forest import FlowForestClassifier
 
     known = codes >= 0
-    flow = train(methods[FLOWGMM].estimator, X, codes, progress)
+    with one_thread():
+        flow = train(methods[FLOWGMM].estimator, X, codes, progress)
+        forest = methods[FOREST].estimator.fit(X, codes)
+        logistic = methods[LOGISTIC].estimator.fit(X[known], codes[known])
     flow.temperature_ = held_out.temperature
-    forest = methods[FOREST].estimator.fit(X, codes)
     # A copy, since the flow has another temperature there.
     combined = FlowForestClassifier.from_fitted(copy.copy(flow), forest, *held_out.average)
-    logistic = methods[LOGISTIC].estimator.fit(X[known], codes[known])
     return {COMBINED: combined, FLOWGMM: flow, FOREST: forest, LOGISTIC: logistic}

@@ -172,9 +172,13 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         f"{100 * entry['accuracy']:.1f} %",
         f"{100 * entry['low']:.1f} to {100 * entry['high']:.1f}",
         f"{100 * entry['difference']:+.1f}" if "difference" in entry else "",
-        f"{entry['p_value']:.2g}" if "p_value" in entry else "",
+        _p_value(entry["p_value"]) if "p_value" in entry else "",
         f"{entry['class_nll']:.2f}",
     ]
+
+
+def _p_value(p: float) -> str:
+    return f"{p:.2g}" if p >= 1e-4 else "< 0.0001"
 
 
 def draw(
