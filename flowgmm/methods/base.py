@@ -61,8 +61,8 @@ class StackedEstimator(BaseEstimator, ABC):
     # -- what a subclass provides ------------------------------------------------------------
 
     @abstractmethod
-    def _choose_parts(self, X: np.ndarray) -> dict[str, Any]:
-        """Learned attributes with the parts to use for X: those given, and for None a default."""
+    def _choose_parts(self, X: np.ndarray, n_labelled: int, n_classes: int) -> dict[str, Any]:
+        """Learned attributes with the parts to use, given or by default, for data and labels."""
 
     @abstractmethod
     def _build(self, batches: Batches, n_classes: int, streams: dict[str, Stream]) -> nn.Module:
@@ -231,9 +231,9 @@ class StackedEstimator(BaseEstimator, ABC):
             )
         if part.n_epochs is not None:
             n_steps = part.n_epochs * steps_per_epoch
-        assert n_steps is not None
+        assert isinstance(n_steps, int | np.integer)
         return TrainingOptions(
-            n_steps=n_steps,
+            n_steps=int(n_steps),
             optimizer=part.optimizer,
             lr=part.lr,
             weight_decay=part.weight_decay,

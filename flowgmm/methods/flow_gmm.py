@@ -132,7 +132,7 @@ class FlowGMMClassifier(ImageFeatures):
 
     # -- model -------------------------------------------------------------------------------
 
-    def _choose_parts(self, X: np.ndarray) -> dict[str, Any]:
+    def _choose_parts(self, X: np.ndarray, n_labelled: int, n_classes: int) -> dict[str, Any]:
         given = {
             "flow": self.flow,
             "mixture": self.mixture,
@@ -144,15 +144,21 @@ class FlowGMMClassifier(ImageFeatures):
             name = choose_preset(X)
         preset = PRESETS[name]() if name else None
         parts = {k: getattr(preset, k) if part is None else part for k, part in given.items()}
-        for part in parts.values():
-            part.check()
         expected = MultiscaleRealNVP if X.ndim == 4 else RealNVP
         if not isinstance(parts["flow"], expected):
             raise ValueError(
                 f"flow: expected {expected.__name__} for X of shape {X.shape}, got "
                 f"{parts['flow']!r}; vectors have shape (N, D), images (N, C, H, W)"
             )
-        return {f"{k}_": part for k, part in parts.items()} | {"preset_": name}
+        n_components = self.pca_components or (preset and preset.pca_components)
+        n_modelled = min(X.shape[1], n_components or X.shape[1])
+        used: dict[str, Any] = {
+            "flow_": parts["flow"].resolved(n_modelled, n_labelled),
+            "mixture_": parts["mixture"].checked(),
+            "objective_": parts["objective"].checked(),
+            "training_": parts["training"].resolved(n_labelled, n_classes),
+        }
+        return used | {"preset_": name}
 
     def _fit_preprocess(self, X: np.ndarray) -> Preprocess | Pixels:
         if isinstance(self.flow_, MultiscaleRealNVP):
@@ -311,7 +317,7 @@ class FlowGMMClassifier(ImageFeatures):
             factors["consistency"] = ramp(step, n_steps, self.objective_.ramp_up)
         if not isinstance(flow, RealNVP) or flow.input_noise == 0:
             return factors
-        noise = flow.input_noise
+        noise = float(flow.input_noise)
         if flow.noise_until is not None:
             noise *= max(0.0, 1 - step / (flow.noise_until * n_steps))
         return factors | {"noise": noise} if noise > 0 else factors

@@ -61,7 +61,7 @@ def fit_stack(
     if rows is None:
         rows = np.broadcast_to(np.arange(len(X)), ys.shape)
     rows = np.asarray(rows).repeat(n_init, axis=0)
-    used = first._choose_parts(X)
+    used = first._choose_parts(X, int((codes[0] >= 0).sum()), len(classes))
     for estimator in estimators:
         for name, part in used.items():
             setattr(estimator, name, part)
