@@ -32,6 +32,9 @@ __all__ = ["FlowGMM", "FlowGMMClassifier"]
 
 # Unlabelled points whose likelihood decides among initialisations.
 N_SCORED = 20_000
+# Temperature before held-out labels speak: 1.5 + 3 D / L of D modelled features and L labels, up
+# to 8 (docs/recipes.md).
+LEAST_TEMPERATURE, TEMPERATURE_SLOPE, MOST_TEMPERATURE = 1.5, 3.0, 8.0
 # Folds for the temperature of a model of vectors.
 N_FOLDS = 5
 
@@ -290,7 +293,10 @@ class FlowGMMClassifier(ImageFeatures):
         ]
         log_proba = cross_fit(self, X, codes, fold, states)
         seen = seen_when_held_out(codes, fold)
-        self.temperature_ = fit_temperature(codes[fold >= 0][seen], log_proba[seen])
+        # The fewer labels for a feature, the surer of itself the model is without reason.
+        ratio = self.preprocess_.n_modelled / (codes >= 0).sum()
+        prior = min(MOST_TEMPERATURE, LEAST_TEMPERATURE + TEMPERATURE_SLOPE * ratio)
+        self.temperature_ = fit_temperature(codes[fold >= 0][seen], log_proba[seen], prior)
 
     # -- objective ---------------------------------------------------------------------------
 

@@ -252,4 +252,4 @@ def test_one_label_a_class_has_the_temperature_that_others_had(moons):
     for k in (0, 1):
         y[np.flatnonzero(y == k)[1:]] = -1
     model = FlowGMMClassifier(training=SHORT, random_state=0).fit(X, y)
-    assert model.temperature_ == pytest.approx(2.0)
+    assert model.temperature_ == pytest.approx(1.5 + 3 * 2 / 2)  # D = L = 2
