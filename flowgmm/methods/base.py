@@ -16,7 +16,7 @@ from flowgmm.methods.parts import PARTS, Part, Training
 from flowgmm.training.batches import Batches, StandardisedPoints, as_tensor, chunk_size
 from flowgmm.training.loop import Inputs, TrainingOptions
 
-__all__ = ["ON_CPU", "ON_DEVICE", "STREAMS", "StackedEstimator", "find_device"]
+__all__ = ["ON_CPU", "ON_DEVICE", "STREAMS", "StackedEstimator"]
 
 # What is drawn once, or a little of it at every step: by the CPU, so that it is the same wherever
 # the training runs. And what a step draws much of: by the device.
@@ -261,10 +261,3 @@ class StackedEstimator(BaseEstimator, ABC):
         own = own.to(next(iter(state.values())).dtype)
         own.load_state_dict(state)
         self.model_ = own.requires_grad_(False).eval()
-
-
-def find_device(name: str) -> torch.device:
-    """Device of a name; `auto`: the GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

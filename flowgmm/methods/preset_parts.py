@@ -57,7 +57,12 @@ def text() -> Preset:
         LatentMixture(),
         Objective(unlabelled_weight=100.0, consistency_weight=1000.0, balance_weight=10000.0),
         Training(
-            n_steps=400, labelled_batch=None, unlabelled_batch=1000, lr=1e-3, weight_decay=1e-4
+            n_steps=400,
+            labelled_batch=None,
+            unlabelled_batch=1000,
+            lr=1e-3,
+            weight_decay=1e-4,
+            precision="auto",
         ),
         preprocess="pca",
         pca_components=64,
@@ -71,7 +76,12 @@ def features() -> Preset:
         LatentMixture(),
         Objective(unlabelled_weight=100.0, consistency_weight=1000.0, balance_weight=3000.0),
         Training(
-            n_steps=400, labelled_batch=1000, unlabelled_batch=1000, lr=1e-3, weight_decay=1e-4
+            n_steps=400,
+            labelled_batch=1000,
+            unlabelled_batch=1000,
+            lr=1e-3,
+            weight_decay=1e-4,
+            precision="auto",
         ),
         preprocess="pca",
         pca_components=128,

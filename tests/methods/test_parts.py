@@ -19,7 +19,7 @@ from flowgmm import DropoutMLPClassifier, FlowGMMClassifier, presets
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Run
 from flowgmm.experiments.recipes import method_settings
-from flowgmm.methods import build, override
+from flowgmm.methods import build, override, stack
 from flowgmm.methods.parts import (
     LatentMixture,
     MultiscaleRealNVP,
@@ -182,6 +182,19 @@ def test_the_papers_presets_are_the_official_recipe(name, run):
     if params["unlabelled_batch"] == "n_labels":
         params["unlabelled_batch"] = 10
     assert {key: own[key] for key in params} == params
+
+
+def test_automatic_precision_is_the_hardwares(moons, monkeypatch):
+    X, y = moons
+    for wanted in ("bf16", "fp32"):
+        monkeypatch.setattr(stack, "best_precision", lambda device, wanted=wanted: wanted)
+        model = presets.tables(training=Training(n_steps=2, precision="auto"), n_folds=0).fit(X, y)
+        assert model.training_.precision == wanted
+        assert model.used_params()["training__precision"] == wanted
+    assert model.training.precision == "auto"
+    assert (
+        PRESETS["text"]().training.precision == PRESETS["features"]().training.precision == "auto"
+    )
 
 
 # -- scikit-learn ----------------------------------------------------------------------------
