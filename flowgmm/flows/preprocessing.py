@@ -14,7 +14,7 @@ import numpy as np
 
 __all__ = ["PREPROCESS", "Preprocess"]
 
-PREPROCESS = ("none", "standardise", "pca")
+PREPROCESS = ("none", "standardise", "mixed", "pca")
 # A column is constant if its spread is below this share of its largest absolute value (rounding).
 CONSTANT = 1e-9
 # A principal component is constant if its spread is below this share of the largest one.
@@ -32,7 +32,7 @@ class Preprocess:
         rotation: Columns are the directions of u, orthonormal, shape (D, D).
         scale: Positive, shape (D,).
         n_modelled: Coordinates of u that go to the network.
-        kind: `none`, `standardise` or `pca`.
+        kind: `none`, `standardise`, `mixed` or `pca`.
     """
 
     shift: np.ndarray
@@ -48,8 +48,10 @@ class Preprocess:
         Arguments:
             X: Points, shape (N, D).
             kind: `none` (the identity); `standardise` (every column to mean 0 and standard
-                deviation 1, ddof 0; constant columns are set apart); `pca` (principal components,
-                each with standard deviation 1; those after `pca_components` are set apart).
+                deviation 1, ddof 0; constant columns are set apart); `mixed` (the same, but columns
+                of two values, such as the indicators of a category, get standard deviation 1/2);
+                `pca` (principal components, each with standard deviation 1; those after
+                `pca_components` are set apart).
             pca_components: With `pca`; None: all that vary.
 
         Raises:
@@ -74,7 +76,10 @@ class Preprocess:
         varying = spread > CONSTANT * np.maximum(abs(X.max(axis=0)), abs(X.min(axis=0)))
         if not varying.any():
             raise ValueError(f"X has no column that varies among its {n_features}")
-        if kind == "standardise":
+        if kind == "mixed":
+            # A category has several columns, and each takes its share of the noise.
+            spread = np.where(_two_valued(X), 2 * spread, spread)
+        if kind in ("standardise", "mixed"):
             # Varying columns first, in their own order.
             order = np.argsort(~varying, kind="stable")
             rotation = np.eye(n_features)[:, order]
@@ -178,6 +183,13 @@ class Preprocess:
 
 def _chunks(n: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK) for start in range(0, n, CHUNK))
+
+
+def _two_valued(X: np.ndarray) -> np.ndarray:
+    """Columns that hold their least and largest value alone, shape (D,)."""
+    low, high = X.min(axis=0), X.max(axis=0)
+    parts = (((X[rows] == low) | (X[rows] == high)).all(axis=0) for rows in _chunks(len(X)))
+    return functools.reduce(np.logical_and, parts)
 
 
 def _sum(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

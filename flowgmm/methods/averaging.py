@@ -1,90 +1,65 @@
-"""Weighted mean of two classifiers' probabilities, the first at a temperature."""
+"""Weighted mean of two classifiers' probabilities, and temperatures from held-out labels."""
 
-from typing import Any
+import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from flowgmm.evaluation import metrics
 from flowgmm.evaluation.calibration import tempered
 
-__all__ = ["averaged", "fit_average", "fit_temperature"]
+__all__ = ["WEIGHT", "averaged", "fit_temperature"]
 
-# The plain mean with FlowGMM at this temperature was the best of 13 variants on the development
-# tables; what labels say beyond it counts only as far as they outweigh PRIOR_STRENGTH, nats for a
-# weight whose odds, or a temperature, is e times as large or small.
-WEIGHT, TEMPERATURE = 0.5, 2.0
-PRIOR_STRENGTH = 10.0
-AUTO = "auto"
+# Of FlowGMM and a forest; docs/recipes.md has what was tried. Weights from held-out labels were
+# less accurate than one half with few labels, and equal with many.
+WEIGHT, FLOW_TEMPERATURE = 0.5, 2.0
+# What held-out labels say of a temperature counts as far as it outweighs so many nats for one that
+# is e times as large or small as expected.
+PRIOR_STRENGTH = 8.0
+# Log of the least probability that counts.
+LEAST = math.log(np.finfo(float).tiny)
 
 
 def averaged(
-    log_first: np.ndarray, log_second: np.ndarray, weight: float, temperature: float
+    log_flow: np.ndarray, log_other: np.ndarray, weight: float, temperature: float = 1.0
 ) -> np.ndarray:
-    """Log of (1 - weight) p_first^(1/T), normalised, + weight p_second, in nats, shape (N, K).
+    """Log of ((1 - weight) p_flow^(1/2) / Z + weight p_other)^(1/T), normalised, in nats.
 
     Arguments:
-        log_first: Log probabilities of the first classifier, shape (N, K).
-        log_second: Those of the second, shape (N, K); may be -inf.
-        weight: Share of the second, in 0..1.
-        temperature: T of the first.
+        log_flow: Log probabilities of FlowGMM, shape (N, K).
+        log_other: Those of the other classifier, shape (N, K); may be -inf.
+        weight: Share of the other, in 0..1.
+        temperature: T of the mean.
+
+    Returns:
+        Log probabilities, shape (N, K).
     """
     with np.errstate(divide="ignore"):
         shares = np.log([1 - weight, weight])
-    first = shares[0] + tempered(log_first, temperature)
-    mean: np.ndarray = np.logaddexp(first, shares[1] + log_second)
-    return mean
+    mean: np.ndarray = np.logaddexp(
+        shares[0] + tempered(log_flow, FLOW_TEMPERATURE), shares[1] + log_other
+    )
+    return mean if temperature == 1 else tempered(mean, temperature)
 
 
-def fit_average(
-    y: np.ndarray,
-    log_first: np.ndarray,
-    log_second: np.ndarray,
-    weight: float | str = AUTO,
-    temperature: float | str = AUTO,
-) -> tuple[float, float]:
-    """Weight and temperature that make held-out classes likely, shrunk to the plain mean, T = 2.
+def fit_temperature(y: ArrayLike, log_proba: np.ndarray, prior: float = 1.0) -> float:
+    """Temperature that makes held-out classes likely, shrunk to the one that is expected.
 
     Arguments:
         y: True classes in 0..K-1 of n points, shape (n,).
-        log_first: See `averaged`; of a model that was not fitted to these points, shape (n, K).
-        log_second: Alike, shape (n, K).
-        weight: Number to keep; `auto`: found here.
-        temperature: Alike.
-
-    Returns:
-        The weight and the temperature.
+        log_proba: Log probabilities of a model that was not fitted to these points, finite, shape
+            (n, K).
+        prior: Expected temperature.
     """
-    from scipy.optimize import minimize
-    from scipy.special import expit
+    from scipy.optimize import minimize_scalar
 
-    if len(y) == 0:
-        return _fixed(weight, WEIGHT), _fixed(temperature, TEMPERATURE)
-    rows = np.arange(len(y))
+    n = len(log_proba)
+    if n == 0:
+        return prior
+    log_proba = np.maximum(log_proba, LEAST)
 
-    def values(point: np.ndarray) -> tuple[float, float]:
-        return (
-            _fixed(weight, float(expit(point[0]))),
-            _fixed(temperature, TEMPERATURE * float(np.exp(point[1]))),
-        )
+    def loss(log_ratio: float) -> float:
+        nll: float = metrics.class_nll(y, log_proba / (prior * math.exp(log_ratio)))
+        return n * nll + PRIOR_STRENGTH * log_ratio**2
 
-    def loss(point: np.ndarray) -> float:
-        log_proba = averaged(log_first, log_second, *values(point))
-        nll = -np.maximum(log_proba[rows, y], np.log(np.finfo(float).tiny)).sum()
-        return float(nll + PRIOR_STRENGTH * (point**2).sum())
-
-    return values(minimize(loss, np.zeros(2), method="Nelder-Mead").x)
-
-
-def fit_temperature(y: np.ndarray, log_proba: np.ndarray, prior: float = TEMPERATURE) -> float:
-    """Temperature that makes held-out classes likely, shrunk to a prior one.
-
-    Arguments:
-        y: True classes in 0..K-1 of n points, shape (n,).
-        log_proba: Log probabilities of a model that was not fitted to these points, shape (n, K).
-        prior: Temperature without labels.
-    """
-    scale = prior / TEMPERATURE
-    return scale * fit_average(y, log_proba / scale, log_proba, weight=0.0)[1]
-
-
-def _fixed(given: Any, otherwise: float) -> float:
-    return otherwise if given == AUTO else float(given)
+    return prior * math.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x)

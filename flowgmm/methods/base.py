@@ -192,7 +192,7 @@ class StackedEstimator(BaseEstimator, ABC):
         device: torch.device,
     ) -> Tensor | StandardisedPoints:
         """All points as batches take them; X itself, and no copy of it, wherever that will do."""
-        if isinstance(preprocess, Preprocess) and preprocess.kind == "standardise":
+        if isinstance(preprocess, Preprocess) and preprocess.kind in ("standardise", "mixed"):
             return StandardisedPoints(as_tensor(X).to(device), preprocess, dtype)
         return as_tensor(self._modelled(X, preprocess), dtype).to(device)
 

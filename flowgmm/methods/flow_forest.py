@@ -15,7 +15,7 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
-from flowgmm.methods.averaging import AUTO, averaged, fit_average
+from flowgmm.methods.averaging import WEIGHT, averaged, fit_temperature
 from flowgmm.methods.cross_fit import cross_fit, make_folds, seen_when_held_out
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.forest import ForestClassifier
@@ -33,32 +33,31 @@ class FlowForestClassifier(
 ):
     """FlowGMM and a random forest on the same vectors; their probabilities are averaged.
 
-    p(y | x) = (1 - w) p_flow(y | x)^(1/T) / Z + w p_forest(y | x). The flow learns from unlabelled
-    points, and gives the density, the latent codes and the samples.
+    p(y | x) is the mean (1 - w) p_flow^(1/2) / Z + w p_forest at a temperature T. The flow learns
+    from unlabelled points, and gives the density, the latent codes and the samples.
 
     Arguments:
         flow_gmm: Unfitted `FlowGMMClassifier`; None: the default one.
         forest: Unfitted `ForestClassifier`; None: the default one.
-        weight: Share w of the forest, in 0..1; `auto`: from held-out labels, shrunk to one half.
-        temperature: T of FlowGMM; `auto`: from held-out labels, shrunk to 2.
-        n_folds: Folds of the labelled points of which each is held out once for `auto`, 2 or more.
+        weight: Share w of the forest, in 0..1.
+        temperature: T of the mean; None: from held-out labels, shrunk to 1.
+        n_folds: Folds of the labelled points of which each is held out once for T, 2 or more.
         random_state: Seed of the folds and of both parts; None: each part has its own.
 
     Attributes:
         classes_, n_features_in_: As everywhere in scikit-learn.
-        flow_gmm_: The fitted FlowGMM, at the temperature.
+        flow_gmm_: The fitted FlowGMM.
         forest_: The fitted forest.
-        weight_: Share of the forest.
-        temperature_: Temperature of FlowGMM.
-        held_out_: Log probabilities of the held-out labelled points in order, `flow_gmm` (before
-            the temperature) and `forest`, shape (n, K) each, and their `rows`, shape (n,); empty
-            if nothing was left to `auto`.
+        temperature_: Temperature of the mean.
+        held_out_: Log probabilities of the held-out labelled points in order, `flow_gmm` and
+            `forest`, shape (n, K) each, and their `rows`, shape (n,); empty if the temperature was
+            given.
 
     Examples:
         >>> from sklearn.datasets import make_moons
         >>> X, y = make_moons(200, noise=0.05, random_state=0)
         >>> y[20:] = -1
-        >>> model = FlowForestClassifier(temperature=2.0, weight=0.5, random_state=0).fit(X, y)
+        >>> model = FlowForestClassifier(temperature=1.0, random_state=0).fit(X, y)
         >>> model.predict_proba(X).shape, model.score_samples(X).shape
         ((200, 2), (200,))
     """
@@ -67,8 +66,8 @@ class FlowForestClassifier(
         self,
         flow_gmm: FlowGMMClassifier | None = None,
         forest: ForestClassifier | None = None,
-        weight: float | str = AUTO,
-        temperature: float | str = AUTO,
+        weight: float = WEIGHT,
+        temperature: float | None = None,
         n_folds: int = 5,
         random_state: Any = None,
     ):
@@ -113,26 +112,26 @@ class FlowForestClassifier(
                 state = derive(f"flow forest/{name}", int(seed), "initialisation")
                 part.set_params(random_state=state)
         self.held_out_: dict[str, np.ndarray] = {}
-        weight, temperature = self.weight, self.temperature
-        if AUTO in (weight, temperature):
+        temperature = self.temperature
+        if temperature is None:
             fold_seed = check_random_state(seed).randint(2**31)
-            weight, temperature = self._cross_fit(flow, forest, X, y, codes, fold_seed)
+            temperature = self._cross_fit(flow, forest, X, y, codes, fold_seed)
         fit_stack([flow], X, y[None])
         if flow.failure_ is not None:
             raise DivergedError(
                 f"{type(flow).__name__} {flow.failure_}; standardise the columns, or lower its "
                 "learning rate"
             )
-        self._take(flow, forest.fit(X, y), float(weight), float(temperature))
+        self._take(flow, forest.fit(X, y), float(temperature))
         return self
 
     def _check_params(self) -> None:
         for name, low, high in (("weight", 0.0, 1.0), ("temperature", 1e-6, np.inf)):
             value = getattr(self, name)
-            if value != AUTO and (isinstance(value, str) or not low <= value <= high):
-                raise ValueError(
-                    f"{name} must be {AUTO!r} or in {low:g} to {high:g}, got {value!r}"
-                )
+            if name == "temperature" and value is None:
+                continue
+            if not isinstance(value, int | float | np.number) or not low <= value <= high:
+                raise ValueError(f"{name} must be in {low:g} to {high:g}, got {value!r}")
         if self.n_folds < 2:
             raise ValueError(f"n_folds must be 2 or more, got {self.n_folds!r}")
 
@@ -144,8 +143,8 @@ class FlowForestClassifier(
         y: np.ndarray,
         codes: np.ndarray,
         seed: int,
-    ) -> tuple[float, float]:
-        """Weight and temperature from predictions for held-out points, which are kept."""
+    ) -> float:
+        """Temperature from predictions for held-out points, which are kept."""
         fold = make_folds(codes, self.n_folds, seed)
         rows = np.flatnonzero(fold >= 0)
         self.held_out_ = {
@@ -156,13 +155,10 @@ class FlowForestClassifier(
         # A class that a fold does not know says nothing about the fold's confidence.
         seen = seen_when_held_out(codes, fold)
         log_flow, log_forest = (self.held_out_[name][seen] for name in ("flow_gmm", "forest"))
-        return fit_average(codes[rows[seen]], log_flow, log_forest, self.weight, self.temperature)
+        return fit_temperature(codes[rows[seen]], averaged(log_flow, log_forest, self.weight))
 
-    def _take(
-        self, flow: FlowGMMClassifier, forest: ForestClassifier, weight: float, temperature: float
-    ) -> None:
-        flow.temperature_ = temperature
-        self.flow_gmm_, self.forest_, self.weight_ = flow, forest, weight
+    def _take(self, flow: FlowGMMClassifier, forest: ForestClassifier, temperature: float) -> None:
+        self.flow_gmm_, self.forest_, self.temperature_ = flow, forest, temperature
         self.classes_ = forest.classes_
         self.n_features_in_ = forest.n_features_in_
 
@@ -171,28 +167,21 @@ class FlowForestClassifier(
         cls,
         flow_gmm: FlowGMMClassifier,
         forest: ForestClassifier,
-        weight: float,
         temperature: float,
+        weight: float = WEIGHT,
     ) -> Self:
         """Combine parts that were fitted to the same points.
 
         Arguments:
-            flow_gmm: Fitted FlowGMM; it gets the temperature.
+            flow_gmm: Fitted FlowGMM.
             forest: Fitted forest.
+            temperature: Temperature of the mean.
             weight: Share of the forest, in 0..1.
-            temperature: Temperature of FlowGMM.
         """
         combined = cls(clone(flow_gmm), clone(forest), weight, temperature)
         combined.held_out_ = {}
-        combined._take(flow_gmm, forest, weight, temperature)
+        combined._take(flow_gmm, forest, temperature)
         return combined
-
-    @property
-    def temperature_(self) -> float:
-        """Temperature of FlowGMM."""
-        check_is_fitted(self)
-        temperature: float = self.flow_gmm_.temperature_
-        return temperature
 
     @property
     def _n_features_out(self) -> int:
@@ -208,8 +197,10 @@ class FlowForestClassifier(
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Log of the mean probabilities in nats, float64, shape (N, K)."""
         X = self._check(X)
-        log_flow = self.flow_gmm_.predict_log_proba(X)
-        return averaged(log_flow, self.forest_.predict_log_proba(X), self.weight_, 1.0)
+        # Before FlowGMM's own temperature: the mean has another.
+        log_flow = self.flow_gmm_.predict_log_proba(X) * self.flow_gmm_.temperature_
+        log_forest = self.forest_.predict_log_proba(X)
+        return averaged(log_flow, log_forest, self.weight, self.temperature_)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Mean probabilities of the classes, shape (N, K)."""
@@ -264,7 +255,7 @@ class FlowForestClassifier(
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in given}
         meta = {"class": type(self).__name__, "params": params, "given": given}
         try:
-            write_tensors(path, arrays, meta | {"weight": self.weight_})
+            write_tensors(path, arrays, meta | {"temperature": self.temperature_})
         except TypeError as error:
             raise ValueError(f"cannot save: {error}; use an int as random_state") from error
 
@@ -296,6 +287,5 @@ class FlowForestClassifier(
         }
         combined = cls(**given, **meta["params"])
         combined.held_out_ = {}
-        flow = parts["flow_gmm"]
-        combined._take(flow, parts["forest"], meta["weight"], flow.temperature_)
+        combined._take(parts["flow_gmm"], parts["forest"], meta["temperature"])
         return combined

@@ -57,9 +57,9 @@ class FlowGMMClassifier(ImageFeatures):
         mixture: `LatentMixture`.
         objective: `Objective`.
         training: `Training`.
-        preprocess: `none`, `standardise` or `pca`, of vectors; None: the preset's. Affine, its
-            log-det is counted; constant columns and trailing components get a Gaussian that all
-            classes share.
+        preprocess: `none`, `standardise`, `mixed` or `pca`, of vectors; None: the preset's. See
+            `flowgmm.flows.preprocessing`. Affine, its log-det is counted; constant columns and
+            trailing components get a Gaussian that all classes share.
         pca_components: With `preprocess="pca"`, how many components go through the flow; None: all
             that vary.
         n_folds: Folds of the labelled points, each held out once in a training of its own, which
@@ -296,7 +296,8 @@ class FlowGMMClassifier(ImageFeatures):
         # The fewer labels for a feature, the surer of itself the model is without reason.
         ratio = self.preprocess_.n_modelled / (codes >= 0).sum()
         prior = min(MOST_TEMPERATURE, LEAST_TEMPERATURE + TEMPERATURE_SLOPE * ratio)
-        self.temperature_ = fit_temperature(codes[fold >= 0][seen], log_proba[seen], prior)
+        found = fit_temperature(codes[fold >= 0][seen], log_proba[seen], prior)
+        self.temperature_ = max(1.0, found)
 
     # -- objective ---------------------------------------------------------------------------
 

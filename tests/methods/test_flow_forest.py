@@ -12,8 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_classifiers_classes, parametrize_with_checks
 
 from flowgmm.evaluation.calibration import tempered
-from flowgmm.methods import averaging, flow_forest
-from flowgmm.methods.averaging import averaged, fit_average
+from flowgmm.methods import flow_forest
+from flowgmm.methods.averaging import FLOW_TEMPERATURE, averaged, fit_temperature
 from flowgmm.methods.flow_forest import FlowForestClassifier
 from flowgmm.methods.forest import ForestClassifier
 from flowgmm.methods.stack import fit_stack
@@ -60,45 +60,46 @@ def fitted(moons):
 # -- the mean ------------------------------------------------------------------------------------
 
 
-def test_the_mean_has_a_weight_and_a_temperature(moons, fitted):
+def test_the_mean_is_weighted_and_tempered(moons, fitted):
     X = moons[2]
     flow, forest = fitted.flow_gmm_, fitted.forest_
-    expected = (1 - fitted.weight_) * flow.predict_proba(X)
-    expected += fitted.weight_ * forest.predict_proba(X)
+    assert fitted.temperature_ != 1
+    sharp = np.exp(tempered(flow.predict_log_proba(X), FLOW_TEMPERATURE))
+    mean = 0.5 * sharp + 0.5 * forest.predict_proba(X)
+    expected = mean ** (1 / fitted.temperature_)
+    expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(fitted.predict_proba(X), expected, atol=1e-12)
-    raw = flow.predict_log_proba(X) * fitted.temperature_
-    np.testing.assert_allclose(
-        tempered(raw, fitted.temperature_), flow.predict_log_proba(X), atol=1e-9
-    )
-    assert 0 < fitted.weight_ < 1 and fitted.temperature_ != averaging.TEMPERATURE
-    for weight, part in ((0.0, flow), (1.0, forest)):
-        alone = FlowForestClassifier.from_fitted(flow, forest, weight, fitted.temperature_)
-        np.testing.assert_allclose(alone.predict_proba(X), part.predict_proba(X), atol=1e-12)
+    for weight, part in ((0.0, sharp), (1.0, forest.predict_proba(X))):
+        alone = FlowForestClassifier.from_fitted(flow, forest, 1.0, weight)
+        np.testing.assert_allclose(alone.predict_proba(X), part, atol=1e-12)
+    # FlowGMM's own temperature has no part in it.
+    before = fitted.predict_proba(X)
+    flow.temperature_ = 7.0
+    np.testing.assert_allclose(fitted.predict_proba(X), before, atol=1e-12)
+    flow.temperature_ = 1.0
 
 
-def test_held_out_labels_decide_as_far_as_they_outweigh_the_plain_mean():
+def test_held_out_labels_decide_as_far_as_they_outweigh_the_expected_temperature():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 2000)
-    right = np.log(np.where(np.eye(2)[y] == 1, 0.9, 0.1))
-    wrong = right[:, ::-1]
-    default = (averaging.WEIGHT, averaging.TEMPERATURE)
-    assert fit_average(y[:0], right[:0], wrong[:0]) == default
-    few, many = (fit_average(y[:n], right[:n], wrong[:n])[0] for n in (10, 2000))
-    assert 0.5 > few > many and many < 0.05
-    # As sure as it should be once T is 1: far more labels than the prior is worth.
-    noisy = np.where(rng.random(2000) < 0.9, y, 1 - y)
-    sure = np.log(np.where(np.eye(2)[noisy] == 1, 0.9, 0.1))
-    weight, temperature = fit_average(y, sure, sure, weight=0.0)
-    assert weight == 0 and temperature == pytest.approx(1, abs=0.1)
-    assert fit_average(y, right, wrong, 0.3, 1.5) == (0.3, 1.5)
-    given = averaged(right, np.log(np.eye(2)[1 - y] + 1e-300), 0.25, 1.0)
-    assert np.allclose(np.exp(given[np.arange(2000), y]), 0.75 * 0.9)
+    noisy = np.where(np.arange(2000) % 10 > 0, y, 1 - y)  # nine of ten are right
+    right = np.log(np.where(np.eye(2)[noisy] == 1, 0.9, 0.1))
+    assert fit_temperature(y[:0], right[:0], 3.0) == 3.0
+    few, many = (fit_temperature(y[:n], 2 * right[:n]) for n in (10, 2000))
+    assert 1 < few < many
+    assert many == pytest.approx(2, abs=0.1)  # twice as sure as it should be
+    assert fit_temperature(y, right, 3.0) == pytest.approx(1, abs=0.1)
+    impossible = np.array([[0.0, -np.inf]])
+    assert np.isfinite(fit_temperature([1], impossible))
+    given = averaged(FLOW_TEMPERATURE * right, np.log(np.eye(2)[1 - y] + 1e-300), 0.25)
+    own = np.exp(right[np.arange(2000), y])
+    assert np.allclose(np.exp(given[np.arange(2000), y]), 0.75 * own)
 
 
 def test_numbers_need_no_folds(moons, monkeypatch):
     monkeypatch.setattr(flow_forest, "cross_fit", None)
     model = small(weight=0.4, temperature=3.0).fit(*moons[:2])
-    assert (model.weight_, model.temperature_, model.held_out_) == (0.4, 3.0, {})
+    assert (model.weight, model.temperature_, model.held_out_) == (0.4, 3.0, {})
 
 
 def test_held_out_points_are_the_labelled_ones(moons, fitted):
@@ -118,7 +119,7 @@ def test_one_label_a_class_is_the_plain_mean(moons):
     y = np.full(len(X), -1)
     y[[0, 5]] = 0, 1
     model = small().fit(X, y)
-    assert (model.weight_, model.temperature_) == (averaging.WEIGHT, averaging.TEMPERATURE)
+    assert model.temperature_ == 1
 
 
 def test_a_class_with_one_label_is_learnt(moons):
@@ -192,8 +193,8 @@ def test_density_codes_and_samples_are_the_flows(moons, fitted):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"weight": 1.5}, "weight must be 'auto' or in 0 to 1, got 1.5"),
-        ({"temperature": "cold"}, "temperature must be 'auto'"),
+        ({"weight": 1.5}, "weight must be in 0 to 1, got 1.5"),
+        ({"temperature": "cold"}, "temperature must be in"),
         ({"n_folds": 1}, "n_folds must be 2 or more, got 1"),
     ],
 )
@@ -224,13 +225,13 @@ def test_save_and_load(moons, fitted, tmp_path):
     fitted.save(path)
     loaded = FlowForestClassifier.load(path)
     assert repr(loaded) == repr(fitted)
-    assert (loaded.weight_, loaded.temperature_) == (fitted.weight_, fitted.temperature_)
+    assert loaded.temperature_ == fitted.temperature_
     for method in ("predict_log_proba", "predict", "score_samples", "transform"):
         np.testing.assert_array_equal(getattr(loaded, method)(X), getattr(fitted, method)(X))
     loaded.save(tmp_path / "again.safetensors")
     assert path.read_bytes() == (tmp_path / "again.safetensors").read_bytes()
     # The parts that were not given are not given afterwards.
-    bare = FlowForestClassifier.from_fitted(fitted.flow_gmm_, fitted.forest_, 0.5, 2.0)
+    bare = FlowForestClassifier.from_fitted(fitted.flow_gmm_, fitted.forest_, 2.0)
     bare.set_params(flow_gmm=None, forest=None).save(path)
     assert FlowForestClassifier.load(path).flow_gmm is None
 

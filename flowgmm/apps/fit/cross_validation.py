@@ -9,7 +9,7 @@ import numpy as np
 
 from flowgmm.apps.fit.methods import COMBINED, FLOWGMM, FOREST, TABPFN, Method
 from flowgmm.evaluation.calibration import best_temperature, tempered
-from flowgmm.methods.averaging import averaged, fit_average
+from flowgmm.methods.averaging import WEIGHT, averaged, fit_temperature
 from flowgmm.methods.cross_fit import FLOOR, cross_fit, make_folds, seen_when_held_out
 from flowgmm.utils.errors import DivergedError, UserError
 from flowgmm.utils.progress import Progress
@@ -31,7 +31,7 @@ class HeldOut:
         log_proba: Log probabilities in nats by method, shape (n, K). Those of FlowGMM and of its
             combination with the forest are calibrated, each fold by the others.
         temperature: FlowGMM's temperature from all folds, at least 1.
-        average: Weight of the forest and temperature of FlowGMM, for the combination.
+        mean_temperature: Temperature of the combination from all folds.
         notes: Notes on methods that failed.
     """
 
@@ -39,7 +39,7 @@ class HeldOut:
     fold: np.ndarray
     log_proba: dict[str, np.ndarray]
     temperature: float
-    average: tuple[float, float]
+    mean_temperature: float
     notes: list[str]
 
 
@@ -89,21 +89,22 @@ def cross_validate(
     )
     y, seen = codes[rows], seen_when_held_out(codes, fold)
     forest = log_proba[FOREST]
-    calibrated, mean = np.empty_like(flow), np.empty_like(flow)
+    mean = averaged(flow, forest, WEIGHT)
+    calibrated, calibrated_mean = np.empty_like(flow), np.empty_like(flow)
     # A single held-out part is split in two halves.
     parts = fold[rows] if fold.max() > 0 else np.arange(len(rows)) % 2
     for part in np.unique(parts):
         inside = parts == part
         others = seen & ~inside
         calibrated[inside] = tempered(flow[inside], _temperature(y[others], flow[others]))
-        found = fit_average(y[others], flow[others], forest[others])
-        mean[inside] = averaged(flow[inside], forest[inside], *found)
+        t = fit_temperature(y[others], mean[others])
+        calibrated_mean[inside] = tempered(mean[inside], t)
     return HeldOut(
         rows,
         fold[rows],
-        {COMBINED: mean, FLOWGMM: calibrated, **log_proba},
+        {COMBINED: calibrated_mean, FLOWGMM: calibrated, **log_proba},
         _temperature(y[seen], flow[seen]),
-        fit_average(y[seen], flow[seen], forest[seen]),
+        fit_temperature(y[seen], mean[seen]),
         notes,
     )
 

@@ -1,6 +1,5 @@
 """Final models, fitted to all labels: each method that can be saved as arrays."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +25,7 @@ def fit_finals(
 
     Arguments:
         methods: By name.
-        held_out: Cross-validation of them, whose temperatures and weight are used.
+        held_out: Cross-validation of them, whose temperatures are used.
         X: Features, shape (N, D).
         codes: Classes in 0..K-1, -1 where unlabelled, shape (N,).
         progress: Called with steps done, all steps, and the losses.
@@ -45,6 +44,5 @@ def fit_finals(
         forest = methods[FOREST].estimator.fit(X, codes)
         logistic = methods[LOGISTIC].estimator.fit(X[known], codes[known])
     flow.temperature_ = held_out.temperature
-    # A copy, since the flow has another temperature there.
-    combined = FlowForestClassifier.from_fitted(copy.copy(flow), forest, *held_out.average)
+    combined = FlowForestClassifier.from_fitted(flow, forest, held_out.mean_temperature)
     return {COMBINED: combined, FLOWGMM: flow, FOREST: forest, LOGISTIC: logistic}

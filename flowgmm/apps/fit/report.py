@@ -105,8 +105,8 @@ def confidence(report: Mapping[str, Any]) -> list[str]:
     temperature, weight = held_out["temperature"], held_out["weight"]
     if weight is not None:
         softened = (
-            f"the mean of FlowGMM's ({100 * (1 - weight):.0f} %, at temperature {temperature:.2g}) "
-            f"and the forest's ({100 * weight:.0f} %)"
+            f"the mean of FlowGMM's and the forest's, at the temperature {temperature:.2g}, which "
+            "suits the held-out rows"
         )
     elif temperature is not None and temperature > 1:
         softened = f"softened by the temperature {temperature:.2g}, which suits the held-out rows"

@@ -186,7 +186,7 @@ def _report(
             "folds": int(held_out.fold.max()) + 1,
             "rows": len(y),
             "temperature": getattr(estimator, "temperature_", None),
-            "weight": getattr(estimator, "weight_", None),
+            "weight": getattr(estimator, "weight", None),
             "reliability": reliability(y, own.argmax(axis=1), own),
             "methods": compare(y, held_out.log_proba, chosen),
         },

@@ -172,7 +172,7 @@ def make_estimator(X: np.ndarray, seed: int) -> "FlowGMMClassifier":
     state = derive("own data/-1", seed, "initialisation")
     if X.shape[1] > MAX_MODELLED:
         return presets.wide_tables(random_state=state)
-    return presets.tables(preprocess="none", random_state=state)  # features of one scale already
+    return presets.tables(random_state=state)
 
 
 def train(

@@ -57,7 +57,7 @@ def test_a_class_with_one_label_does_not_soften_all_others():
     combined = checked.log_proba[COMBINED]
     assert (combined[~known].argmax(axis=1) != 2).all()
     assert metrics.class_nll(y[known], combined[known]) < 0.6
-    assert checked.average[1] < 5
+    assert checked.mean_temperature < 5
 
 
 def test_progress_names_the_work():
