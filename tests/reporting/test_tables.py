@@ -441,6 +441,17 @@ def test_a_claim_is_judged_by_paired_runs(add_record):
     assert make_table(describe("demo", TABLES["demo"]), records).claim is None
 
 
+def test_a_set_where_the_method_diverged_is_said_to_be_left_out(add_record):
+    records = [
+        add_record("digits", "50", "flowgmm", [0.82, None], failed=(1,)),
+        add_record("digits", "50", "knn", [0.70, 0.71]),
+    ]
+    table = make_table(describe("demo", TABLES["demo"] | {"claim": CLAIM}), records)
+    assert table.claim["groups"]["the baselines"]["summary"] is None
+    said = "Left out, since a run of FlowGMM has no number: digits, 50 labels."
+    assert said in markdown_text(table)
+
+
 def test_a_method_that_ran_once_a_split_is_paired_by_split(add_record):
     paths = [
         add_record("digits", "50", "flowgmm", [0.8, 0.9]),

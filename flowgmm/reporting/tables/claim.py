@@ -15,16 +15,18 @@ RULE = "flowgmm/evaluation/claims.py"
 def judge_claim(spec: Mapping[str, Any], cells: Sequence[Sequence[Cell]]) -> dict[str, Any] | None:
     """Compare the claim's method with each group of rivals, column by column.
 
-    A rival without a number for each run of the method is left out of the column, and so is the
-    column where the method has none or no rival is left.
+    A rival without a number for each run of the method is left out of the column. A column is left
+    out where a run of the method has no number, which is said, and where it or all rivals have no
+    runs.
 
     Arguments:
         spec: As `flowgmm.experiments.specs.tables.table_spec` makes it.
         cells: The table's cells, by row and column.
 
     Returns:
-        ``title`` of the method; ``groups``: by title its ``sets``, with the lead and who was
-        ``left_out`` on it, and their ``summary``, None without sets. None if nothing is claimed.
+        ``title`` of the method; ``failed``: titles of columns where one of its runs has no number;
+        ``groups``: by title its ``sets``, with the lead and who was ``left_out`` on it, and their
+        ``summary``, None without sets. None if nothing is claimed.
     """
     claim = spec["claim"]
     if claim is None:
@@ -51,7 +53,12 @@ def judge_claim(spec: Mapping[str, Any], cells: Sequence[Sequence[Cell]]) -> dic
             left_out = [claim["titles"][m] for m, v in rivals.items() if v is None]
             sets.append(place | asdict(leads[-1]) | {"left_out": left_out})
         groups[title] = {"sets": sets, "summary": asdict(summarise(leads)) if leads else None}
-    return {"title": claim["titles"][claim["method"]], "groups": groups}
+    failed = [
+        column["title"]
+        for column, cell in zip(spec["columns"], by_method[claim["method"]], strict=True)
+        if cell.n_missing
+    ]
+    return {"title": claim["titles"][claim["method"]], "failed": failed, "groups": groups}
 
 
 def _paired(ours: Cell, rival: Cell) -> list[float] | None:
@@ -78,6 +85,9 @@ def claim_sentences(claim: Mapping[str, Any]) -> list[str]:
             f"{found['n_best']}, not to be on {found['n_not_best']}; mean lead "
             f"{found['mean']:+.1f}{_limits(found)} points over the sets: {found['word']}."
         )
+    if claim["failed"]:
+        where = "; ".join(claim["failed"])
+        lines.append(f"Left out, since a run of {claim['title']} has no number: {where}.")
     text = "Leads: means over runs on the same splits, 90 % intervals; the rule is in"
     return [*lines, f"{text} {RULE}."]
 
