@@ -210,7 +210,13 @@ def _described_claim(
                 f"{where}: column {column.title!r} is not of accuracies, which it compares; leave "
                 "out the column or the claim"
             )
-    return {**as_written(entry.claim), "titles": {method: titles[method] for method in named}}
+    # A list, since specs are written with sorted keys.
+    against = [{"title": t, "methods": list(group)} for t, group in entry.claim.against.items()]
+    return {
+        "method": entry.claim.method,
+        "against": against,
+        "titles": {method: titles[method] for method in named},
+    }
 
 
 def _describe_column(

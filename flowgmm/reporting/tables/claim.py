@@ -25,8 +25,8 @@ def judge_claim(spec: Mapping[str, Any], cells: Sequence[Sequence[Cell]]) -> dic
 
     Returns:
         ``title`` of the method; ``failed``: titles of columns where one of its runs has no number;
-        ``groups``: by title its ``sets``, with the lead and who was ``left_out`` on it, and their
-        ``summary``, None without sets. None if nothing is claimed.
+        ``groups`` of rivals: ``title``, ``n_rivals``, ``sets``, with the lead and who was
+        ``left_out`` on each, and their ``summary``, None without sets. None if nothing is claimed.
     """
     claim = spec["claim"]
     if claim is None:
@@ -36,9 +36,9 @@ def judge_claim(spec: Mapping[str, Any], cells: Sequence[Sequence[Cell]]) -> dic
         for row, line in zip(spec["rows"], cells, strict=True)
         if row["kind"] != "quoted" and "method" in row
     }
-    groups: dict[str, Any] = {}
-    for title, methods in claim["against"].items():
-        sets, leads = [], []
+    groups = []
+    for group in claim["against"]:
+        methods, sets, leads = group["methods"], [], []
         for i, column in enumerate(spec["columns"]):
             ours = by_method[claim["method"]][i]
             values = [run["value"] for run in ours.runs]
@@ -52,7 +52,9 @@ def judge_claim(spec: Mapping[str, Any], cells: Sequence[Sequence[Cell]]) -> dic
             place = {"dataset": ours.dataset, "labels": ours.labels, "title": column["title"]}
             left_out = [claim["titles"][m] for m, v in rivals.items() if v is None]
             sets.append(place | asdict(leads[-1]) | {"left_out": left_out})
-        groups[title] = {"sets": sets, "summary": asdict(summarise(leads)) if leads else None}
+        summary = asdict(summarise(leads)) if leads else None
+        head = {"title": group["title"], "n_rivals": len(methods)}
+        groups.append({**head, "sets": sets, "summary": summary})
     failed = [
         column["title"]
         for column, cell in zip(spec["columns"], by_method[claim["method"]], strict=True)
@@ -73,9 +75,9 @@ def _paired(ours: Cell, rival: Cell) -> list[float] | None:
 def claim_sentences(claim: Mapping[str, Any]) -> list[str]:
     """Sentences of a claim's outcome, one per group of rivals, and the rule."""
     lines = []
-    for title, group in claim["groups"].items():
+    for group in claim["groups"]:
         found = group["summary"]
-        start = f"{claim['title']} against {title}:"
+        start = f"{claim['title']} against {group['title']}:"
         if found is None:
             lines.append(f"{start} nothing to compare.")
             continue
@@ -95,15 +97,17 @@ def claim_sentences(claim: Mapping[str, Any]) -> list[str]:
 def claim_grid(claim: Mapping[str, Any]) -> list[str]:
     """Markdown table of the leads: a row per data set, a column per group of rivals."""
     groups = claim["groups"]
-    titles = dict.fromkeys(found["title"] for group in groups.values() for found in group["sets"])
+    titles = dict.fromkeys(found["title"] for group in groups for found in group["sets"])
+    heads = [group["title"] for group in groups]
     lines = [
-        f"| Lead of {claim['title']} over | " + " | ".join(groups) + " |",
+        f"| Lead of {claim['title']} over | " + " | ".join(heads) + " |",
         "|" + " --- |" * (1 + len(groups)),
     ]
     for title in titles:
         entries = []
-        for group in groups.values():
-            texts = [_lead(found) for found in group["sets"] if found["title"] == title]
+        for group in groups:
+            several = group["n_rivals"] > 1
+            texts = [_lead(found, several) for found in group["sets"] if found["title"] == title]
             entries.append("".join(texts) or "-")
         lines.append(
             "| " + " | ".join(text.replace("|", "\\|") for text in (title, *entries)) + " |"
@@ -111,8 +115,9 @@ def claim_grid(claim: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _lead(found: Mapping[str, Any]) -> str:
-    text = f"{found['difference']:+.1f}{_limits(found)}: {found['word']} ({found['rival']})"
+def _lead(found: Mapping[str, Any], several: bool) -> str:
+    text = f"{found['difference']:+.1f}{_limits(found)}: {found['word']}"
+    text += f" ({found['rival']})" if several else ""
     return text + (f"; without {', '.join(found['left_out'])}" if found["left_out"] else "")
 
 
