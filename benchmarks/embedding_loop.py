@@ -26,9 +26,9 @@ from flowgmm.datasets.loaders.cifar import load_cifar10
 from flowgmm.datasets.loaders.text import load_text, normalise
 from flowgmm.embed import image as image_module
 from flowgmm.embed import text as text_module
-from flowgmm.embed.cache import best_precision
 from flowgmm.embed.image import embed_images
 from flowgmm.embed.text import embed_texts
+from flowgmm.training.hardware import best_precision
 
 Vectors = Callable[[list[int]], np.ndarray]
 BATCH = 32

@@ -152,6 +152,13 @@ def fit(
     test: Annotated[
         Path | None, typer.Option(help="A second table with labels, to score on.")
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Model: combined (FlowGMM and a random forest), flowgmm, forest, logistic; auto: "
+            "combined, unless another is better on held-out rows."
+        ),
+    ] = "auto",
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. [default: NAME-flowgmm]")
     ] = None,
@@ -163,10 +170,12 @@ def fit(
     encoding: Annotated[str, typer.Option(help="Of a CSV.")] = "utf-8",
     seed: Annotated[int, typer.Option(min=0, help="Of folds and training.")] = 0,
 ) -> None:
-    """Classify the unlabelled rows of a table, and estimate accuracy and confidence.
+    """Classify the unlabelled rows of a table, beside what else one would use.
 
-    Writes predictions.csv, a saved model, report.html and report.json. Numbers are scaled,
-    categories encoded, dates become days; uninformative columns are dropped, with a note.
+    FlowGMM, a random forest, both together, boosting, self-training and simple baselines are
+    compared on held-out labels. Writes predictions.csv, a saved model, report.html and report.json.
+    Numbers are scaled, categories encoded, dates become days; uninformative columns are dropped,
+    with a note.
 
     Example: flowgmm fit customers.csv --label churned
     """
@@ -187,7 +196,7 @@ def fit(
         encoding=encoding,
     )
     with _progress() as progress:
-        report = fit_table(source, folder, seed=seed, force=force, progress=progress)
+        report = fit_table(source, folder, method=method, seed=seed, force=force, progress=progress)
     show(report, folder)
 
 

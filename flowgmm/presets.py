@@ -6,7 +6,7 @@ parameters of `FlowGMMClassifier`, which replace a part as a whole:
     >>> from flowgmm import presets
     >>> model = presets.tables(random_state=0).set_params(training__n_steps=800)
     >>> model.training.lr
-    0.001
+    0.002
 """
 
 from typing import Any
@@ -76,6 +76,7 @@ def paper_2d(**params: Any) -> FlowGMMClassifier:
         ),
         Training(
             n_steps=2001,
+            labelled_batch=None,
             unlabelled_batch=10,
             sampling="replacement",
             optimizer="adam",
@@ -91,10 +92,10 @@ def paper_2d(**params: Any) -> FlowGMMClassifier:
 def paper_text(**params: Any) -> FlowGMMClassifier:
     """AG-News as in the authors' code; recipe `official`."""
     preset = preset_parts.Preset(
-        RealNVP(7, 1024, zero_init=False, input_noise=0.0),
+        RealNVP(7, 1024, dropout=0.5, zero_init=False, input_noise=0.0),
         LatentMixture("random_multi", 0.56, std=1.3133, learn_means=False),
         Objective(**_LIKELIHOOD, unlabelled_weight=0.6),
-        Training(n_steps=None, n_epochs=100, unlabelled_batch=5000, lr=3e-4),
+        Training(n_steps=None, n_epochs=100, labelled_batch=None, unlabelled_batch=5000, lr=3e-4),
     )
     return _make(preset, params)
 
@@ -102,10 +103,10 @@ def paper_text(**params: Any) -> FlowGMMClassifier:
 def paper_tables(**params: Any) -> FlowGMMClassifier:
     """MiniBooNE as in the authors' code; recipe `official`."""
     preset = preset_parts.Preset(
-        RealNVP(10, 256, zero_init=False, input_noise=0.0),
+        RealNVP(10, 256, dropout=0.5, zero_init=False, input_noise=0.0),
         LatentMixture("random_pm", 3.75, std=1.3133, learn_means=False),
         Objective(**_LIKELIHOOD, unlabelled_weight=3.0),
-        Training(n_steps=None, n_epochs=300, unlabelled_batch=5000, lr=3e-4),
+        Training(n_steps=None, n_epochs=300, labelled_batch=None, unlabelled_batch=5000, lr=3e-4),
     )
     return _make(preset, params)
 

@@ -12,7 +12,7 @@ from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, content_hash
 from flowgmm.utils.progress import Progress
 
-__all__ = ["Encoder", "best_device", "best_precision", "embedded", "make_folder"]
+__all__ = ["Encoder", "embedded", "make_folder"]
 
 
 class Encoder(Protocol):
@@ -115,20 +115,3 @@ def make_folder(cache: Path) -> None:
         raise UserError(
             f"cannot write {cache}: {error.strerror}; check the folder's permissions"
         ) from error
-
-
-def best_device() -> str:
-    """``cuda`` on a machine with a GPU, else ``cpu``."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def best_precision(device: str) -> str:
-    """``bf16`` where the device computes with it, else ``fp32``."""
-    import torch
-
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    known = torch.cpu.get_capabilities()
-    return "bf16" if known.get("avx512_bf16") or known.get("amx_bf16") else "fp32"

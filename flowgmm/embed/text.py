@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from flowgmm.datasets.loaders.text import normalise
-from flowgmm.embed.cache import best_device, best_precision, embedded, make_folder
+from flowgmm.embed.cache import embedded, make_folder
+from flowgmm.training.hardware import best_device, best_precision
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
 from flowgmm.utils.progress import Progress

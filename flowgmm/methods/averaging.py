@@ -74,14 +74,16 @@ def fit_average(
     return values(minimize(loss, np.zeros(2), method="Nelder-Mead").x)
 
 
-def fit_temperature(y: np.ndarray, log_proba: np.ndarray) -> float:
-    """Temperature that makes held-out classes likely, shrunk to 2.
+def fit_temperature(y: np.ndarray, log_proba: np.ndarray, prior: float = TEMPERATURE) -> float:
+    """Temperature that makes held-out classes likely, shrunk to a prior one.
 
     Arguments:
         y: True classes in 0..K-1 of n points, shape (n,).
         log_proba: Log probabilities of a model that was not fitted to these points, shape (n, K).
+        prior: Temperature without labels.
     """
-    return fit_average(y, log_proba, log_proba, weight=0.0)[1]
+    scale = prior / TEMPERATURE
+    return scale * fit_average(y, log_proba / scale, log_proba, weight=0.0)[1]
 
 
 def _fixed(given: Any, otherwise: float) -> float:

@@ -16,7 +16,7 @@ from flowgmm.methods.parts import PARTS, Part, Training
 from flowgmm.training.batches import Batches, StandardisedPoints, as_tensor, chunk_size
 from flowgmm.training.loop import Inputs, TrainingOptions
 
-__all__ = ["ON_CPU", "ON_DEVICE", "STREAMS", "StackedEstimator", "find_device"]
+__all__ = ["ON_CPU", "ON_DEVICE", "STREAMS", "StackedEstimator"]
 
 # What is drawn once, or a little of it at every step: by the CPU, so that it is the same wherever
 # the training runs. And what a step draws much of: by the device.
@@ -61,8 +61,8 @@ class StackedEstimator(BaseEstimator, ABC):
     # -- what a subclass provides ------------------------------------------------------------
 
     @abstractmethod
-    def _choose_parts(self, X: np.ndarray) -> dict[str, Any]:
-        """Learned attributes with the parts to use for X: those given, and for None a default."""
+    def _choose_parts(self, X: np.ndarray, n_labelled: int, n_classes: int) -> dict[str, Any]:
+        """Learned attributes with the parts to use, given or by default, for data and labels."""
 
     @abstractmethod
     def _build(self, batches: Batches, n_classes: int, streams: dict[str, Stream]) -> nn.Module:
@@ -231,9 +231,9 @@ class StackedEstimator(BaseEstimator, ABC):
             )
         if part.n_epochs is not None:
             n_steps = part.n_epochs * steps_per_epoch
-        assert n_steps is not None
+        assert isinstance(n_steps, int | np.integer)
         return TrainingOptions(
-            n_steps=n_steps,
+            n_steps=int(n_steps),
             optimizer=part.optimizer,
             lr=part.lr,
             weight_decay=part.weight_decay,
@@ -261,10 +261,3 @@ class StackedEstimator(BaseEstimator, ABC):
         own = own.to(next(iter(state.values())).dtype)
         own.load_state_dict(state)
         self.model_ = own.requires_grad_(False).eval()
-
-
-def find_device(name: str) -> torch.device:
-    """Device of a name; `auto`: the GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

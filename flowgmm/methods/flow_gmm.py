@@ -32,6 +32,9 @@ __all__ = ["FlowGMM", "FlowGMMClassifier"]
 
 # Unlabelled points whose likelihood decides among initialisations.
 N_SCORED = 20_000
+# Temperature before held-out labels speak: 1.5 + 3 D / L of D modelled features and L labels, up
+# to 8 (docs/recipes.md).
+LEAST_TEMPERATURE, TEMPERATURE_SLOPE, MOST_TEMPERATURE = 1.5, 3.0, 8.0
 # Folds for the temperature of a model of vectors.
 N_FOLDS = 5
 
@@ -132,7 +135,7 @@ class FlowGMMClassifier(ImageFeatures):
 
     # -- model -------------------------------------------------------------------------------
 
-    def _choose_parts(self, X: np.ndarray) -> dict[str, Any]:
+    def _choose_parts(self, X: np.ndarray, n_labelled: int, n_classes: int) -> dict[str, Any]:
         given = {
             "flow": self.flow,
             "mixture": self.mixture,
@@ -144,15 +147,21 @@ class FlowGMMClassifier(ImageFeatures):
             name = choose_preset(X)
         preset = PRESETS[name]() if name else None
         parts = {k: getattr(preset, k) if part is None else part for k, part in given.items()}
-        for part in parts.values():
-            part.check()
         expected = MultiscaleRealNVP if X.ndim == 4 else RealNVP
         if not isinstance(parts["flow"], expected):
             raise ValueError(
                 f"flow: expected {expected.__name__} for X of shape {X.shape}, got "
                 f"{parts['flow']!r}; vectors have shape (N, D), images (N, C, H, W)"
             )
-        return {f"{k}_": part for k, part in parts.items()} | {"preset_": name}
+        n_components = self.pca_components or (preset and preset.pca_components)
+        n_modelled = min(X.shape[1], n_components or X.shape[1])
+        used: dict[str, Any] = {
+            "flow_": parts["flow"].resolved(n_modelled, n_labelled),
+            "mixture_": parts["mixture"].checked(),
+            "objective_": parts["objective"].checked(),
+            "training_": parts["training"].resolved(n_labelled, n_classes),
+        }
+        return used | {"preset_": name}
 
     def _fit_preprocess(self, X: np.ndarray) -> Preprocess | Pixels:
         if isinstance(self.flow_, MultiscaleRealNVP):
@@ -284,7 +293,10 @@ class FlowGMMClassifier(ImageFeatures):
         ]
         log_proba = cross_fit(self, X, codes, fold, states)
         seen = seen_when_held_out(codes, fold)
-        self.temperature_ = fit_temperature(codes[fold >= 0][seen], log_proba[seen])
+        # The fewer labels for a feature, the surer of itself the model is without reason.
+        ratio = self.preprocess_.n_modelled / (codes >= 0).sum()
+        prior = min(MOST_TEMPERATURE, LEAST_TEMPERATURE + TEMPERATURE_SLOPE * ratio)
+        self.temperature_ = fit_temperature(codes[fold >= 0][seen], log_proba[seen], prior)
 
     # -- objective ---------------------------------------------------------------------------
 
@@ -311,7 +323,7 @@ class FlowGMMClassifier(ImageFeatures):
             factors["consistency"] = ramp(step, n_steps, self.objective_.ramp_up)
         if not isinstance(flow, RealNVP) or flow.input_noise == 0:
             return factors
-        noise = flow.input_noise
+        noise = float(flow.input_noise)
         if flow.noise_until is not None:
             noise *= max(0.0, 1 - step / (flow.noise_until * n_steps))
         return factors | {"noise": noise} if noise > 0 else factors

@@ -76,11 +76,11 @@ class DropoutMLPClassifier(NeuralClassifier):
         self.random_state = random_state
 
     def _default_part(self, name: str, inner: str = "") -> Training:
-        return Training(n_steps=500, lr=3e-4, clip_norm=None)
+        return Training(n_steps=500, labelled_batch=None, lr=3e-4, clip_norm=None)
 
-    def _choose_parts(self, X: np.ndarray) -> dict[str, Any]:
+    def _choose_parts(self, X: np.ndarray, n_labelled: int, n_classes: int) -> dict[str, Any]:
         training = self._default_part("training") if self.training is None else self.training
-        training.check()
+        training = training.resolved(n_labelled, n_classes)
         if training.n_epochs is not None:
             raise ValueError(
                 f"training: got n_epochs={training.n_epochs!r}; there is no pass over unlabelled "

@@ -10,10 +10,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from flowgmm.flows.pixels import as_inputs
 from flowgmm.flows.preprocessing import Preprocess
-from flowgmm.methods.base import find_device
 from flowgmm.methods.persistence import PersistentEstimator
 from flowgmm.methods.stack import fit_stack
 from flowgmm.training.batches import as_tensor, chunk_size
+from flowgmm.training.hardware import find_device
 from flowgmm.utils.errors import DivergedError
 
 __all__ = ["NeuralClassifier"]

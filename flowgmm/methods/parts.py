@@ -4,11 +4,12 @@ Each takes its parameters as scikit-learn's estimators do, so that `clone`, `set
 over `training__lr` work. Ranges are checked when the estimator is fitted.
 """
 
+import math
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 __all__ = [
@@ -32,18 +33,25 @@ NOT_NEGATIVE = [Interval(Real, 0, None, closed="left")]
 SHARE = [Interval(Real, 0, 1, closed="both")]
 
 
+# Rules for `auto`, from the development tables (docs/recipes.md). The noise of sqrt(D / L) grows
+# without bound where labels are few.
+MOST_NOISE = 0.7
+STEPS, STEPS_A_LABEL = (200, 500), 2.5
+
+
 class Part(BaseEstimator):
     """Base of the parts."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
 
-    def check(self) -> None:
-        """Check the range of each parameter.
+    def checked(self) -> Self:
+        """The part itself, once the range of each parameter is checked.
 
         Raises:
             ValueError: If one is out of range.
         """
         self._validate_params()
+        return self
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(other) == vars(self)
@@ -60,7 +68,8 @@ class RealNVP(Part):
         n_inner: Hidden layers of that width beyond the first (D3).
         dropout: In the conditioners, after the first hidden layer (D4).
         zero_init: The couplings start as the identity (official: no).
-        input_noise: Standard deviation of Gaussian noise added to preprocessed inputs in training.
+        input_noise: Standard deviation of Gaussian noise added to preprocessed inputs in training;
+            `auto`: sqrt(D / L) of D modelled features and L labelled points, at most 0.7.
         noise_until: Share of the steps after which the noise has fallen, linearly, to 0; None: it
             stays. Learns the coarse shape of the data first.
 
@@ -73,18 +82,18 @@ class RealNVP(Part):
         "n_inner": WHOLE,
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "zero_init": ["boolean"],
-        "input_noise": NOT_NEGATIVE,
+        "input_noise": [*NOT_NEGATIVE, StrOptions({"auto"})],
         "noise_until": [Interval(Real, 0, 1, closed="right"), None],
     }
 
     def __init__(
         self,
         n_couplings: int = 4,
-        hidden_size: int = 128,
+        hidden_size: int = 64,
         n_inner: int = 1,
-        dropout: float = 0.5,
+        dropout: float = 0.2,
         zero_init: bool = True,
-        input_noise: float = 0.3,
+        input_noise: float | str = "auto",
         noise_until: float | None = None,
     ):
         self.n_couplings = n_couplings
@@ -94,6 +103,18 @@ class RealNVP(Part):
         self.zero_init = zero_init
         self.input_noise = input_noise
         self.noise_until = noise_until
+
+    def resolved(self, n_modelled: int, n_labelled: int) -> "RealNVP":
+        """The part, checked, with a number for `auto`.
+
+        Arguments:
+            n_modelled: Modelled features D.
+            n_labelled: Labelled points L.
+        """
+        if self.checked().input_noise != "auto":
+            return self
+        noise = min(MOST_NOISE, math.sqrt(n_modelled / n_labelled))
+        return clone(self).set_params(input_noise=noise)
 
 
 class MultiscaleRealNVP(Part):
@@ -138,6 +159,10 @@ class MultiscaleRealNVP(Part):
         self.pool = pool
         self.crop_padding = crop_padding
         self.flip = flip
+
+    def resolved(self, n_modelled: int, n_labelled: int) -> "MultiscaleRealNVP":
+        """The part, checked; nothing of it depends on the data."""
+        return self.checked()
 
 
 class LatentMixture(Part):
@@ -240,12 +265,12 @@ class Objective(Part):
         label_weight: float = 100.0,
         label_weight_target: str = "posterior",
         labelled_nll: str = "class",
-        unlabelled_weight: float = 100.0,
+        unlabelled_weight: float = 1.0,
         pooled_loss: bool = False,
-        consistency_weight: float = 1000.0,
+        consistency_weight: float = 0.0,
         consistency_target: str = "posterior",
         ramp_up: float = 0.0,
-        balance_weight: float = 1000.0,
+        balance_weight: float = 0.0,
         labelled_in_unlabelled: bool = True,
         em: bool = False,
     ):
@@ -267,6 +292,8 @@ class Training(Part):
 
     Arguments:
         n_steps, n_epochs: Exactly one of them; an epoch is a pass over the unlabelled points.
+            `auto`: none if there are epochs; else 200 steps, and with three classes or more 2.5 for
+            each labelled point, from 200 to 500.
         labelled_batch: Labelled points per step; None: all.
         unlabelled_batch: Unlabelled points per step.
         sampling: `shuffle`, `shuffle_full`, `fixed` or `replacement`; see
@@ -278,14 +305,16 @@ class Training(Part):
         clip_norm: Largest gradient norm; None: no clipping.
         keep: `last`: the parameters after the last step; `best_val`: those with the highest
             accuracy on validation points (D41; through `flowgmm.methods.stack.fit_stack`).
-        precision: `fp32`, `bf16` (the networks' matrix products only) or `fp64`.
+        precision: `fp32`, `bf16` (the networks' matrix products only), `fp64`, or `auto`: `bf16`
+            on a device that has it in hardware, else `fp32`. The evidence of
+            benchmarks/precision.py allows bf16 for text, image features and UCI sets, not in 2-D.
         compile: Compile the flow (`torch.compile`). Pays for itself in long trainings.
 
     Source: spec 1.7.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_steps": [*COUNT, None],
+        "n_steps": [*COUNT, StrOptions({"auto"}), None],
         "n_epochs": [*COUNT, None],
         "labelled_batch": OPTIONAL_COUNT,
         "unlabelled_batch": COUNT,
@@ -296,19 +325,19 @@ class Training(Part):
         "schedule": [str],
         "clip_norm": [*POSITIVE, None],
         "keep": [StrOptions({"last", "best_val"})],
-        "precision": [StrOptions({"fp32", "bf16", "fp64"})],
+        "precision": [StrOptions({"auto", "fp32", "bf16", "fp64"})],
         "compile": ["boolean"],
     }
 
     def __init__(
         self,
-        n_steps: int | None = 300,
+        n_steps: int | str | None = "auto",
         n_epochs: int | None = None,
-        labelled_batch: int | None = None,
+        labelled_batch: int | None = 256,
         unlabelled_batch: int = 256,
         sampling: str = "shuffle",
         optimizer: str = "adamw",
-        lr: float = 1e-3,
+        lr: float = 2e-3,
         weight_decay: float = 1e-5,
         schedule: str = "cosine",
         clip_norm: float | None = 100.0,
@@ -329,6 +358,21 @@ class Training(Part):
         self.keep = keep
         self.precision = precision
         self.compile = compile
+
+    def resolved(self, n_labelled: int, n_classes: int) -> "Training":
+        """The part, checked, with a number for `auto`.
+
+        Arguments:
+            n_labelled: Labelled points.
+            n_classes: Classes.
+        """
+        if self.checked().n_steps != "auto":
+            return self
+        if self.n_epochs is not None:
+            return clone(self).set_params(n_steps=None)
+        low, high = STEPS
+        n_steps = low if n_classes == 2 else min(max(low, round(STEPS_A_LABEL * n_labelled)), high)
+        return clone(self).set_params(n_steps=n_steps)
 
 
 # Classes that a parameter of an estimator takes; a mapping without `class` is of the first.

@@ -69,11 +69,11 @@ class PiModelClassifier(DropoutMLPClassifier):
         self.labelled_in_unlabelled = labelled_in_unlabelled
 
     def _default_part(self, name: str, inner: str = "") -> Training:
-        return Training(n_steps=500, clip_norm=None)
+        return Training(n_steps=500, labelled_batch=None, lr=1e-3, clip_norm=None)
 
-    def _choose_parts(self, X: np.ndarray) -> dict[str, Any]:
+    def _choose_parts(self, X: np.ndarray, n_labelled: int, n_classes: int) -> dict[str, Any]:
         training = self._default_part("training") if self.training is None else self.training
-        training.check()
+        training = training.resolved(n_labelled, n_classes)
         return {"training_": training}
 
     def _labelled_in_unlabelled(self) -> bool:

@@ -34,23 +34,17 @@ class Preset:
 
 
 def tables() -> Preset:
-    """Columns of numbers and encoded categories, up to 128 of them."""
-    return Preset(
-        RealNVP(hidden_size=64, input_noise=0.5),
-        LatentMixture(),
-        Objective(unlabelled_weight=10.0, consistency_weight=0.0, balance_weight=0.0),
-        Training(n_steps=400, labelled_batch=256),
-        preprocess="standardise",
-    )
+    """Columns of numbers and encoded categories, up to 128 of them: the parts' own defaults."""
+    return Preset(RealNVP(), LatentMixture(), Objective(), Training(), preprocess="standardise")
 
 
 def wide_tables() -> Preset:
     """More columns than 128, through their principal components."""
     return Preset(
-        RealNVP(n_couplings=2, hidden_size=64, input_noise=0.5),
+        RealNVP(n_couplings=2, dropout=0.5, input_noise=0.5),
         LatentMixture(),
-        Objective(consistency_weight=100.0, balance_weight=0.0),
-        Training(n_steps=400, labelled_batch=256),
+        Objective(unlabelled_weight=100.0, consistency_weight=100.0),
+        Training(n_steps=400, lr=1e-3),
         preprocess="pca",
         pca_components=32,
     )
@@ -59,10 +53,17 @@ def wide_tables() -> Preset:
 def text() -> Preset:
     """Vectors of a text encoder; the recipe `recommended` for text."""
     return Preset(
-        RealNVP(n_couplings=2, input_noise=0.5),
+        _of_encoders(),
         LatentMixture(),
-        Objective(balance_weight=10000.0),
-        Training(n_steps=400, unlabelled_batch=1000, weight_decay=1e-4),
+        Objective(unlabelled_weight=100.0, consistency_weight=1000.0, balance_weight=10000.0),
+        Training(
+            n_steps=400,
+            labelled_batch=None,
+            unlabelled_batch=1000,
+            lr=1e-3,
+            weight_decay=1e-4,
+            precision="auto",
+        ),
         preprocess="pca",
         pca_components=64,
     )
@@ -71,13 +72,24 @@ def text() -> Preset:
 def features() -> Preset:
     """Features of an image encoder; the recipe `recommended` for image features."""
     return Preset(
-        RealNVP(n_couplings=2, input_noise=0.5),
+        _of_encoders(),
         LatentMixture(),
-        Objective(balance_weight=3000.0),
-        Training(n_steps=400, labelled_batch=1000, unlabelled_batch=1000, weight_decay=1e-4),
+        Objective(unlabelled_weight=100.0, consistency_weight=1000.0, balance_weight=3000.0),
+        Training(
+            n_steps=400,
+            labelled_batch=1000,
+            unlabelled_batch=1000,
+            lr=1e-3,
+            weight_decay=1e-4,
+            precision="auto",
+        ),
         preprocess="pca",
         pca_components=128,
     )
+
+
+def _of_encoders() -> RealNVP:
+    return RealNVP(n_couplings=2, hidden_size=128, dropout=0.5, input_noise=0.5)
 
 
 def images() -> Preset:

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.utils.validation import check_random_state
 
 from flowgmm.flows.rng import Stream, make_stream
-from flowgmm.methods.base import ON_CPU, ON_DEVICE, STREAMS, StackedEstimator, find_device
+from flowgmm.methods.base import ON_CPU, ON_DEVICE, STREAMS, StackedEstimator
 from flowgmm.methods.labels import encode_labels
 from flowgmm.training.divergence import History
+from flowgmm.training.hardware import best_precision, find_device
 from flowgmm.training.loop import train
 from flowgmm.utils.progress import Progress
 from flowgmm.utils.seeds import derive
@@ -61,12 +63,15 @@ def fit_stack(
     if rows is None:
         rows = np.broadcast_to(np.arange(len(X)), ys.shape)
     rows = np.asarray(rows).repeat(n_init, axis=0)
-    used = first._choose_parts(X)
+    device = find_device(first.device)
+    used = first._choose_parts(X, int((codes[0] >= 0).sum()), len(classes))
+    if used["training_"].precision == "auto":
+        precision = best_precision(device.type)
+        used["training_"] = clone(used["training_"]).set_params(precision=precision)
     for estimator in estimators:
         for name, part in used.items():
             setattr(estimator, name, part)
-    device, dtype = find_device(first.device), first._dtype
-    preprocess = first._fit_preprocess(X)
+    preprocess, dtype = first._fit_preprocess(X), first._dtype
     x = first._points(X, preprocess, dtype, device)
     streams = _make_streams(seeds, device)
     batches = first._batches(x, codes, rows, streams["batches"])

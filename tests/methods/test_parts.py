@@ -19,7 +19,7 @@ from flowgmm import DropoutMLPClassifier, FlowGMMClassifier, presets
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Run
 from flowgmm.experiments.recipes import method_settings
-from flowgmm.methods import build, override
+from flowgmm.methods import build, override, stack
 from flowgmm.methods.parts import (
     LatentMixture,
     MultiscaleRealNVP,
@@ -46,7 +46,7 @@ def moons():
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_keeps_its_parameters(part):
     made = part()
-    made.check()
+    made.checked()
     assert list(made.get_params()) == sorted(inspect.signature(part).parameters)
     assert clone(made) == made
     assert clone(made) is not made
@@ -67,7 +67,23 @@ def test_a_part_keeps_its_parameters(part):
 )
 def test_ranges(part, message):
     with pytest.raises(ValueError, match=message):
-        part.check()
+        part.checked()
+
+
+@pytest.mark.parametrize(
+    ("n_labelled", "n_classes", "n_steps"),
+    [(40, 2, 200), (400, 2, 200), (30, 3, 200), (120, 4, 300), (999, 9, 500)],
+)
+def test_automatic_steps(n_labelled, n_classes, n_steps):
+    assert Training().resolved(n_labelled, n_classes) == Training(n_steps=n_steps)
+    epochs = Training(n_epochs=3).resolved(n_labelled, n_classes)
+    assert (epochs.n_steps, epochs.n_epochs) == (None, 3)
+
+
+@pytest.mark.parametrize(("n_modelled", "n_labelled", "noise"), [(4, 100, 0.2), (50, 20, 0.7)])
+def test_automatic_noise(n_modelled, n_labelled, noise):
+    assert RealNVP().resolved(n_modelled, n_labelled) == RealNVP(input_noise=noise)
+    assert RealNVP(input_noise=0.0).resolved(n_modelled, n_labelled) == RealNVP(input_noise=0.0)
 
 
 def test_unknown_parts_of_a_recipe():
@@ -120,7 +136,8 @@ def test_parts_that_are_not_given_are_the_presets(moons):
     X, y = moons
     given = FlowGMMClassifier(RealNVP(hidden_size=8), training=SHORT, random_state=0).fit(X, y)
     assert given.preset_ == "tables"
-    assert (given.flow_, given.training_) == (RealNVP(hidden_size=8), SHORT)
+    noise = np.sqrt(2 / 16)  # of D = 2 features and L = 16 labels
+    assert (given.flow_, given.training_) == (RealNVP(hidden_size=8, input_noise=noise), SHORT)
     assert given.objective_ == PRESETS["tables"]().objective
     assert given.objective is None
     whole = presets.tables(flow=RealNVP(hidden_size=8), training=SHORT, random_state=0).fit(X, y)
@@ -165,6 +182,19 @@ def test_the_papers_presets_are_the_official_recipe(name, run):
     if params["unlabelled_batch"] == "n_labels":
         params["unlabelled_batch"] = 10
     assert {key: own[key] for key in params} == params
+
+
+def test_automatic_precision_is_the_hardwares(moons, monkeypatch):
+    X, y = moons
+    for wanted in ("bf16", "fp32"):
+        monkeypatch.setattr(stack, "best_precision", lambda device, wanted=wanted: wanted)
+        model = presets.tables(training=Training(n_steps=2, precision="auto"), n_folds=0).fit(X, y)
+        assert model.training_.precision == wanted
+        assert model.used_params()["training__precision"] == wanted
+    assert model.training.precision == "auto"
+    assert (
+        PRESETS["text"]().training.precision == PRESETS["features"]().training.precision == "auto"
+    )
 
 
 # -- scikit-learn ----------------------------------------------------------------------------
@@ -235,4 +265,4 @@ def test_one_label_a_class_has_the_temperature_that_others_had(moons):
     for k in (0, 1):
         y[np.flatnonzero(y == k)[1:]] = -1
     model = FlowGMMClassifier(training=SHORT, random_state=0).fit(X, y)
-    assert model.temperature_ == pytest.approx(2.0)
+    assert model.temperature_ == pytest.approx(1.5 + 3 * 2 / 2)  # D = L = 2

@@ -231,7 +231,7 @@ def _made(estimator: str, params: Mapping[str, Any], shape: tuple[int, ...]) -> 
     from flowgmm.methods import build
 
     made = build(estimator, params)
-    for name, part in made._choose_parts(np.zeros((1, *shape), np.uint8)).items():
+    for name, part in made._choose_parts(np.zeros((1, *shape), np.uint8), 1, 2).items():
         setattr(made, name, part)
     return made
 

@@ -106,7 +106,7 @@ def read_labels(
 
     Raises:
         UserError: If the column is missing, has a class that is not in `classes`, fewer than 2
-            classes, a class with a single row, or values that look like numbers or identifiers.
+            classes, no class with 2 rows, or values that look like numbers or identifiers.
     """
     if label not in frame.columns:
         columns = list(frame.columns)
@@ -148,11 +148,10 @@ def read_labels(
         raise UserError(
             f"{where}: column {label!r} has the one class {names[0]!r}; label rows of another too"
         )
-    counts = np.bincount(codes[codes >= 0])
-    if alone := [name for name, count in zip(names, counts, strict=True) if count == 1]:
+    if np.bincount(codes[codes >= 0]).max() == 1:
         raise UserError(
-            f"{where}: class {alone[0]!r} in column {label!r} has one labelled row, but needs 2, "
-            "one to be held out; label another one or empty it"
+            f"{where}: each class in column {label!r} has one labelled row, so none can be held "
+            "out; label at least 2 rows of a class"
         )
     return codes, names
 

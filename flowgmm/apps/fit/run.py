@@ -13,26 +13,18 @@ from typing import Any
 import numpy as np
 
 from flowgmm.apps.fit.columns import Columns
-from flowgmm.apps.fit.cross_validation import (
-    FLOWGMM,
-    HeldOut,
-    baselines,
-    compare,
-    cross_validate,
-    ece,
-    reliability,
-)
+from flowgmm.apps.fit.comparison import choose, compare, reliability
+from flowgmm.apps.fit.cross_validation import HeldOut, cross_validate, fit_baselines
+from flowgmm.apps.fit.finals import fit_finals
+from flowgmm.apps.fit.methods import AUTO, COMBINED, FLOWGMM, KEYS, Method, make_methods
 from flowgmm.apps.fit.reading import read_labels, read_table
 from flowgmm.apps.fit.report import draw, write_page
 from flowgmm.apps.fit.table_model import (
     DESCRIPTION,
     MODEL,
     TableModel,
-    make_estimator,
     predictions,
-    train,
 )
-from flowgmm.evaluation.calibration import best_temperature
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import write_json
 from flowgmm.utils.progress import Progress, with_text
@@ -95,16 +87,19 @@ def fit_table(
     source: Source,
     output: Path,
     *,
+    method: str = AUTO,
     seed: int = 0,
     force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Fit FlowGMM to a table, check it on held-out labels, and write a folder of results.
+    """Compare methods on held-out labels of a table, fit one, and write a folder of results.
 
     Arguments:
         source: The table, and options for reading it.
         output: The folder: predictions.csv, report.html, report.json, model.json,
             model.safetensors. It appears whole or not at all.
+        method: `combined` (FlowGMM and a random forest), `flowgmm`, `forest`, `logistic`, or
+            `auto`; see `flowgmm.apps.fit.comparison.choose`.
         seed: Seed of folds and training.
         force: Whether a folder of results may be replaced.
         progress: Called with units done, all units, and the name of the work.
@@ -113,26 +108,35 @@ def fit_table(
         Content of report.json.
 
     Raises:
-        UserError: If a file, column, label or the output folder is not as expected, or training
-            diverged.
+        UserError: If a file, column, label, the method or the output folder is not as expected, or
+            training diverged.
     """
+    if method not in (AUTO, *KEYS):
+        raise UserError(
+            f"unknown --method {method!r}; expected one of {', '.join([AUTO, *KEYS])} (the other "
+            "methods are for comparison)"
+        )
     started = time.monotonic()
     with _results_folder(output, force) as folder:
         data = _read(source, progress)
         X, codes = data.X, data.codes
-        held_out = cross_validate(make_estimator(X, seed), X, codes, seed, progress)
-        temperature = best_temperature(codes[held_out.rows], held_out.log_proba[FLOWGMM])
-        final = train(make_estimator(X, seed), X, codes, with_text(progress, "training"))
-        model = TableModel(final, data.columns, source.label, data.classes, max(1.0, temperature))
+        methods, notes = make_methods(X, codes, seed)
+        held_out = cross_validate(methods, X, codes, seed, progress)
+        chosen, reason = choose(method, codes[held_out.rows], held_out.log_proba)
+        finals = fit_finals(methods, held_out, X, codes, with_text(progress, "training"))
+        key = next(key for key, name in KEYS.items() if name == chosen)
+        model = TableModel(key, finals[chosen], data.columns, source.label, data.classes)
         log_proba = model.log_proba(X)
         report = _report(source, data, held_out, model, log_proba)
+        report |= {"choice": reason, "left_out": [*notes, *held_out.notes]}
+        report["test"] = _score_test(source, data, methods, finals, chosen)
         report |= {"seed": seed, "seconds": round(time.monotonic() - started, 1)}
         table = predictions(log_proba, data.classes)
         table.insert(1, "given", [data.classes[k] if k >= 0 else "" for k in codes])
         table.to_csv(folder / PREDICTIONS, index=False)
         model.save(folder)
         write_json(folder / REPORT, report)
-        write_page(folder / PAGE, report, draw(final, data.classes, X, codes, report))
+        write_page(folder / PAGE, report, draw(finals[FLOWGMM], data.classes, X, codes, report))
     return report
 
 
@@ -159,19 +163,15 @@ def _read(source: Source, progress: Progress | None) -> Data:
 def _report(
     source: Source, data: Data, held_out: HeldOut, model: TableModel, log_proba: np.ndarray
 ) -> dict[str, Any]:
-    """Content of report.json, but for seed and time; `log_proba` is of all rows, shape (N, K)."""
+    """Content of report.json but for the choice of the method, the test table, seed and time.
+
+    `log_proba` is of all rows, shape (N, K).
+    """
     X, codes = data.X, data.codes
-    y, raw = codes[held_out.rows], held_out.log_proba[FLOWGMM]
-    calibrated = held_out.calibrated(y)
-    tested = None
-    if data.X_test is not None and data.y_test is not None:
-        own = {FLOWGMM: model.log_proba(data.X_test)}
-        tested = {
-            "file": str(source.test),
-            "rows": len(data.y_test),
-            "methods": compare(data.y_test, {**own, **baselines(X, codes, data.X_test)}),
-        }
+    y, chosen = codes[held_out.rows], KEYS[model.method]
+    own = held_out.log_proba[chosen]
     unlabelled = codes < 0
+    estimator = model.estimator
     return {
         "file": str(source.path),
         "label": source.label,
@@ -180,18 +180,45 @@ def _report(
         "columns": {column.name: column.kind for column in data.columns.columns},
         "features": X.shape[1],
         "notes": data.notes,
-        "classes": _per_class(codes, y, calibrated, log_proba, data.classes),
+        "method": chosen,
+        "classes": _per_class(codes, y, own, log_proba, data.classes),
         "held_out": {
             "folds": int(held_out.fold.max()) + 1,
             "rows": len(y),
-            "temperature": model.temperature,
-            "ece_uncalibrated": ece(y, raw),
-            "reliability": reliability(y, calibrated.argmax(axis=1), calibrated),
-            "methods": compare(y, {**held_out.log_proba, FLOWGMM: calibrated}),
+            "temperature": getattr(estimator, "temperature_", None),
+            "weight": getattr(estimator, "weight_", None),
+            "reliability": reliability(y, own.argmax(axis=1), own),
+            "methods": compare(y, held_out.log_proba, chosen),
         },
-        "test": tested,
         "sure": _confidence(log_proba[unlabelled] if unlabelled.any() else log_proba),
-        "settings": model.estimator.used_params(),
+        "settings": _settings(estimator),
+    }
+
+
+def _settings(estimator: Any) -> dict[str, Any]:
+    """Parameters that the estimator was fitted with; of FlowGMM those of the parts in use."""
+    flow = getattr(estimator, "flow_gmm_", estimator)
+    used = flow.used_params() if hasattr(flow, "used_params") else {}
+    given = estimator.get_params(deep=False).items()
+    return used | {k: v for k, v in given if v is None or isinstance(v, bool | int | float | str)}
+
+
+def _score_test(
+    source: Source,
+    data: Data,
+    methods: dict[str, Method],
+    finals: dict[str, Any],
+    chosen: str,
+) -> dict[str, Any] | None:
+    """Scores on the test table; None without one."""
+    if data.X_test is None or data.y_test is None:
+        return None
+    log_proba = {name: finals[name].predict_log_proba(data.X_test) for name in (COMBINED, FLOWGMM)}
+    log_proba |= fit_baselines(methods, data.X, data.codes, data.X_test)
+    return {
+        "file": str(source.test),
+        "rows": len(data.y_test),
+        "methods": compare(data.y_test, log_proba, chosen),
     }
 
 

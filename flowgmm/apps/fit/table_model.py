@@ -1,14 +1,14 @@
-"""FlowGMM with the columns of its table: training, predictions, samples, files of the model."""
+"""A fitted method with the columns of its table: predictions, samples, files of the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from flowgmm.apps.fit.columns import Columns
-from flowgmm.evaluation.calibration import tempered
+from flowgmm.apps.fit.linear import load_logistic, save_logistic
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, write_json
 from flowgmm.utils.progress import Progress
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DESCRIPTION",
+    "GENERATIVE",
     "MODEL",
     "TableModel",
     "make_estimator",
@@ -29,33 +30,40 @@ __all__ = [
 ]
 
 MODEL, DESCRIPTION = "model.safetensors", "model.json"
+# Methods with a density, that samples can be drawn from.
+GENERATIVE = ("combined", "flowgmm")
+# Least class probability of a prediction; a forest gives 0.
+FLOOR = 1e-12
 
 
 @dataclass(frozen=True)
 class TableModel:
-    """A fitted FlowGMM with the conversion of its table's columns.
+    """A fitted method with the conversion of its table's columns.
 
     Attributes:
-        estimator: Fitted to codes 0..K-1.
+        method: `combined`, `flowgmm`, `forest` or `logistic`.
+        estimator: Its estimator, fitted to codes 0..K-1.
         columns: Conversion of the columns to features.
         label: Column with the classes.
         classes: Their K names.
-        temperature: T; the class probabilities p become p^(1/T), normalised.
     """
 
-    estimator: "FlowGMMClassifier"
+    method: str
+    estimator: Any
     columns: Columns
     label: str
     classes: list[str]
-    temperature: float
 
     def save(self, folder: Path) -> None:
         """Write `model.safetensors` and `model.json`; nothing is pickled."""
-        self.estimator.save(folder / MODEL)
+        if self.method == "logistic":
+            save_logistic(folder / MODEL, self.estimator)
+        else:
+            self.estimator.save(folder / MODEL)
         description = {
+            "method": self.method,
             "label": self.label,
             "classes": self.classes,
-            "temperature": self.temperature,
             **self.columns.to_json(),
         }
         write_json(folder / DESCRIPTION, description)
@@ -67,8 +75,6 @@ class TableModel:
         Raises:
             UserError: If a file is missing or damaged.
         """
-        from flowgmm.methods.flow_gmm import FlowGMMClassifier
-
         if not (folder / DESCRIPTION).is_file():
             raise UserError(
                 f"{folder / DESCRIPTION} not found; expected a folder that flowgmm fit has written"
@@ -77,17 +83,17 @@ class TableModel:
         try:
             columns = Columns.from_json(description)
             label, classes = description["label"], description["classes"]
-            temperature = float(description["temperature"])
+            method = description["method"]
+            load = _loaders()[method]
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{folder / DESCRIPTION} is damaged ({error!r}); run flowgmm fit again"
             ) from error
-        estimator = FlowGMMClassifier.load(folder / MODEL)
-        return cls(estimator, columns, label, classes, temperature)
+        return cls(method, load(folder / MODEL), columns, label, classes)
 
     def log_proba(self, X: np.ndarray) -> np.ndarray:
         """Calibrated log probabilities in nats, shape (N, K), of features, shape (N, D)."""
-        return tempered(self.estimator.predict_log_proba(X), self.temperature)
+        return np.maximum(self.estimator.predict_log_proba(X), np.log(FLOOR))
 
     def predict(self, frame: "pd.DataFrame", progress: Progress | None = None) -> "pd.DataFrame":
         """Predict the class of every row, with the probability of each class.
@@ -113,8 +119,14 @@ class TableModel:
             seed: Seed of the draw.
 
         Raises:
-            UserError: If the class is unknown or a number is out of range.
+            UserError: If the method has no density, the class is unknown or a number is out of
+                range.
         """
+        if self.method not in GENERATIVE:
+            raise UserError(
+                f"the model is of the method {self.method}, which has no density to draw from; "
+                f"run flowgmm fit with --method {' or '.join(GENERATIVE)}"
+            )
         if wanted is not None and wanted not in self.classes:
             raise UserError(f"unknown class {wanted!r}; expected one of {', '.join(self.classes)}")
         if n < 1 or temperature < 0 or seed < 0:
@@ -131,6 +143,20 @@ class TableModel:
         frame = self.columns.inverse(X)
         frame[self.label] = [self.classes[k] for k in codes]
         return frame
+
+
+def _loaders() -> dict[str, Callable[[Path], Any]]:
+    """Readers of the files of each method."""
+    from flowgmm.methods.flow_forest import FlowForestClassifier
+    from flowgmm.methods.flow_gmm import FlowGMMClassifier
+    from flowgmm.methods.forest import ForestClassifier
+
+    return {
+        "combined": FlowForestClassifier.load,
+        "flowgmm": FlowGMMClassifier.load,
+        "forest": ForestClassifier.load,
+        "logistic": load_logistic,
+    }
 
 
 def make_estimator(X: np.ndarray, seed: int) -> "FlowGMMClassifier":

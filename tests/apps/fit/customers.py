@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from flowgmm.apps.fit import cross_validation
+from flowgmm.apps.fit import cross_validation, methods
 from flowgmm.cli import app
 from flowgmm.methods import preset_parts
 
@@ -19,6 +19,7 @@ def shorten(patch: pytest.MonkeyPatch) -> None:
     short = replace(preset, training=preset.training.set_params(n_steps=60))
     patch.setattr(preset_parts, "tables", lambda: short)
     patch.setattr(cross_validation, "N_FOLDS", 3)
+    patch.setattr(methods, "N_TREES", 20)
 
 
 def run(*arguments: object) -> Result:

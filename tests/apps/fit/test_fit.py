@@ -13,6 +13,7 @@ from customers import run
 
 from flowgmm.apps.fit.run import FILES
 from flowgmm.apps.fit.table_model import TableModel
+from flowgmm.methods import cross_fit
 
 
 def test_fit_writes_what_it_says(fitted):
@@ -21,10 +22,17 @@ def test_fit_writes_what_it_says(fitted):
     report = json.loads((folder / "report.json").read_text())
     assert report["labelled"] == report["held_out"]["rows"] == 30
     accuracy = {m["method"]: m["accuracy"] for m in report["held_out"]["methods"]}
+    assert report["method"] == next(iter(accuracy)) == "FlowGMM and forest"
     assert accuracy["FlowGMM"] > accuracy["most frequent class"]
+    for name in ("random forest", "gradient boosting", "self-training", "logistic regression"):
+        assert name in result.output
     assert f"{100 * accuracy['FlowGMM']:.1f} %" in result.output
+    said = " ".join(result.output.split())
+    assert report["choice"] in said
+    assert "The 60 unlabelled rows buy better probabilities, a density and samples" in said
     assert "'id': dropped" in " ".join(result.output.split())
     page = (folder / "report.html").read_text()
+    assert report["choice"] in page
     assert "data:image/png;base64," in page and 'src="http' not in page
     assert f"{100 * accuracy['FlowGMM']:.1f} %" in page
 
@@ -87,6 +95,57 @@ def test_force_replaces_results_and_nothing_else(fitted, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("method", ["flowgmm", "forest", "logistic"])
+def test_any_method_that_is_saved_predicts_and_those_with_a_density_sample(
+    method, fitted, tmp_path
+):
+    source = fitted[0].parent / "customers.csv"
+    out = tmp_path / "out"
+    result = run("fit", source, "--label", "outcome", "--method", method, "--output", out)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "as --method says" in said
+    assert ("makes no use of the 60 unlabelled rows" in said) == (method != "flowgmm")
+    report = json.loads((out / "report.json").read_text())
+    assert report["held_out"]["methods"][0]["method"] == report["method"] != "FlowGMM and forest"
+    assert run("predict", out, source, "--output", tmp_path / "p.csv").exit_code == 0
+    said = pd.read_csv(out / "predictions.csv").drop(columns="given")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "p.csv"), said, atol=2e-6)
+    drawn = run("sample", out)
+    if method == "flowgmm":
+        assert drawn.exit_code == 0 and TableModel.load(out).estimator.temperature_ >= 1
+    else:
+        assert drawn.exit_code == 2 and drawn.stderr.count("\n") == 1
+        assert f"method {method}, which has no density" in drawn.stderr
+        assert "--method combined or flowgmm" in drawn.stderr
+        # A file of another method is no model of this one.
+        (out / "model.safetensors").write_bytes((fitted[0] / "model.safetensors").read_bytes())
+        assert run("predict", out, source).exit_code == 2
+
+
+def test_a_class_with_one_label_is_a_note(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cross_fit, "FOLDS_OF_SINGLES", 2)
+    frame = separable(y=[*"ab" * 6, "c", *[None] * 7])
+    frame.loc[12, ["u", "v"]] = 7
+    frame.to_csv("t.csv", index=False)
+    result = run("fit", "t.csv")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "Class 'c' has one labelled row" in said and "; 2 folds." in said
+    assert "2-fold cross-validation over the 13 labelled rows" in said
+    predictions = pd.read_csv("t-flowgmm/predictions.csv")
+    assert predictions["predicted"][12] == "c"
+
+
+def test_every_row_labelled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    separable().iloc[:12].to_csv("t.csv", index=False)
+    result = run("fit", "t.csv", "--test", "t.csv")
+    assert result.exit_code == 0, result.output
+    assert "no unlabelled row" in result.output and "self-training" not in result.output
+
+
 # -- mistakes ------------------------------------------------------------------------------------
 
 
@@ -105,9 +164,9 @@ MISTAKES = {
     "other separator": (b"u;y\n1;a\n2;b\n", "suggests --sep ';'"),
     "one class": (text_of(separable(y=["a"] * 10 + [None] * 10)), "the one class 'a'"),
     "no label": (text_of(separable(y=None)), "no row has a label"),
-    "single label": (
-        text_of(separable(y=[*"ababac", *[None] * 14])),
-        "class 'c' .* one labelled row",
+    "single labels": (
+        text_of(separable(y=["a", "b", *[None] * 18])),
+        "each class in column 'y' has one labelled row",
     ),
     "many classes": (
         text_of(pd.DataFrame({"u": np.arange(20000) % 7, "y": np.arange(20000) % 10000})),
@@ -158,6 +217,7 @@ def test_mistakes_in_other_files_end_as_one_line(name, content, message, tmp_pat
         (["--text", "y"], "column 'y' is the label"),
         (["--output", "t.csv/inside"], "cannot write t.csv/inside"),
         (["--test", "absent.csv"], "absent.csv is not a file"),
+        (["--method", "boosting"], "unknown --method 'boosting'; expected one of auto, combined, "),
     ],
 )
 def test_mistakes_in_options_end_as_one_line(options, message, tmp_path, monkeypatch):
@@ -183,7 +243,7 @@ def test_a_model_that_is_absent_or_damaged_is_one_line(fitted, tmp_path):
     result = run("sample", tmp_path)
     assert result.exit_code == 2 and "is damaged" in result.stderr
     model = TableModel.load(fitted[0])
-    assert model.classes == ["churned", "stays"] and model.temperature >= 1
+    assert model.classes == ["churned", "stays"] and model.method == "combined"
 
 
 def test_help_is_quick_and_has_an_example():
