@@ -55,6 +55,9 @@ def add_dataset(
     drop: Annotated[
         list[str] | None, typer.Option(help="Column to leave out; may be repeated.")
     ] = None,
+    one_hot: Annotated[
+        list[str] | None, typer.Option(help="Column of categories; may be repeated.")
+    ] = None,
     sep: Annotated[str, typer.Option(help="Separator of a CSV.")] = ",",
     title: Annotated[str | None, typer.Option(help="What tables call it. [default: NAME]")] = None,
     licence: Annotated[str, typer.Option(help="Terms of use.")] = "not stated",
@@ -71,7 +74,9 @@ def add_dataset(
     added = add_dataset(
         Path(),
         name,
-        TableFile(file, label, classes.split(",") if classes else None, drop or (), sep),
+        TableFile(
+            file, label, classes.split(",") if classes else None, drop or (), sep, one_hot or ()
+        ),
         n_labels=n_labels,
         n_val=n_val,
         title=title,

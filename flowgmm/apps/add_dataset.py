@@ -38,6 +38,7 @@ class TableFile:
         classes: Values of the label column in the order of the classes; None: sorted.
         drop: Columns to leave out.
         sep: Separator of a CSV.
+        one_hot: Columns of categories, which become columns of 0 and 1.
     """
 
     file: Path
@@ -45,6 +46,7 @@ class TableFile:
     classes: Sequence[str] | None = None
     drop: Sequence[str] = ()
     sep: str = ","
+    one_hot: Sequence[str] = ()
 
     def options(self, stored: str) -> dict[str, Any]:
         """Options of the loader `table`, with the name `stored` of the copied file."""
@@ -53,6 +55,7 @@ class TableFile:
             "label": self.label,
             **({} if self.sep == "," else {"sep": self.sep}),
             **({"drop": list(self.drop)} if self.drop else {}),
+            **({"one_hot": list(self.one_hot)} if self.one_hot else {}),
             **({"classes": list(self.classes)} if self.classes else {}),
         }
 

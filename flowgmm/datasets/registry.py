@@ -22,6 +22,7 @@ LOADERS = {
     "pinwheel": "flowgmm.datasets.loaders.toy:load_pinwheel",
     "packaged": "flowgmm.datasets.loaders.packaged:load_packaged",
     "text": "flowgmm.datasets.loaders.text:load_text",
+    "text_table": "flowgmm.datasets.loaders.text_table:load_text_table",
     "hepmass": "flowgmm.datasets.loaders.uci:load_hepmass",
     "miniboone": "flowgmm.datasets.loaders.uci:load_miniboone",
     "table": "flowgmm.datasets.loaders.table:load_table",

@@ -22,6 +22,7 @@ __all__ = [
     "LIKE_DATASET",
     "Analysis",
     "AnalysisRun",
+    "Claim",
     "Column",
     "Dataset",
     "Figure",
@@ -120,6 +121,14 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Claim that a table's method is the best of each group of methods, itself included."""
+
+    method: str
+    against: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Entry of `tables.yaml`: rows, columns and aggregation of a table."""
 
@@ -133,6 +142,7 @@ class Table:
     rows: Sequence[str | Row]
     extra_rows: Sequence[str | Row] = field(default_factory=FrozenList)
     quoted: Sequence[Row] = field(default_factory=FrozenList)
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

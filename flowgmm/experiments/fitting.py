@@ -10,7 +10,7 @@ import numpy as np
 
 from flowgmm.experiments.task import Task
 from flowgmm.methods import build
-from flowgmm.utils.errors import UserError
+from flowgmm.utils.errors import DivergedError, UserError
 from flowgmm.utils.progress import Progress
 from flowgmm.utils.seeds import derive
 
@@ -204,7 +204,12 @@ def _fit_each(
             )
             chosen = dict(choice.params)
             notes = {"tuned": chosen, "tuning": list(choice.curve), "budget": choice.budget}
-        fitted.append((make(chosen).fit(X[task.rows], task.y), notes))
+        model = make(chosen)
+        try:
+            model.fit(X[task.rows], task.y)
+        except DivergedError as error:  # a seed that failed, as those of a stack
+            model.failure_ = str(error)
+        fitted.append((model, notes))
     if progress is not None:
         progress(len(tasks), len(tasks), "fitted")
     return fitted

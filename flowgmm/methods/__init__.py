@@ -29,7 +29,8 @@ def build(
             ``flowgmm.methods.`` or ``sklearn.``.
         params: Its keyword arguments, without `random_state`; a mapping for a part is made one.
         preprocess: One of `SKLEARN_PREPROCESS`: unit_norm scales each row to length 1,
-            standardise each column to mean 0 and variance 1 over all points passed to `fit`.
+            standardise each column to mean 0 and variance 1 over all points passed to `fit`. An
+            estimator with a parameter of that name gets it, unless `params` has it.
         random_state: Seed; passed on if the estimator accepts one.
 
     Returns:
@@ -38,13 +39,15 @@ def build(
     Raises:
         UserError: If the path, a parameter or the preprocessing is unknown.
     """
+    make = _find(estimator)
+    accepted = list(inspect.signature(make).parameters)
+    if "preprocess" in accepted:
+        params, preprocess = {"preprocess": preprocess, **params}, "none"
     if preprocess not in SKLEARN_PREPROCESS:
         raise UserError(
             f"preprocess={preprocess!r} of {estimator} is unknown; use "
             f"{', '.join(SKLEARN_PREPROCESS)}"
         )
-    make = _find(estimator)
-    accepted = list(inspect.signature(make).parameters)
     if unknown := sorted(set(params) - set(accepted)):
         raise UserError(
             f"{estimator} has no parameter {', '.join(unknown)}; it has {', '.join(accepted)}"

@@ -20,12 +20,13 @@ from flowgmm.methods.cross_fit import cross_fit, make_folds, seen_when_held_out
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.forest import ForestClassifier
 from flowgmm.methods.labels import encode_labels
+from flowgmm.methods.parts import LatentMixture, Objective, RealNVP, Training
 from flowgmm.methods.stack import fit_stack
 from flowgmm.utils.errors import DivergedError, UserError
 from flowgmm.utils.io import read_tensors, write_tensors
 from flowgmm.utils.seeds import derive
 
-__all__ = ["FlowForestClassifier"]
+__all__ = ["FlowForestClassifier", "flow_forest"]
 
 
 class FlowForestClassifier(
@@ -289,3 +290,38 @@ class FlowForestClassifier(
         combined.held_out_ = {}
         combined._take(parts["flow_gmm"], parts["forest"], meta["temperature"])
         return combined
+
+
+def flow_forest(
+    flow: RealNVP | None = None,
+    mixture: LatentMixture | None = None,
+    objective: Objective | None = None,
+    training: Training | None = None,
+    preprocess: str | None = None,
+    pca_components: int | None = None,
+    n_init: int = 1,
+    random_state: Any = None,
+) -> FlowForestClassifier:
+    """FlowGMM on the CPU and the default forest, flat so that a config can state it.
+
+    Arguments:
+        flow: Of `FlowGMMClassifier`, as the next six.
+        mixture: Latent mixture.
+        objective: Weights of the loss.
+        training: Steps and optimizer.
+        preprocess: Of the vectors that FlowGMM sees.
+        pca_components: Components that go through the flow.
+        n_init: Initialisations to choose from.
+        random_state: Of `FlowForestClassifier`.
+    """
+    flow_gmm = FlowGMMClassifier(
+        flow,
+        mixture,
+        objective,
+        training,
+        preprocess,
+        pca_components,
+        n_init=n_init,
+        device="cpu",
+    )
+    return FlowForestClassifier(flow_gmm, random_state=random_state)

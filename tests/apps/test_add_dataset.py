@@ -57,6 +57,14 @@ def test_classes_that_yaml_would_take_for_numbers_stay_text(
     assert entry["options"]["classes"] == ["1e5", "yes"]
 
 
+def test_categories_become_columns(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_table(clone / "mine.csv", city=np.resize(["Rome", "Oslo"], 150))
+    done = flowgmm(clone, monkeypatch, *ADD, "--one-hot", "city")
+    assert done.exit_code == 0, done.stderr
+    assert "5 features" in done.stdout
+    assert features_spec(load_checked(clone), "mine")["options"]["one_hot"] == ["city"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

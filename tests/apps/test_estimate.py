@@ -11,7 +11,7 @@ from flowgmm.apps.estimate.predict import past_error, predict
 from flowgmm.apps.estimate.schedule import critical_path, wall_time
 from flowgmm.apps.estimate.sizes import data_size
 from flowgmm.experiments.checks import load_checked
-from flowgmm.experiments.project import Run
+from flowgmm.experiments.project import Job, Run
 from flowgmm.experiments.specs.runs import jobs_of, train_spec
 from flowgmm.experiments.yaml_io import read_yaml
 
@@ -142,3 +142,15 @@ def test_every_method_is_counted_and_more_points_are_more_work(method: str) -> N
     assert few is not None
     assert many is not None
     assert 0 < few.products < many.products
+
+
+def test_flow_and_forest_train_once_and_in_folds_for_each_seed() -> None:
+    project = load_checked(ROOT)
+    size = Size(10, 2, 1000, 500, 40, 1000, 100)
+    (flow, both) = (
+        count(train_spec(project, Job(Run("magic", "40", name), 0, 2)), size)
+        for name in ("flowgmm", "flow_forest")
+    )
+    assert flow is not None and both is not None
+    assert both.products == pytest.approx(6 * flow.products)
+    assert both.calls == pytest.approx(2 * 3 * flow.calls)  # one stack for all seeds

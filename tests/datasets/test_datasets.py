@@ -441,6 +441,44 @@ def test_text_goes_through_the_encoder(tmp_path):
         prepare_data(text_spec(classes=["a", "b"]), tmp_path)
 
 
+def write_text_table(raw, rows=None):
+    rows = rows or [f"{'ab'[k % 2]},Text number {k}" for k in range(10)]
+    (raw / "t.csv").write_text("\n".join(["kind,text", *rows]) + "\n")
+
+
+def text_table_spec(**options):
+    options = {"file": "t.csv", "label": "kind", "text": "text"} | options
+    entry = {"title": "t", "kind": "text", "loader": "text_table", "options": options}
+    return dataset_spec("t", entry, None)
+
+
+def test_table_of_texts_is_split_by_class(tmp_path):
+    write_text_table(tmp_path)
+    data = load(text_table_spec(test_fraction=0.4), tmp_path)
+    assert data.classes == ["a", "b"]
+    assert sorted(data.y_train) == [0, 0, 0, 1, 1, 1] and sorted(data.y_test) == [0, 0, 1, 1]
+    assert len({*data.train, *data.test}) == 10
+    assert all(int(t[-1]) % 2 == k for t, k in zip(data.train, data.y_train, strict=True))
+    assert load(text_table_spec(test_fraction=0.4), tmp_path).train == data.train
+    assert load(text_table_spec(test_fraction=0.4, seed=1), tmp_path).train != data.train
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (None, {"text": "body"}, "t.csv: column body not found; it has kind, text"),
+        (None, {"classes": ["a"]}, "label b in column 'kind' is not one of a"),
+        (["a,x", "b,", "a,y", "b,z"], {}, "t.csv row 3: the text is empty"),
+        (["a,x", "b,y", "a,z"], {}, "3 rows cannot be split by class"),
+        (None, {"file": "u.csv"}, "u.csv not found"),
+    ],
+)
+def test_wrong_tables_of_texts(tmp_path, rows, options, message):
+    write_text_table(tmp_path, rows)
+    with pytest.raises(UserError, match=message):
+        load(text_table_spec(**options), tmp_path)
+
+
 # Any table
 
 
@@ -489,6 +527,16 @@ def test_table_options(tmp_path):
     ]
 
 
+def test_categories_of_a_table_become_columns(tmp_path):
+    (tmp_path / "t.csv").write_text("a,c,y\n1,x,0\n2,z,1\n3,x,0\n4,z,1\n5,,0\n6,x,1\n")
+    options = {"one_hot": ["c"], "standardise": False, "test_fraction": 0.5}
+    data = load(table_spec(**options), tmp_path)
+    assert data.columns == ["a", "c=x", "c=z"]
+    rows = np.concatenate([data.X_train, data.X_test])
+    expected = [[1, 1, 0], [2, 0, 1], [3, 1, 0], [4, 0, 1], [5, 0, 0], [6, 1, 0]]
+    assert rows[rows[:, 0].argsort()].tolist() == expected
+
+
 def test_table_separated_by_spaces(tmp_path):
     (tmp_path / "t.csv").write_text("".join(f"{k}  0.5{k} {k % 2}\n" for k in range(9)))
     arrays, _ = prepare_data(table_spec(sep=r"\s+", header=["a", "b", "y"]), tmp_path)
@@ -498,7 +546,8 @@ def test_table_separated_by_spaces(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "column id is not numeric; name it in the option `drop`"),
+        ({}, "column id is not numeric; name it in the option `drop`, or in `one_hot`"),
+        ({"one_hot": ["city"]}, "t.csv: column city not found; it has a, id, b, y"),
         ({"label": "z"}, "t.csv: column z not found; it has a, id, b, y"),
         ({"drop": ["id"], "classes": ["0", "1"]}, "label 2 in column 'y' is not one of 0, 1"),
         ({"header": ["a", "y"]}, "expected 2 columns, got 4"),

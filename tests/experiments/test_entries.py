@@ -10,6 +10,7 @@ import pytest
 from flowgmm.experiments.entries import (
     Analysis,
     AnalysisRun,
+    Claim,
     Column,
     Dataset,
     Figure,
@@ -34,6 +35,7 @@ CLASSES: dict[str, type] = {
     "datasets.$defs.dataset": Dataset,
     "methods.additionalProperties": Method,
     "tables.$defs.row": Row,
+    "tables.$defs.claim": Claim,
     "tables.$defs.column": Column,
     "tables.$defs.table": Table,
     "figures.$defs.figure": Figure,

@@ -13,7 +13,8 @@ from flowgmm.experiments.train_job import train_stack
 from flowgmm.experiments.tune_job import tune_candidate
 from flowgmm.experiments.tuning import choose_candidate
 from flowgmm.methods import override, stack
-from flowgmm.utils.errors import UserError
+from flowgmm.methods.flow_forest import FlowForestClassifier
+from flowgmm.utils.errors import DivergedError, UserError
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_json, write_tensors
 
 BASE = {
@@ -46,6 +47,13 @@ MLP = BASE | {
     "neural": True,
     "estimator": "flowgmm.methods.mlp.DropoutMLPClassifier",
     "params": {"hidden_size": 8, "training": {"n_steps": 30, "lr": 0.01, "clip_norm": None}},
+}
+
+FLOW_FOREST = BASE | {
+    "method": "flow_forest",
+    "neural": False,
+    "estimator": "flowgmm.methods.flow_forest.flow_forest",
+    "params": {"flow": {"hidden_size": 8}, "training": {"n_steps": 10, "lr": 0.01}},
 }
 
 
@@ -240,7 +248,7 @@ def test_tuning_is_recorded(files: dict[str, Any], tmp_path: Path) -> None:
     assert entry["budget"]["validation_labels"] == 20
 
 
-@pytest.mark.parametrize("spec", [KNN, MLP], ids=["classic", "neural"])
+@pytest.mark.parametrize("spec", [KNN, MLP, FLOW_FOREST], ids=["classic", "neural", "combined"])
 def test_hidden_labels_move_no_prediction(
     spec: dict[str, Any], files: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -271,11 +279,28 @@ def test_diverged_seed_is_recorded_and_the_others_stand(
         estimators[1].failure_ = "loss is NaN at step 3"
 
     monkeypatch.setattr(stack, "fit_stack", one_fails)
-    record = run(MLP, files, tmp_path / "out")
+    check_one_failed(run(MLP, files, tmp_path / "out"), tmp_path / "out")
+
+
+def test_diverged_seed_of_a_method_without_a_stack(
+    files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = FlowForestClassifier.fit
+
+    def one_fails(model: Any, X: Any, y: Any) -> Any:
+        if model.random_state == BASE["random_states"][1]:
+            raise DivergedError("loss is NaN at step 3")
+        return fit(model, X, y)
+
+    monkeypatch.setattr(FlowForestClassifier, "fit", one_fails)
+    check_one_failed(run(FLOW_FOREST, files, tmp_path / "out"), tmp_path / "out")
+
+
+def check_one_failed(record: dict[str, Any], out: Path) -> None:
     assert [entry["status"] for entry in record["runs"]] == ["ok", "failed"]
     assert record["runs"][1]["reason"] == "loss is NaN at step 3"
     assert record["runs"][1]["metrics"] == {}
-    predictions, _ = read_tensors(tmp_path / "out" / "predictions.safetensors")
+    predictions, _ = read_tensors(out / "predictions.safetensors")
     assert (predictions["test"][1] == -1).all()
 
 

@@ -17,6 +17,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 import flowgmm
 from flowgmm.experiments.tuning import choose_on_validation
 from flowgmm.methods import build
+from flowgmm.methods.flow_forest import FlowForestClassifier
 from flowgmm.methods.label_spreading import RBFLabelSpreading
 from flowgmm.utils.errors import UserError
 
@@ -44,6 +45,17 @@ def test_build_preprocesses_in_a_pipeline(preprocess, step):
     assert isinstance(model["preprocess"], step)
     assert isinstance(model["estimator"], LogisticRegression)
     assert (model["estimator"].C, model["estimator"].random_state) == (2.0, 5)
+
+
+def test_build_gives_an_estimator_its_own_preprocessing():
+    flow_forest = "flowgmm.methods.flow_forest.flow_forest"
+    model = build(flow_forest, {"training": {"n_steps": 5}, "pca_components": 2}, "pca", 3)
+    assert isinstance(model, FlowForestClassifier)
+    assert (model.random_state, model.flow_gmm.training.n_steps) == (3, 5)
+    assert (model.flow_gmm.preprocess, model.flow_gmm.pca_components) == ("pca", 2)
+    assert build(flow_forest, {}).flow_gmm.preprocess == "none"
+    flow_gmm = "flowgmm.methods.flow_gmm.FlowGMMClassifier"
+    assert build(flow_gmm, {"preprocess": "pca"}).preprocess == "pca"
 
 
 def test_build_self_training_learns_from_unlabelled_points():

@@ -400,6 +400,80 @@ def test_records_that_do_not_fit_are_refused(add_record):
         make_table(spec, [small])
 
 
+# Claims
+
+
+CLAIM = {
+    "method": "flowgmm",
+    "against": {"the baselines": ["knn", "pi_model"], "self-training": ["self_training"]},
+}
+
+
+def test_a_claim_is_judged_by_paired_runs(add_record):
+    records = [
+        add_record("digits", "50", "flowgmm", [0.82, 0.85, 0.80, 0.84]),
+        add_record("digits", "50", "knn", [0.70, 0.71, 0.72, 0.70]),
+        add_record("digits", "50", "pi_model", [0.80, 0.83, 0.79, 0.82]),
+        add_record("breast_cancer", "10", "flowgmm", [0.90, 0.91, 0.92, 0.93]),
+        add_record("breast_cancer", "10", "knn", [0.92, 0.93, 0.95, 0.95]),
+        add_record("breast_cancer", "10", "pi_model", [0.99, None, 0.99, 0.99], failed=(1,)),
+    ]
+    table = make_table(describe("demo", TABLES["demo"] | {"claim": CLAIM}), records)
+    assert table.claim["title"] == "FlowGMM"
+    baselines, alone = table.claim["groups"]
+    first, second = baselines["sets"]
+    assert (first["dataset"], first["rival"]) == ("digits", "Π-model with dropout")
+    assert (first["difference"], first["word"]) == (pytest.approx(1.75), "best")
+    # A rival that diverged is not compared, which the table says.
+    assert (second["rival"], second["word"]) == ("k nearest neighbours", "not best")
+    assert second["left_out"] == ["Π-model with dropout"]
+    assert (alone["title"], alone["sets"], alone["summary"]) == ("self-training", [], None)
+    _, md_path, tex_path, json_path = write(table, "t")
+    markdown = md_path.read_text("utf-8")
+    assert "ahead on 1 of 2 sets; shown to be the best on 1, not to be on 1; mean lead" in markdown
+    assert "FlowGMM against self-training: nothing to compare." in markdown
+    assert "| digits, 50 labels | +1.8 [" in markdown
+    assert "(k nearest neighbours); without Π-model with dropout | - |" in markdown
+    assert "FlowGMM against the baselines: ahead on 1 of 2" in tex_path.read_text("utf-8")
+    assert read_table(json_path).claim == table.claim
+    assert make_table(describe("demo", TABLES["demo"]), records).claim is None
+
+
+def test_a_set_where_the_method_diverged_is_said_to_be_left_out(add_record):
+    records = [
+        add_record("digits", "50", "flowgmm", [0.82, None], failed=(1,)),
+        add_record("digits", "50", "knn", [0.70, 0.71]),
+    ]
+    table = make_table(describe("demo", TABLES["demo"] | {"claim": CLAIM}), records)
+    assert table.claim["groups"][0]["summary"] is None
+    said = "Left out, since a run of FlowGMM has no number: digits, 50 labels."
+    assert said in markdown_text(table)
+
+
+def test_a_method_that_ran_once_a_split_is_paired_by_split(add_record):
+    paths = [
+        add_record("digits", "50", "flowgmm", [0.8, 0.9]),
+        add_record("digits", "50", "knn", [0.7]),
+    ]
+    for path in paths:
+        content = files.read_json(path)
+        for run in content["runs"]:
+            run["split"] = 0
+        files.write_json(path, content)
+    claim = {"method": "flowgmm", "against": {"kNN": ["knn"]}}
+    table = make_table(describe("demo", TABLES["demo"] | {"claim": claim}), paths)
+    ((found,),) = (group["sets"] for group in table.claim["groups"])
+    assert (found["n"], found["difference"]) == (2, pytest.approx(15.0))
+
+
+def test_a_claim_that_does_not_fit_its_table_is_refused():
+    for claim in (CLAIM | {"method": "flowgm"}, CLAIM | {"against": {"x": ["flowgm"]}}):
+        with pytest.raises(UserError, match=r"demo\.claim: unknown row 'flowgm'; did you"):
+            describe("demo", TABLES["demo"] | {"claim": claim})
+    with pytest.raises(UserError, match=r"demo\.claim: column 'digits, 50 labels' is not of acc"):
+        describe("demo", TABLES["demo"] | {"claim": CLAIM, "metric": "class_nll"})
+
+
 # Files
 
 

@@ -28,6 +28,8 @@ CALLS_PER_LAYER = 350
 KERNELS_PER_LAYER = 25
 # float64 and functions such as exp, against float32 products.
 SLOW = 4.0
+FLOW_FOREST = "flowgmm.methods.flow_forest.flow_forest"
+FLOW_GMM = "flowgmm.methods.flow_gmm.FlowGMMClassifier"
 # Operations of an encoder per text of 64 word pieces or per image, features that it gives, and the
 # side in pixels of these images.
 ENCODERS = {
@@ -160,6 +162,8 @@ def count(spec: Mapping[str, Any], size: Size | None) -> Work | None:
     if size is None:
         return None
     if "estimator" in spec:
+        if spec["estimator"] == FLOW_FOREST:
+            return _flow_forest(spec, size)
         neural = spec["neural"] if "neural" in spec else "flowgmm.methods" in spec["estimator"]
         return _neural(spec, size) if neural else _classic(spec, size)
     rows = size.n_train + size.n_test
@@ -210,6 +214,14 @@ def _neural(spec: Mapping[str, Any], size: Size) -> Work:
     evaluated = forward * (size.n_test + size.n_val + n_unlabelled) * _n_seeds(spec)
     calls = CALLS_PER_LAYER * n_layers * passes / 3 * n_steps
     return Work(OVERHEAD * (trained + evaluated), calls, parameters * _n_seeds(spec))
+
+
+def _flow_forest(spec: Mapping[str, Any], size: Size) -> Work:
+    """Work of FlowGMM's trainings seed by seed, once and for five folds that train as one stack."""
+    flow = {**spec, "estimator": FLOW_GMM, "seeds": [0]}
+    once, folds = _neural(flow, size), _neural({**flow, "seeds": list(range(5))}, size)
+    n = _n_seeds(spec)
+    return Work(n * (once.products + folds.products), n * (once.calls + folds.calls))
 
 
 def _made(estimator: str, params: Mapping[str, Any], shape: tuple[int, ...]) -> Any:

@@ -23,6 +23,7 @@ def load_table(
     sep: str = ",",
     header: list[str] | None = None,
     drop: list[str] | None = None,
+    one_hot: list[str] | None = None,
     classes: list[str] | None = None,
     test_fraction: float = 0.2,
     standardise: bool = True,
@@ -40,6 +41,7 @@ def load_table(
         sep: Separator of a CSV.
         header: Names of all columns, for a CSV that has no header line; None: it has one.
         drop: Columns to leave out.
+        one_hot: Columns of categories; each value becomes a column of 0 and 1, `column=value`.
         classes: Values of the label column, in the order of the classes; None: sorted.
         test_fraction: Share of the labelled rows in the test part.
         standardise: Whether each feature gets mean 0 and standard deviation 1 in the training part.
@@ -57,7 +59,7 @@ def load_table(
         else read_csv(path, sep=sep, encoding=encoding, names=header)
     )
     present = [str(column) for column in frame.columns]
-    if unknown := [c for c in [label, *(drop or [])] if c not in present]:
+    if unknown := [c for c in [label, *(drop or []), *(one_hot or [])] if c not in present]:
         raise UserError(
             f"{file}: column {', '.join(unknown)} not found; it has {', '.join(present[:20])}"
         )
@@ -69,12 +71,7 @@ def load_table(
             f"{', '.join(names)}; correct the file or the option `classes`"
         )
     y = values.map({name: k for k, name in enumerate(names)}).fillna(-1).to_numpy(np.int64)
-    features = frame.drop(columns=[label, *(drop or [])])
-    text = [str(c) for c in features.columns if features[c].dtype.kind not in "biuf"]
-    if text:
-        raise UserError(
-            f"{file}: column {', '.join(text[:5])} is not numeric; name it in the option `drop`"
-        )
+    features = _numeric(frame.drop(columns=[label, *(drop or [])]), one_hot or [], file)
     X = features.to_numpy(np.float64)
     known = np.flatnonzero(y >= 0)
     counts = np.bincount(y[known], minlength=len(names))
@@ -93,6 +90,20 @@ def load_table(
     notes = [f"{(y < 0).sum()} rows without a label"] if (y < 0).any() else []
     columns = [str(column) for column in features.columns]
     return Arrays(X[train], y[train], X[test], y[test], list(names), notes, columns)
+
+
+def _numeric(frame: Any, one_hot: list[str], file: str) -> Any:
+    """Columns of numbers, those of categories as one column per value; an empty cell is none."""
+    import pandas as pd
+
+    frame = pd.get_dummies(frame, columns=one_hot, prefix_sep="=", dtype=float)
+    text = [str(c) for c in frame.columns if frame[c].dtype.kind not in "biuf"]
+    if text:
+        raise UserError(
+            f"{file}: column {', '.join(text[:5])} is not numeric; name it in the option `drop`, "
+            "or in `one_hot` if it holds categories"
+        )
+    return frame
 
 
 def class_name(value: Any) -> str:

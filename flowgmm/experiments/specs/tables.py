@@ -12,6 +12,7 @@ from flowgmm.experiments.specs import rule_hash
 from flowgmm.experiments.specs.data import skip_reason
 from flowgmm.experiments.specs.origins import origin_hash, source_paths
 from flowgmm.experiments.specs.runs import jobs_of
+from flowgmm.experiments.validation import nearest
 from flowgmm.utils.errors import UserError
 
 __all__ = [
@@ -155,8 +156,8 @@ def describe_table(
         scaled_down: Reductions by ``"dataset/labels"``.
 
     Raises:
-        UserError: If a method is unknown or missing, a column has no metric, or its printed numbers
-            are not found.
+        UserError: If a method is unknown or missing, a column has no metric, its printed numbers
+            are not found, or the claim does not fit the table.
     """
     rows = rows_of(name, entry, methods)
     keys = [[cell_keys(row, column, entry) for _, row in rows] for column in entry.columns]
@@ -181,12 +182,40 @@ def describe_table(
         "aggregate": entry.aggregate,
         "spread": entry.spread,
         "footnote": paper.get("footnote"),
+        "claim": _described_claim(name, entry, rows),
         "columns": columns,
         "rows": [{**as_written(row), "kind": kind} for kind, row in rows],
         "cells": [
             [cell(row, column, cells[i]) for column, cells in zip(columns, keys, strict=True)]
             for i, (_, row) in enumerate(rows)
         ],
+    }
+
+
+def _described_claim(
+    name: str, entry: Table, rows: Sequence[tuple[str, Row]]
+) -> dict[str, Any] | None:
+    """Describe the claim of a table, with the titles of its methods; None without one."""
+    if entry.claim is None:
+        return None
+    where = f"config/tables.yaml: {name}.claim"
+    titles = {row.method: row.title for kind, row in rows if kind != "quoted" and row.method}
+    named = [entry.claim.method, *(m for group in entry.claim.against.values() for m in group)]
+    for method in named:
+        if method not in titles:
+            raise nearest(method, titles, "row", where)
+    for column in entry.columns:
+        if (column.metric or entry.metric) != "accuracy":
+            raise UserError(
+                f"{where}: column {column.title!r} is not of accuracies, which it compares; leave "
+                "out the column or the claim"
+            )
+    # A list, since specs are written with sorted keys.
+    against = [{"title": t, "methods": list(group)} for t, group in entry.claim.against.items()]
+    return {
+        "method": entry.claim.method,
+        "against": against,
+        "titles": {method: titles[method] for method in named},
     }
 
 

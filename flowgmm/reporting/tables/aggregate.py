@@ -9,6 +9,7 @@ from typing import Any
 from flowgmm.evaluation import metrics, verdicts
 from flowgmm.evaluation.intervals import interval
 from flowgmm.reporting.tables.cells import Cell, Table
+from flowgmm.reporting.tables.claim import judge_claim
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, sha256
 
@@ -66,7 +67,7 @@ def make_table(spec: dict[str, Any], records: Sequence[str | os.PathLike[str]]) 
         for blocks in found.values()
         for path, record in blocks
     }
-    return Table(spec, cells, remarks, origins)
+    return Table(spec, cells, remarks, origins, judge_claim(spec, cells))
 
 
 def _key(cell: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -55,9 +55,11 @@ class Table:
         cells: One tuple of cells per row of the spec, in the order of its columns.
         remarks: Per column: ``labels`` for its header and ``notes`` that explain them.
         records: Origin of each record, by path: its spec, hashes, environment and data.
+        claim: Outcome of the table's claim, from `flowgmm.reporting.tables.claim.judge_claim`.
     """
 
     spec: dict[str, Any]
     cells: tuple[tuple[Cell, ...], ...]
     remarks: tuple[dict[str, list[str]], ...]
     records: dict[str, dict[str, Any]]
+    claim: dict[str, Any] | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flowgmm.evaluation import verdicts
+from flowgmm.reporting.tables.claim import claim_sentences
 from flowgmm.reporting.tables.files import read_table
 from flowgmm.reporting.tables.layout import Grid, caption
 
@@ -41,6 +42,8 @@ def print_tables(paths: Sequence[str | os.PathLike[str]]) -> None:
         console.print(shown)
         for number, note in enumerate(grid.notes, start=1):
             console.print(f"{_marks([number])} {note}", markup=False, highlight=False)
+        if table.claim is not None:
+            console.print(" ".join(claim_sentences(table.claim)), markup=False, highlight=False)
         counts = Counter(cell.verdict for row in table.cells for cell in row if cell.verdict)
         told = ", ".join(f"{counts[word]} {word}" for word in verdicts.WORDS if counts[word])
         console.print(f"Verdicts: {told or 'nothing printed to compare with'}", highlight=False)

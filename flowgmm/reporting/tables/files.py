@@ -36,4 +36,5 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     """Read a table from the json that `write` made."""
     content = read_json(path)
     cells = tuple(tuple(Cell(**cell) for cell in row) for row in content["cells"])
-    return Table(content["spec"], cells, tuple(content["remarks"]), content["records"])
+    rest = {key: content[key] for key in ("spec", "records", "claim")}
+    return Table(cells=cells, remarks=tuple(content["remarks"]), **rest)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from flowgmm.reporting.tables.cells import Table
+from flowgmm.reporting.tables.claim import claim_sentences
 from flowgmm.reporting.tables.layout import Grid, caption, legend
 
 __all__ = ["escape", "latex_text"]
@@ -38,10 +39,12 @@ def latex_text(table: Table) -> str:
         r"\documentclass{article}",
         r"\usepackage[utf8]{inputenc}",
         r"\usepackage[a4paper,landscape,margin=1cm]{geometry}",
-        r"\usepackage{booktabs}",
+        r"\usepackage{booktabs,graphicx}",
         r"\begin{document}",
         r"\thispagestyle{empty}\noindent\footnotesize",
         rf"\textbf{{{escape(caption(table))}}}\par\medskip\noindent",
+        # A table wider than the page is made smaller, others stay as they are.
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
         rf"\begin{{tabular}}{{{'l' * n}}}",
         r"\toprule",
         " & ".join(text([title], numbers) for title, numbers in grid.header) + r" \\",
@@ -54,9 +57,11 @@ def latex_text(table: Table) -> str:
         lines.append(" & ".join(text(cell, numbers) for cell, numbers, _ in row) + r" \\[2pt]")
     lines += [
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         rf"\par\medskip\noindent {escape(legend(table))}",
     ]
+    if table.claim is not None:
+        lines.append(rf"\par\noindent {escape(' '.join(claim_sentences(table.claim)))}")
     for number, note in enumerate(grid.notes, start=1):
         lines.append(rf"\par\noindent\textsuperscript{{{number}}} {escape(note)}")
     lines += [r"\end{document}", ""]

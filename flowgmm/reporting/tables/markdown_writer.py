@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from flowgmm.reporting.tables.cells import Table
+from flowgmm.reporting.tables.claim import claim_grid, claim_sentences
 from flowgmm.reporting.tables.layout import Grid, caption, legend
 
 __all__ = ["markdown_text"]
@@ -24,6 +25,8 @@ def markdown_text(table: Table) -> str:
             lines.append(f"| *{section}* |" + " |" * (len(row) - 1))
         lines.append("| " + " | ".join(text(cell, numbers) for cell, numbers, _ in row) + " |")
     lines += ["", legend(table)]
+    if table.claim is not None:
+        lines += ["", *claim_grid(table.claim), "", " ".join(claim_sentences(table.claim))]
     if grid.notes:
         lines.append("")
         lines += [f"{number}. {note}" for number, note in enumerate(grid.notes, start=1)]
