@@ -36,7 +36,7 @@ RECIPE_PARTS = {
 }
 # Preprocessing that a recipe may name, by whether the method is neural.
 RECIPE_PREPROCESS = {
-    True: ("none", "standardise", "pca"),
+    True: ("none", "standardise", "mixed", "pca"),
     False: ("none", "unit_norm", "standardise"),
 }
 

@@ -19,6 +19,7 @@ from flowgmm import DropoutMLPClassifier, FlowGMMClassifier, presets
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Run
 from flowgmm.experiments.recipes import method_settings
+from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.methods import build, override, stack
 from flowgmm.methods.parts import (
     LatentMixture,
@@ -195,6 +196,16 @@ def test_automatic_precision_is_the_hardwares(moons, monkeypatch):
     assert (
         PRESETS["text"]().training.precision == PRESETS["features"]().training.precision == "auto"
     )
+
+
+def test_the_preset_for_tables_is_the_recommended_recipe():
+    settings = read_yaml(ROOT / "config" / "config.yaml") | {"recipe": "recommended"}
+    found = method_settings(load_checked(ROOT, settings), Run("satimage", "60", "flowgmm"))
+    made = presets.tables().get_params()
+    own = {key.rpartition("__")[2]: value for key, value in made.items()}
+    params = flat(found.params) | {"preprocess": found.preprocess}
+    del params["consistency_target"]  # its weight is 0
+    assert {key: own[key] for key in params} == params
 
 
 # -- scikit-learn ----------------------------------------------------------------------------
