@@ -130,6 +130,8 @@ def summarise(results: dict[str, Any]) -> dict[str, Any]:
                     }
                     for method in METHODS
                 }
+        if not means:
+            continue  # a set too small for so many labels
         accuracy = np.array([[s[m]["accuracy"] for m in METHODS] for s in means.values()])
         ranks = rankdata(-accuracy, axis=1).mean(axis=0)
         linear = accuracy[:, list(METHODS).index("logistic regression")]
@@ -164,15 +166,14 @@ def main() -> None:
             for regime in REGIMES
         }
         print(name, json.dumps(summarise({name: results[name]})["40"]), flush=True)
-    summary = summarise(results)
-    for regime, methods in summary.items():
+        write_results(args.json, {"summary": summarise(results), "sets": results})
+    for regime, methods in summarise(results).items():
         print(f"\n{regime}: accuracy, balanced, class NLL, rank, worst to linear, seconds")
         for method, s in sorted(methods.items(), key=lambda item: item[1]["rank"]):
             print(
                 f"  {method:24} {s['accuracy']:.1f} {s['balanced']:.1f} {s['class_nll']:.3f} "
                 f"{s['rank']:.2f} {s['worst_to_linear']:+.1f} {s['seconds']:.1f}"
             )
-    write_results(args.json, {"summary": summary, "sets": results})
 
 
 if __name__ == "__main__":

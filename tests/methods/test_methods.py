@@ -4,6 +4,7 @@ import inspect
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -193,3 +194,13 @@ def test_every_public_name_is_there(name):
 def test_unknown_name():
     with pytest.raises(AttributeError, match="module 'flowgmm' has no attribute 'FlowGMM'"):
         _ = flowgmm.FlowGMM
+
+
+def test_few_labels_of_many_classes_are_no_warning():
+    from flowgmm.methods.labels import encode_labels
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classes, codes = encode_labels(np.array([0, 1, 2, 3, 3, -1]))
+    assert classes.tolist() == [0, 1, 2, 3]
+    assert codes.tolist() == [0, 1, 2, 3, 3, -1]
