@@ -170,7 +170,8 @@ def test_a_choice_goes_into_the_runs_and_the_table(smoke: Path) -> None:
     assert [run["tuned"] for run in record["runs"]] == [choice["params"]] * 2
     assert record["hashes"]["choice"] == sha256(smoke / "tuning" / place / "choice.json")
     text = (smoke / "tables" / "table_6.md").read_text()
-    assert f"| MLP with dropout | lr = {choice['params']['training__lr']:g}<br>not comparable" in text
+    lr = choice["params"]["training__lr"]
+    assert f"| MLP with dropout | lr = {lr:g}<br>not comparable" in text
     assert "not run (not tuned in this recipe)" in text
 
 
