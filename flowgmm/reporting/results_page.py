@@ -49,7 +49,9 @@ def _counts(verdicts: list[str]) -> str:
     if unknown := sorted(set(verdicts) - {*VERDICTS, ""}):
         raise ValueError(f"expected verdicts {', '.join(VERDICTS)}, got {', '.join(unknown)}")
     counts = [f"{n} {word}" for word in VERDICTS if (n := verdicts.count(word))]
-    return "<br>".join(counts) or "nothing printed"
+    if not {*verdicts} - {"not run", ""}:
+        counts.insert(0, "nothing printed")
+    return "<br>".join(counts)
 
 
 def results_page(folder: Path) -> str:
