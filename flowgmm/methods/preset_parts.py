@@ -17,8 +17,8 @@ __all__ = ["PRESETS", "Preset", "choose_preset"]
 MAX_MODELLED = 128
 # Rows that decide the kind of the data.
 N_INSPECTED = 1000
-# The least value of pooled activations of EfficientNet (SiLU) is -0.28.
-LEAST_ACTIVATION = -0.3
+# Pooled activations reach this many times as far above 0 as below it (SiLU's least is -0.28).
+ONE_SIDED = 3.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def choose_preset(X: np.ndarray) -> str:
 
     Images have four axes. Vectors of up to 128 columns are a table; wider ones are a table too if a
     column of it repeats its values (counts, categories, measured with few digits). Else they come
-    from an encoder: of images if none is far below 0, as pooled activations are, of text if not.
+    from an encoder: of images if they reach far above 0 and not far below it, as pooled activations
+    do, of text if not.
 
     Arguments:
         X: Points, shape (N, D), or images, shape (N, C, H, W).
@@ -147,4 +148,5 @@ def choose_preset(X: np.ndarray) -> str:
     distinct = np.array([len(np.unique(column)) for column in rows.T])
     if (distinct < len(rows) / 2).any():
         return "wide_tables"
-    return "features" if rows.min() >= LEAST_ACTIVATION else "text"
+    low, high = np.quantile(rows, (0.01, 0.99))
+    return "features" if high > ONE_SIDED * max(0.0, -low) else "text"

@@ -121,10 +121,20 @@ def embedded(shape, least, seed=0):
         (np.eye(200)[np.arange(400) % 200], "wide_tables"),
         (np.hstack([embedded((300, 200), -9), np.ones((300, 1))]), "wide_tables"),
         (embedded((300, 384), -9), "text"),
+        (embedded((300, 384), -9) / 20, "text"),
         (np.abs(embedded((300, 1280), -0.1)) - 0.1, "features"),
         (np.zeros((10, 1, 4, 4), np.uint8), "images"),
     ],
-    ids=["moons", "cancer", "one-hot", "constant column", "text", "features", "images"],
+    ids=[
+        "moons",
+        "cancer",
+        "one-hot",
+        "constant column",
+        "text",
+        "text of length 1",
+        "features",
+        "images",
+    ],
 )
 def test_the_preset_for_data(X, name):
     assert choose_preset(X) == name
