@@ -52,44 +52,33 @@ def wide_tables() -> Preset:
 
 def text() -> Preset:
     """Vectors of a text encoder; the recipe `recommended` for text."""
-    return Preset(
-        _of_encoders(),
-        LatentMixture(),
-        Objective(unlabelled_weight=100.0, consistency_weight=1000.0, balance_weight=10000.0),
-        Training(
-            n_steps=400,
-            labelled_batch=None,
-            unlabelled_batch=1000,
-            lr=1e-3,
-            weight_decay=1e-4,
-            precision="auto",
-        ),
-        preprocess="pca",
-        pca_components=64,
-    )
+    return _encoded(pca_components=64, balance_weight=10000.0, labelled_batch=None)
 
 
 def features() -> Preset:
     """Features of an image encoder; the recipe `recommended` for image features."""
+    return _encoded(pca_components=128, balance_weight=3000.0, labelled_batch=1000)
+
+
+def _encoded(pca_components: int, balance_weight: float, labelled_batch: int | None) -> Preset:
+    """Vectors of an encoder, through their leading principal components."""
     return Preset(
-        _of_encoders(),
+        RealNVP(n_couplings=2, hidden_size=128, dropout=0.5, input_noise=0.5),
         LatentMixture(),
-        Objective(unlabelled_weight=100.0, consistency_weight=1000.0, balance_weight=3000.0),
+        Objective(
+            unlabelled_weight=100.0, consistency_weight=1000.0, balance_weight=balance_weight
+        ),
         Training(
             n_steps=400,
-            labelled_batch=1000,
+            labelled_batch=labelled_batch,
             unlabelled_batch=1000,
             lr=1e-3,
             weight_decay=1e-4,
             precision="auto",
         ),
         preprocess="pca",
-        pca_components=128,
+        pca_components=pca_components,
     )
-
-
-def _of_encoders() -> RealNVP:
-    return RealNVP(n_couplings=2, hidden_size=128, dropout=0.5, input_noise=0.5)
 
 
 def images() -> Preset:
