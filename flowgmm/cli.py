@@ -166,8 +166,28 @@ def fit(
     encoder: Annotated[
         str, typer.Option(help="Text encoder: minilm, mpnet, a hub model's name or a folder.")
     ] = "minilm",
-    sep: Annotated[str, typer.Option(help="Separator of a CSV.")] = ",",
-    encoding: Annotated[str, typer.Option(help="Of a CSV.")] = "utf-8",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to keep though it looks like an identifier; may be repeated."),
+    ] = None,
+    missing: Annotated[
+        list[str] | None, typer.Option(help="Cell of a missing value; may be repeated.")
+    ] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option(help='Label of an unlabelled row; "": only the empty cell.')
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(help="Decimal mark, . or , [default: recognised]")
+    ] = None,
+    date_format: Annotated[
+        str | None, typer.Option(help="Such as %d/%m/%Y. [default: recognised]")
+    ] = None,
+    sep: Annotated[
+        str | None, typer.Option(help="Separator of a CSV. [default: recognised]")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a CSV. [default: utf-8, or its BOM]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of folds and training.")] = 0,
 ) -> None:
     """Classify the unlabelled rows of a table, beside what else one would use.
@@ -182,14 +202,24 @@ def fit(
     from flowgmm.apps.fit.report import show
     from flowgmm.apps.fit.run import Source, fit_table
     from flowgmm.experiments.job_script import keep_freed_memory
+    from flowgmm.tabular.infer import Choices
 
     keep_freed_memory()
+    if decimal not in (None, ".", ","):
+        raise UserError(f"--decimal: expected . or , got {decimal!r}; correct it")
     folder = output or Path(f"{file.name.split('.')[0]}-flowgmm")
     source = Source(
         file,
         label,
-        text=text or (),
+        unlabelled=unlabelled,
         drop=drop or (),
+        choices=Choices(
+            text=text or (),
+            keep=keep or (),
+            missing=missing or (),
+            decimal=decimal,
+            date_format=date_format,
+        ),
         test=test,
         encoder=encoder,
         sep=sep,
@@ -205,19 +235,27 @@ def predict(
     model: Annotated[Path, typer.Argument(help="Folder from flowgmm fit.")],
     file: Annotated[Path, typer.Argument(help="Table with the same columns; no label is needed.")],
     output: Annotated[Path | None, typer.Option(help="CSV to write. [default: the screen]")] = None,
-    sep: Annotated[str, typer.Option(help="Separator of a CSV.")] = ",",
-    encoding: Annotated[str, typer.Option(help="Of a CSV.")] = "utf-8",
+    sep: Annotated[
+        str | None, typer.Option(help="Separator of a CSV. [default: recognised]")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a CSV. [default: utf-8, or its BOM]")
+    ] = None,
 ) -> None:
     """Predict the class of each row of a table, with the probability of every class.
 
     Example: flowgmm predict customers-flowgmm new.csv --output predicted.csv
     """
-    from flowgmm.apps.fit.reading import read_table
     from flowgmm.apps.fit.table_model import TableModel
+    from flowgmm.tabular.notes import grouped
+    from flowgmm.tabular.reading import read_table
 
     fitted = TableModel.load(model)
+    table = read_table(file, sep=sep, encoding=encoding)
     with _progress() as progress:
-        predicted = fitted.predict(read_table(file, sep=sep, encoding=encoding), progress)
+        predicted, notes = fitted.predict(table.frame, progress)
+    for line in (*table.notes, *grouped(notes)):
+        print(line, file=sys.stderr)
     _write(predicted, output)
 
 

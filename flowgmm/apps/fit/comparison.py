@@ -28,20 +28,17 @@ def choose(wanted: str, y: np.ndarray, log_proba: Mapping[str, np.ndarray]) -> t
         Its name, and a sentence for the user.
     """
     if wanted != AUTO:
-        return KEYS[wanted], f"Method of the model: {KEYS[wanted]}, as --method says."
+        return KEYS[wanted], f"Model: {KEYS[wanted]}, as --method says."
     better = [
         entry
         for entry in compare(y, log_proba, COMBINED)
         if entry["method"] in KEYS.values() and entry.get("chosen_is") == "worse"
     ]
     if not better:
-        return COMBINED, (
-            f"Method of the model: {COMBINED}, their probabilities averaged; the folds do not "
-            "speak against it."
-        )
+        return COMBINED, (f"Model: {COMBINED}, averaged; the folds do not speak against it.")
     best = max(better, key=lambda entry: entry["right"])
     return best["method"], (
-        f"Method of the model: {best['method']}, on the held-out rows better than {COMBINED} by "
+        f"Model: {best['method']}, on the held-out rows better than {COMBINED} by "
         f"{100 * best['difference']:.1f} points (p {best['p_value']:.2g})."
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from flowgmm.apps.fit.methods import COMBINED, FLOWGMM
 from flowgmm.reporting.plot_style import COLOURS, STYLE, class_colour
+from flowgmm.tabular.notes import grouped
 from flowgmm.utils.io import write_text
 
 if TYPE_CHECKING:
@@ -25,28 +26,32 @@ MAX_POINTS = 3000
 HEADER = ("method", "accuracy", "95 % interval", "difference", "p", "class NLL")
 
 
-def summary(report: Mapping[str, Any]) -> list[str]:
-    """Summary of the table and its columns, one sentence a line.
+def summary(report: Mapping[str, Any], *, short: bool = True) -> list[str]:
+    """Summary of the table and of all that was decided on its reading, a sentence or two a line.
 
     Arguments:
         report: From `flowgmm.apps.fit.run.fit_table`.
+        short: Whether notes name no more columns than fit on a screen.
     """
     kinds = Counter(report["columns"].values())
-    columns = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+    columns = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     classes = [f"{entry['labelled']:,} {entry['name']}" for entry in report["classes"]]
     more = ", ..." if len(classes) > 10 else ""
     lines = [
-        f"{report['file']}: {report['rows']:,} rows, {report['labelled']:,} of them labelled "
-        f"({', '.join(classes[:10])}{more}).",
-        f"Columns in use: {columns}; as {report['features']} features.",
-        *(f"Column {note}." for note in report["notes"]),
+        f"{Path(report['file']).name}: {report['rows']:,} rows, {report['labelled']:,} labelled "
+        f"({', '.join(classes[:10])}{more}). Columns: {columns}; {report['features']} features. "
+        + " ".join(report["reading"]),
+        *grouped(report["notes"], short=short),
     ]
-    for entry in report["classes"]:
-        if entry["labelled"] == 1:
-            lines.append(
-                f"Class {entry['name']!r} has one labelled row: unknown when that is held out, it "
-                f"counts as wrong there; {report['held_out']['folds']} folds."
-            )
+    if report["test"] is not None and report["test"]["notes"]:
+        lines.append(f"{report['test']['file']}:")
+        lines += grouped(report["test"]["notes"], short=short)
+    single = [entry["name"] for entry in report["classes"] if entry["labelled"] == 1]
+    if single:
+        lines.append(
+            f"One labelled row: {', '.join(map(repr, single[:5]))}; unknown when that is held out, "
+            f"a class counts as wrong there; {report['held_out']['folds']} folds."
+        )
     return [*lines, *report["left_out"], unlabelled(report)]
 
 
@@ -55,34 +60,27 @@ def unlabelled(report: Mapping[str, Any]) -> str:
     n = report["rows"] - report["labelled"]
     if not n:
         return "Every row is labelled, so there was no unlabelled row to learn from."
-    bought = "better probabilities, a density and samples (flowgmm sample)"
+    bought = "probabilities, density, samples; hardly accuracy"
     if report["method"] in (COMBINED, FLOWGMM):
-        return f"The {n:,} unlabelled rows buy {bought}; hardly accuracy."
-    return (
-        f"This method makes no use of the {n:,} unlabelled rows; with FlowGMM (--method combined) "
-        f"they buy {bought}; hardly accuracy."
-    )
+        return f"{n:,} unlabelled rows improve {bought}."
+    return f"{n:,} unlabelled rows go unused; with --method combined they improve {bought}."
 
 
 def verdict(report: Mapping[str, Any], part: str) -> str:
     """Comparison of the model's method with all others on the same rows, one sentence or two."""
     others = report[part]["methods"][1:]
-    by: dict[str, list[str]] = {}
-    for entry in others:
-        points = f" by {100 * abs(entry['difference']):.1f} points"
-        shown = entry["chosen_is"] != "no difference shown"
-        by.setdefault(entry["chosen_is"], []).append(entry["method"] + (points if shown else ""))
-    clauses = [
-        f"{text} {', '.join(by[is_])}"
-        for is_, text in (
-            ("better", "is better than"),
-            ("worse", "is worse than"),
-            ("no difference shown", "shows no difference to"),
-        )
-        if is_ in by
-    ]
+    clauses = []
+    for is_ in ("better", "worse"):
+        shown = [
+            f"{entry['method']} by {100 * abs(entry['difference']):.1f}"
+            for entry in others
+            if entry["chosen_is"] == is_
+        ]
+        clauses += [f"{is_} than {', '.join(shown)} points"] if shown else []
+    n_equal = sum(entry["chosen_is"] == "no difference shown" for entry in others)
+    clauses += [f"not shown to differ from the other {n_equal}"] if n_equal else []
     n = report[part]["rows"]
-    text = f"On these {n:,} rows {report['method']} {'; it '.join(clauses)}."
+    text = f"{report['method']} is {'; '.join(clauses)}."
     best = max(others, key=lambda entry: entry["difference"])
     if best["difference"] > 0 and best["chosen_is"] == "no difference shown":
         text += (
@@ -92,32 +90,18 @@ def verdict(report: Mapping[str, Any], part: str) -> str:
     return text
 
 
-def confidence(report: Mapping[str, Any]) -> list[str]:
-    """Confidence of the predictions, and its calibration on held-out rows."""
+def confidence(report: Mapping[str, Any]) -> str:
+    """Confidence of the predictions, and its calibration on held-out rows, two sentences."""
     counts, held_out = report["sure"], report["held_out"]
     which = "unlabelled" if report["rows"] > report["labelled"] else "labelled"
-    lines = [
-        f"Of {counts['rows']:,} {which} rows, {counts['at_least_90']:,} are predicted with 90 % "
-        f"probability or more, {counts['below_60']:,} with less than 60 %; "
-        f"the mean is {100 * counts['mean_probability']:.0f} %."
-    ]
-    error = held_out["methods"][0]["ece"]
-    temperature, weight = held_out["temperature"], held_out["weight"]
-    if weight is not None:
-        softened = (
-            f"the mean of FlowGMM's and the forest's, at the temperature {temperature:.2g}, which "
-            "suits the held-out rows"
-        )
-    elif temperature is not None and temperature > 1:
-        softened = f"softened by the temperature {temperature:.2g}, which suits the held-out rows"
-    else:
-        softened = "as the model gives them"
-    rough = ", a rough figure from so few rows" if held_out["rows"] < 200 else ""
-    lines.append(
-        f"Probabilities are {softened}; on held-out rows they are off by {100 * error:.0f} points "
-        f"(calibration error{rough})."
+    error, temperature = held_out["methods"][0]["ece"], held_out["temperature"]
+    softened = f" (temperature {temperature:.2g})" if temperature is not None else ""
+    rough = ", roughly" if held_out["rows"] < 200 else ""
+    return (
+        f"{counts['rows']:,} {which} rows: {counts['at_least_90']:,} at 90 % probability or more, "
+        f"{counts['below_60']:,} below 60 %; on held-out rows{softened} off by "
+        f"{100 * error:.0f} points{rough}."
     )
-    return lines
 
 
 def parts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -148,19 +132,17 @@ def show(report: Mapping[str, Any], output: Path) -> None:
     console = Console(highlight=False, markup=False)
     for line in summary(report):
         console.print(line)
-    for part, caption in parts(report):
-        table = Table(title=caption, title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for name in HEADER:
+    captions = {"held_out": f"held out, {report['held_out']['folds']} folds", "test": "test table"}
+    for part, _ in parts(report):
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for name in (captions[part], *HEADER[1:]):
             table.add_column(name)
         for entry in report[part]["methods"]:
             table.add_row(*_cells(entry))
-        console.print()
         console.print(table)
         console.print(verdict(report, part))
-    console.print()
     console.print(report["choice"])
-    for line in confidence(report):
-        console.print(line)
+    console.print(confidence(report))
     console.print(
         f"In {report['seconds']:.0f} s. Results: {output}/ (report.html, predictions.csv)"
     )
@@ -285,7 +267,7 @@ def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
     )
     page = environment.get_template("report.html").render(
         report=report,
-        summary=summary(report),
+        summary=summary(report, short=False),
         parts=[
             {
                 "caption": caption,

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from flowgmm.apps.fit.comparison import choose, compare, reliability
 from flowgmm.apps.fit.cross_validation import HeldOut, cross_validate, fit_baselines
 from flowgmm.apps.fit.finals import fit_finals
 from flowgmm.apps.fit.methods import AUTO, COMBINED, FLOWGMM, KEYS, Method, make_methods
-from flowgmm.apps.fit.reading import read_labels, read_table
 from flowgmm.apps.fit.report import draw, write_page
 from flowgmm.apps.fit.table_model import (
     DESCRIPTION,
@@ -25,6 +24,10 @@ from flowgmm.apps.fit.table_model import (
     TableModel,
     predictions,
 )
+from flowgmm.tabular.infer import Choices
+from flowgmm.tabular.labels import read_labels
+from flowgmm.tabular.notes import Note
+from flowgmm.tabular.reading import read_table
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import write_json
 from flowgmm.utils.progress import Progress, with_text
@@ -40,24 +43,26 @@ class Source:
     """Table to fit, and options for reading it.
 
     Attributes:
-        path: CSV, Parquet or npz; see `flowgmm.apps.fit.reading.read_table`.
+        path: See `flowgmm.tabular.reading.read_table`.
         label: Column with the classes; an empty cell is an unlabelled row.
-        text: Columns of free text, for the text encoder.
+        unlabelled: A further cell of an unlabelled row; see `flowgmm.tabular.labels.read_labels`.
         drop: Columns to leave out.
+        choices: Decisions on the reading of the columns.
         test: A second table with labels, to score on.
         encoder: Text encoder; see `flowgmm.embed.text.embed_texts`.
-        sep: Separator of a CSV.
-        encoding: Encoding of a CSV.
+        sep: Separator of a CSV; None: recognised.
+        encoding: Encoding of a CSV; None: UTF-8, or as its first bytes say.
     """
 
     path: Path
     label: str
-    text: Sequence[str] = ()
+    unlabelled: str | None = None
     drop: Sequence[str] = ()
+    choices: Choices = field(default_factory=Choices)
     test: Path | None = None
     encoder: str = "minilm"
-    sep: str = ","
-    encoding: str = "utf-8"
+    sep: str | None = None
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,18 +74,22 @@ class Data:
         X: Features, shape (N, D).
         codes: Classes in 0..K-1, -1 where unlabelled, shape (N,).
         classes: The K names.
-        notes: Notes on the columns, for the user.
+        reading: Sentences for the user on the reading of file and labels.
+        notes: Notes on the columns.
         X_test: Features of the labelled test rows, shape (M, D); None without a test table.
         y_test: Their classes, shape (M,).
+        test_notes: Notes on the test table's columns.
     """
 
     columns: Columns
     X: np.ndarray
     codes: np.ndarray
     classes: list[str]
-    notes: list[str]
+    reading: list[str]
+    notes: list[Note]
     X_test: np.ndarray | None = None
     y_test: np.ndarray | None = None
+    test_notes: Sequence[Note] = ()
 
 
 def fit_table(
@@ -142,22 +151,27 @@ def fit_table(
 
 def _read(source: Source, progress: Progress | None) -> Data:
     """Read the table, describe its columns, and read the test table with them."""
-    path, label, drop, text = source.path, source.label, source.drop, source.text
-    frame = read_table(path, sep=source.sep, encoding=source.encoding)
-    codes, classes = read_labels(frame, label, path)
-    for name in (*drop, *text):
-        if name == label or name not in frame.columns:
-            what = "is the label" if name == label else "not found"
-            raise UserError(f"{path}: column {name!r} {what}; correct --drop or --text")
-    features = frame.drop(columns=[label, *drop])
-    columns, X, notes = Columns.fit(features, text, source.encoder, progress)
+    path, label, drop, choices = source.path, source.label, source.drop, source.choices
+    table = read_table(path, sep=source.sep, encoding=source.encoding)
+    codes, classes, about_labels = read_labels(
+        table.frame, label, path, unlabelled=source.unlabelled
+    )
+    for option, names in (("drop", drop), ("text", choices.text), ("keep", choices.keep)):
+        for name in names:
+            if name == label or name not in table.frame.columns:
+                what = "is the label" if name == label else "not found"
+                raise UserError(f"{path}: column {name!r} {what}; correct --{option}")
+    features = table.frame.drop(columns=[label, *drop])
+    choices = replace(choices, sep=table.sep)
+    columns, X, notes = Columns.fit(features, choices, source.encoder, progress)
+    data = Data(columns, X, codes, classes, [*table.notes, *about_labels], notes)
     if source.test is None:
-        return Data(columns, X, codes, classes, notes)
-    table = read_table(source.test, sep=source.sep, encoding=source.encoding)
-    y_test, _ = read_labels(table, label, source.test, classes)
+        return data
+    tested = read_table(source.test, sep=source.sep, encoding=source.encoding)
+    y_test, _, _ = read_labels(tested.frame, label, source.test, classes, source.unlabelled)
     known = y_test >= 0
-    X_test = columns.transform(table[known], progress)
-    return Data(columns, X, codes, classes, notes, X_test, y_test[known])
+    X_test, test_notes = columns.transform(tested.frame[known], progress)
+    return replace(data, X_test=X_test, y_test=y_test[known], test_notes=test_notes)
 
 
 def _report(
@@ -179,6 +193,7 @@ def _report(
         "labelled": int((codes >= 0).sum()),
         "columns": {column.name: column.kind for column in data.columns.columns},
         "features": X.shape[1],
+        "reading": data.reading,
         "notes": data.notes,
         "method": chosen,
         "classes": _per_class(codes, y, own, log_proba, data.classes),
@@ -218,6 +233,7 @@ def _score_test(
     return {
         "file": str(source.test),
         "rows": len(data.y_test),
+        "notes": list(data.test_notes),
         "methods": compare(data.y_test, log_proba, chosen),
     }
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from flowgmm.apps.fit.columns import Columns
 from flowgmm.apps.fit.linear import load_logistic, save_logistic
+from flowgmm.tabular.notes import Note
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, write_json
 from flowgmm.utils.progress import Progress
@@ -95,14 +96,19 @@ class TableModel:
         """Calibrated log probabilities in nats, shape (N, K), of features, shape (N, D)."""
         return np.maximum(self.estimator.predict_log_proba(X), np.log(FLOOR))
 
-    def predict(self, frame: "pd.DataFrame", progress: Progress | None = None) -> "pd.DataFrame":
+    def predict(
+        self, frame: "pd.DataFrame", progress: Progress | None = None
+    ) -> tuple["pd.DataFrame", list[Note]]:
         """Predict the class of every row, with the probability of each class.
 
+        Returns:
+            See `predictions`, and notes on cells that are not as in the table that was fitted.
+
         Raises:
-            UserError: If a column is missing.
+            UserError: If a column is missing, or most of its cells are unreadable.
         """
-        log_proba = self.log_proba(self.columns.transform(frame, progress))
-        return predictions(log_proba, self.classes)
+        X, notes = self.columns.transform(frame, progress)
+        return predictions(self.log_proba(X), self.classes), notes
 
     def sample(
         self, n: int, wanted: str | None = None, temperature: float = 1.0, seed: int = 0

@@ -1,18 +1,26 @@
-"""Tables: any CSV or Parquet file with a label column."""
+"""Tables: any file with a column of labels."""
 
-import gzip
-import zlib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowgmm.datasets.splits import split_by_class
 from flowgmm.datasets.types import Arrays
+from flowgmm.tabular.cells import as_text
+from flowgmm.tabular.columns import Column, read_numbers
+from flowgmm.tabular.infer import Choices, infer_columns
+from flowgmm.tabular.labels import in_order, label_text
+from flowgmm.tabular.notes import grouped
+from flowgmm.tabular.reading import read_table
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.seeds import derive
 
-__all__ = ["class_name", "load_table", "read_csv", "read_parquet"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["find_columns", "load_table", "read_classes"]
 
 
 def load_table(
@@ -20,14 +28,16 @@ def load_table(
     *,
     file: str,
     label: str,
-    sep: str = ",",
+    sep: str | None = None,
     header: list[str] | None = None,
     drop: list[str] | None = None,
     one_hot: list[str] | None = None,
     classes: list[str] | None = None,
     test_fraction: float = 0.2,
     standardise: bool = True,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
+    decimal: str | None = None,
+    missing: list[str] | None = None,
     seed: int = 0,
 ) -> Arrays:
     """Split a table by class into training and test part.
@@ -36,16 +46,18 @@ def load_table(
 
     Arguments:
         raw: Folder with the file.
-        file: Its name; ``.parquet`` is read as Parquet, all else as CSV.
+        file: Its name; see `flowgmm.tabular.reading.read_table`.
         label: Column with the class.
-        sep: Separator of a CSV.
+        sep: Separator of a CSV; None: recognised.
         header: Names of all columns, for a CSV that has no header line; None: it has one.
         drop: Columns to leave out.
         one_hot: Columns of categories; each value becomes a column of 0 and 1, `column=value`.
         classes: Values of the label column, in the order of the classes; None: sorted.
         test_fraction: Share of the labelled rows in the test part.
         standardise: Whether each feature gets mean 0 and standard deviation 1 in the training part.
-        encoding: Encoding of a CSV.
+        encoding: Encoding of a CSV; None: UTF-8, or as its first bytes say.
+        decimal: Decimal mark where several fit; None: as other columns have it.
+        missing: Cells that stand for a missing value.
         seed: Number of the draw.
 
     Raises:
@@ -53,26 +65,13 @@ def load_table(
             has fewer than two rows.
     """
     path = raw / file
-    frame = (
-        read_parquet(path)
-        if file.endswith(".parquet")
-        else read_csv(path, sep=sep, encoding=encoding, names=header)
-    )
-    present = [str(column) for column in frame.columns]
-    if unknown := [c for c in [label, *(drop or []), *(one_hot or [])] if c not in present]:
-        raise UserError(
-            f"{file}: column {', '.join(unknown)} not found; it has {', '.join(present[:20])}"
-        )
-    values = frame[label].map(class_name, na_action="ignore")
-    names = classes or sorted(values.dropna().unique())
-    if outside := sorted(set(values.dropna()) - set(names)):
-        raise UserError(
-            f"{file}: label {', '.join(outside[:5])} in column {label!r} is not one of "
-            f"{', '.join(names)}; correct the file or the option `classes`"
-        )
-    y = values.map({name: k for k, name in enumerate(names)}).fillna(-1).to_numpy(np.int64)
-    features = _numeric(frame.drop(columns=[label, *(drop or [])]), one_hot or [], file)
-    X = features.to_numpy(np.float64)
+    table = read_table(path, sep=sep, encoding=encoding, header=header)
+    frame = table.frame
+    find_columns(frame, [label, *(drop or []), *(one_hot or [])], file)
+    y, names = read_classes(frame[label], classes, file)
+    choices = Choices(missing=missing or (), decimal=decimal, sep=table.sep)
+    features = frame.drop(columns=[label, *(drop or [])])
+    X, columns, notes = _numeric(features, one_hot or [], choices, file)
     known = np.flatnonzero(y >= 0)
     counts = np.bincount(y[known], minlength=len(names))
     if len(names) > 1 and counts.min() < 2:
@@ -87,82 +86,76 @@ def load_table(
     if standardise:
         mean, std = X[train].mean(axis=0), X[train].std(axis=0)
         X = (X - mean) / np.where(std > 0, std, 1)
-    notes = [f"{(y < 0).sum()} rows without a label"] if (y < 0).any() else []
-    columns = [str(column) for column in features.columns]
-    return Arrays(X[train], y[train], X[test], y[test], list(names), notes, columns)
+    if (y < 0).any():
+        notes = [f"{(y < 0).sum()} rows without a label", *notes]
+    return Arrays(X[train], y[train], X[test], y[test], names, notes, columns)
 
 
-def _numeric(frame: Any, one_hot: list[str], file: str) -> Any:
-    """Columns of numbers, those of categories as one column per value; an empty cell is none."""
-    import pandas as pd
+def find_columns(frame: "pd.DataFrame", names: list[str], file: str) -> None:
+    """Check that a table has columns of these names.
 
-    frame = pd.get_dummies(frame, columns=one_hot, prefix_sep="=", dtype=float)
-    text = [str(c) for c in frame.columns if frame[c].dtype.kind not in "biuf"]
-    if text:
+    Raises:
+        UserError: If one is missing.
+    """
+    present = list(frame.columns)
+    if unknown := [name for name in names if name not in present]:
+        raise UserError(
+            f"{file}: column {', '.join(unknown)} not found; it has {', '.join(present[:20])}"
+        )
+
+
+def read_classes(
+    labels: "pd.Series", classes: list[str] | None, file: str
+) -> tuple[np.ndarray, list[str]]:
+    """Read labels as codes.
+
+    Arguments:
+        labels: N cells; an empty one is an unknown class.
+        classes: The K names in their order; None: those in the column, sorted as text.
+        file: Name of the table in messages.
+
+    Returns:
+        Codes in 0..K-1, -1 where unknown, shape (N,), and the K names.
+
+    Raises:
+        UserError: If a label is none of `classes`.
+    """
+    text = label_text(labels)
+    present = set(text) - {""}
+    names = list(classes or sorted(present))
+    if outside := sorted(present - set(names)):
+        raise UserError(
+            f"{file}: label {', '.join(outside[:5])} in column {labels.name!r} is not one of "
+            f"{', '.join(names)}; correct the file or the option `classes`"
+        )
+    codes = text.map({name: k for k, name in enumerate(names)}).fillna(-1)
+    return codes.to_numpy(np.int64), names
+
+
+def _numeric(
+    frame: "pd.DataFrame", one_hot: list[str], choices: Choices, file: str
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """Numbers of all columns, NaN where missing; categories as one column per value.
+
+    Returns:
+        Float64, shape (N, D), the D names, those of categories behind the others, and notes.
+    """
+    numbers = frame.drop(columns=one_hot)
+    # Identifiers, too: `drop` leaves out columns here.
+    found, notes = infer_columns(numbers, replace(choices, keep=list(numbers.columns)))
+    columns = {column.name: column for column in found}
+    if text := [name for name, column in columns.items() if column.kind != "number"]:
         raise UserError(
             f"{file}: column {', '.join(text[:5])} is not numeric; name it in the option `drop`, "
             "or in `one_hot` if it holds categories"
         )
-    return frame
-
-
-def class_name(value: Any) -> str:
-    """Name of a class; pandas reads integers beside empty cells as 1.0."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def read_parquet(path: Path) -> Any:
-    """Call `pandas.read_parquet`; errors become `UserError`.
-
-    Raises:
-        UserError: If the file is missing or not Parquet.
-    """
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} not found; run the rule download_file") from error
-    # Arrow, the system or pandas may raise anything for a damaged file.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path} is not a Parquet file ({reason}); write or fetch it again"
-        ) from error
-
-
-def read_csv(path: Path, *, encoding: str = "utf-8", **options: Any) -> Any:
-    """Call `pandas.read_csv` on a plain or gzipped file; errors become `UserError`.
-
-    Raises:
-        UserError: If the file is missing, cut off, in another encoding, or not a table.
-    """
-    import pandas as pd
-
-    try:
-        with path.open("rb") as handle:
-            zipped = handle.read(2) == b"\x1f\x8b"
-        options |= {"encoding": encoding, "compression": "gzip" if zipped else None}
-        if names := options.get("names"):
-            # pandas takes surplus columns silently as an index, and missing ones as NaN.
-            width = pd.read_csv(path, **{**options, "names": None}, header=None, nrows=1).shape[1]
-            if width != len(names):
-                raise UserError(
-                    f"{path}: expected {len(names)} columns, got {width}; "
-                    "correct the option `header` or `sep`"
-                )
-        return pd.read_csv(path, **options)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} not found; run the rule download_file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not {encoding} (byte {error.object[error.start]:#04x}); "
-            "set the option `encoding`, e.g. latin-1"
-        ) from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path} is cut off or damaged ({error}); fetch it again") from error
-    except (ValueError, LookupError) as error:  # pandas' own errors, and an unknown encoding
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path} is not a table ({reason}); check the file and the options `sep`, `encoding`"
-        ) from error
+    blocks: dict[str, np.ndarray] = {}
+    for name in numbers.columns:
+        # Constant columns have no description.
+        blocks[name], _ = read_numbers(frame[name], columns.get(name, Column(name, "number")))
+    for name in one_hot:
+        cells = as_text(frame[name])
+        for value in in_order(set(cells) - {""}):
+            blocks[f"{name}={value}"] = (cells == value).to_numpy(np.float64)
+    said = [note for note in notes if note.kind in ("spelling", "sentinel")]
+    return np.stack(list(blocks.values()), axis=1), list(blocks), grouped(said)

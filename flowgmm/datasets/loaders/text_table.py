@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm.datasets.loaders.table import class_name, read_csv
+from flowgmm.datasets.loaders.table import find_columns, read_classes
 from flowgmm.datasets.loaders.text import normalise
 from flowgmm.datasets.splits import split_by_class
 from flowgmm.datasets.types import Texts
+from flowgmm.tabular.cells import as_text
+from flowgmm.tabular.reading import read_table
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.seeds import derive
 
@@ -20,10 +22,10 @@ def load_text_table(
     file: str,
     label: str,
     text: str,
-    sep: str = ",",
+    sep: str | None = None,
     classes: list[str] | None = None,
     test_fraction: float = 0.2,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     seed: int = 0,
 ) -> Texts:
     """Split a table of texts by class into training and test part.
@@ -43,27 +45,16 @@ def load_text_table(
         UserError: If a column is missing, a label is none of `classes`, a text has no word, or a
             class has too few rows.
     """
-    frame = read_csv(raw / file, sep=sep, encoding=encoding)
-    present = [str(column) for column in frame.columns]
-    if unknown := [column for column in (label, text) if column not in present]:
-        raise UserError(
-            f"{file}: column {', '.join(unknown)} not found; it has {', '.join(present[:20])}"
-        )
-    texts = frame[text].fillna("").astype(str).tolist()
+    frame = read_table(raw / file, sep=sep, encoding=encoding).frame
+    find_columns(frame, [label, text], file)
+    texts = as_text(frame[text]).tolist()
     # Row 1 is the header.
     if empty := [row for row, value in enumerate(texts, start=2) if not normalise(value)]:
         raise UserError(f"{file} row {empty[0]}: the text is empty; take the row out of the file")
-    values = frame[label].map(class_name)
-    names = classes or sorted(values.unique())
-    if outside := sorted(set(values) - set(names)):
-        raise UserError(
-            f"{file}: label {', '.join(outside[:5])} in column {label!r} is not one of "
-            f"{', '.join(names)}; correct the file or the option `classes`"
-        )
-    y = values.map({name: k for k, name in enumerate(names)}).to_numpy(np.int64)
+    y, names = read_classes(frame[label], classes, file)
+    known = np.flatnonzero(y >= 0)
     train, test = split_by_class(
-        np.arange(len(y)), y, test_fraction, derive(f"text/{file}", seed, "split"), file
+        known, y[known], test_fraction, derive(f"text/{file}", seed, "split"), file
     )
-    return Texts(
-        [texts[i] for i in train], y[train], [texts[i] for i in test], y[test], list(names)
-    )
+    train = np.concatenate([train, np.flatnonzero(y < 0)])
+    return Texts([texts[i] for i in train], y[train], [texts[i] for i in test], y[test], names)

@@ -1,11 +1,12 @@
 """HEPMASS and MiniBooNE, prepared as the authors of the paper prepared them."""
 
+import gzip
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from flowgmm.datasets.loaders.table import read_csv
 from flowgmm.datasets.splits import split_by_class
 from flowgmm.datasets.types import Arrays
 from flowgmm.utils.errors import UserError
@@ -119,7 +120,7 @@ def load_miniboone(
 
 def _read_hepmass(path: Path) -> np.ndarray:
     """Label and features, shape (N, 28) float32; the names are not needed."""
-    table = read_csv(path, header=None, skiprows=1, dtype=np.float32).to_numpy()
+    table = _read_numbers(path, np.float32)
     if table.shape[1] not in (28, 29):
         raise UserError(
             f"{path}: expected 28 columns, a label and 27 features (one more in the test file), "
@@ -130,6 +131,29 @@ def _read_hepmass(path: Path) -> np.ndarray:
         raise UserError(f"{path}: label {outside[0]} is not 0 or 1; is it the official file?")
     features: np.ndarray = table[:, :28]
     return features
+
+
+def _read_numbers(path: Path, dtype: type[np.floating[Any]], sep: str = ",") -> np.ndarray:
+    """Numbers below a first line, plain or gzipped, shape (N, D).
+
+    pandas parses them at once: these files are large, and nothing else is in them.
+    """
+    import pandas as pd
+
+    try:
+        with path.open("rb") as handle:
+            packed = handle.read(2) == b"\x1f\x8b"
+        compression: Any = "gzip" if packed else None
+        options: Any = {"sep": sep, "dtype": dtype, "compression": compression}
+        table: np.ndarray = pd.read_csv(path, header=None, skiprows=1, **options).to_numpy()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} not found; run the rule download_file") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} is cut off or damaged ({error}); fetch it again") from error
+    except ValueError as error:  # pandas' own errors, and of a wrong encoding
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not a table ({reason}); is it the official file?") from error
+    return table
 
 
 def _sample(
@@ -152,7 +176,7 @@ def _read_miniboone(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"got {' '.join(first)[:60]!r}; is it the official file?"
         )
     n_signal, n_background = map(int, first)
-    X = read_csv(path, sep=r"\s+", header=None, skiprows=1, dtype=np.float64).to_numpy()
+    X = _read_numbers(path, np.float64, sep=r"\s+")
     if X.shape != (n_signal + n_background, 50):
         raise UserError(
             f"{path}: expected {n_signal + n_background} rows of 50 columns, got {len(X)} of "
