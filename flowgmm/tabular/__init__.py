@@ -1,0 +1,1 @@
+"""Tables of text cells: files, numbers, dates and column descriptions."""
