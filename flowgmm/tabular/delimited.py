@@ -1,0 +1,203 @@
+"""Delimited text to columns of text cells, strict about quotes and the number of cells."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from flowgmm.tabular.records import Record, count_lines, refuse_open_quotes, scan
+from flowgmm.tabular.separators import given_separator, separator_line, sniff
+from flowgmm.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Cells", "read_delimited"]
+
+# Arrow parses a block at once, and a row must lie within one.
+MAX_BLOCK = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of a text.
+
+    Arguments:
+        names: Names of the D columns, empty where the header has none.
+        frame: Cells without surrounding white space, shape (N, D).
+        notes: Sentences on how the text was read.
+        sep: Separator.
+    """
+
+    names: list[str]
+    frame: "pd.DataFrame"
+    notes: list[str]
+    sep: str
+
+
+def read_delimited(
+    text: str, where: object, sep: str | None = None, header: Sequence[str] | None = None
+) -> Cells:
+    r"""Read the cells of a text.
+
+    A cell in double quotes may hold separators, line breaks and doubled quotes; a quote inside any
+    other cell is a character. Blank lines are skipped.
+
+    Arguments:
+        text: The text.
+        where: Name of the file in messages.
+        sep: Separator: a character, ``tab`` or ``\t``, or a regular expression, with which cells
+            hold no line breaks; None: the one of comma, semicolon, tab and bar that fits.
+        header: Names of the columns; None: those in the first line that is not blank.
+
+    Raises:
+        UserError: If the text is empty, a row has more or fewer cells than the header, or a quote
+            is not closed.
+    """
+    hint, begin = separator_line(text)
+    notes = []
+    if sep is not None:
+        sep = given_separator(sep)
+    elif hint:
+        sep = hint
+        notes.append(f"The first line says that {sep!r} separates the cells.")
+    else:
+        sep = sniff(text)
+        if sep != ",":
+            notes.append(f"{sep!r} separates the cells.")
+    top = list(islice(scan(text, sep, begin), 2))
+    if not top:
+        raise UserError(f"{where} is not a table (it is empty); check the file")
+    if header is None:
+        names, begin = [cell.strip() for cell in top[0].cells], top[0].end
+        first = top[1] if len(top) > 1 else None
+    else:
+        names, begin, first = list(header), top[0].begin, top[0]
+    if first is None:
+        raise UserError(f"{where} has no rows below its header; check the file")
+    width = len(first.cells)
+    if header is not None and width != len(names):
+        raise UserError(
+            f"{where}: expected {len(names)} columns, got {width}; correct the option `header` "
+            "or `sep`"
+        )
+    surplus = width == len(names) + 1
+    body = _Body(text, begin, sep, len(names), len(names) + surplus, where)
+    frame, n_broken = body.read()
+    if n_broken:
+        notes.append(f"{n_broken:,} cell{'s hold' if n_broken > 1 else ' holds'} line breaks.")
+    if surplus and (frame.iloc[:, -1] == "").all():
+        names.append("")  # Each row ends with a separator, the header does not.
+    elif surplus:
+        names.insert(0, "")
+        notes.append("The first column has no name in the header: it has the names of the rows.")
+    return Cells(names, frame, notes, sep)
+
+
+@dataclass(frozen=True)
+class _Body:
+    """The rows below the header.
+
+    Arguments:
+        text: The whole text.
+        begin: Place in it of the first row.
+        sep: Separator.
+        n_names: Number of names in the header.
+        width: Number of cells in the first row.
+        where: Name of the file in messages.
+    """
+
+    text: str
+    begin: int
+    sep: str
+    n_names: int
+    width: int
+    where: object
+
+    def read(self) -> tuple["pd.DataFrame", int]:
+        """Return the cells, shape (N, width), and the number of those with line breaks."""
+        if len(self.sep) == 1 and self.sep.isascii():
+            return self._read_with_arrow()
+        return self._read_with_scan()
+
+    def _read_with_arrow(self) -> tuple["pd.DataFrame", int]:
+        import pyarrow as pa
+        from pyarrow import csv
+
+        body = self.text[self.begin :].rstrip("\r\n")
+        n_lines = 1 + count_lines(body)
+        quotes = '"' in body
+        last_quote = body.rfind('"') if quotes else -1
+        open_end = last_quote > max(body.rfind("\n"), body.rfind("\r"))
+        data = body.encode()
+        del body
+        names = [str(j) for j in range(self.width)]
+        try:
+            table = csv.read_csv(
+                pa.BufferReader(data),
+                csv.ReadOptions(column_names=names, block_size=min(MAX_BLOCK, len(data) + 1)),
+                csv.ParseOptions(
+                    delimiter=self.sep,
+                    newlines_in_values=quotes,
+                    invalid_row_handler=lambda row: "error" if row.text.strip() else "skip",
+                ),
+                csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.large_string()),
+                    strings_can_be_null=False,
+                    check_utf8=False,
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            self._refuse_quotes()
+            self._refuse_ragged(scan(self.text, self.sep, self.begin))
+            raise UserError(
+                f"{self.where} is not a table ({error}); check the file and --sep"
+            ) from error
+        # Otherwise each line is a row, and no cell has more than one.
+        several = quotes and (open_end or n_lines != table.num_rows)
+        return _as_frame(table.columns), self._refuse_quotes() if several else 0
+
+    def _read_with_scan(self) -> tuple["pd.DataFrame", int]:
+        import pyarrow as pa
+
+        n_broken = self._refuse_quotes()
+        rows = list(scan(self.text, self.sep, self.begin))
+        self._refuse_ragged(rows)
+        columns = zip(*(row.cells for row in rows), strict=True)
+        return _as_frame([pa.array(column, pa.large_string()) for column in columns]), n_broken
+
+    def _refuse_quotes(self) -> int:
+        if len(self.sep) == 1:
+            return refuse_open_quotes(self.text, self.begin, self.sep, self.n_names, self.where)
+        for row in scan(self.text, self.sep, self.begin):
+            if row.unclosed:
+                raise UserError(
+                    f"{self.where}: in line {row.line} a quote is not closed; take it out"
+                )
+        return 0
+
+    def _refuse_ragged(self, rows: Iterable[Record]) -> None:
+        """Name the first row that has not as many cells as the header, or as most rows."""
+        rows = [row for row in rows if any(map(str.strip, row.cells)) or not self.sep.isspace()]
+        expected, like = self.n_names, "the header"
+        usual = Counter(len(row.cells) for row in rows).most_common(1)[0][0]
+        if self.width == expected + 1 == usual:
+            expected, like = usual, "most rows"  # with the names of rows
+        if bad := next((row for row in rows if len(row.cells) != expected), None):
+            n = len(bad.cells)
+            title = ", or take out a title above the header" if self.n_names == 1 else ""
+            raise UserError(
+                f"{self.where} is not a table: line {bad.line} has {n} cell{'s' * (n != 1)}, "
+                f"expected {expected} as in {like}; correct it, quote cells that hold "
+                f"{self.sep!r}, give another --sep{title}"
+            )
+
+
+def _as_frame(columns: Iterable[Any]) -> "pd.DataFrame":
+    """Strip the cells, and number the columns."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    stripped = {str(j): pc.utf8_trim_whitespace(cells) for j, cells in enumerate(columns)}
+    return pa.table(stripped).to_pandas()

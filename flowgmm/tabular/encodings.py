@@ -1,0 +1,108 @@
+"""Text from bytes: marks of the byte order, the encoding given, and a suggestion where it fails."""
+
+import codecs
+import re
+
+from flowgmm.utils.errors import UserError
+
+__all__ = ["decode"]
+
+# Marks at the beginning of a file and their codecs. UTF-32 is first: its mark begins as UTF-16's.
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+SAMPLE = 4096
+BREAK = re.compile(r"\r\n?|\n")
+
+
+def decode(data: bytes, where: object, encoding: str | None = None) -> tuple[str, str]:
+    """Decode a text file.
+
+    Arguments:
+        data: Its bytes.
+        where: Name of the file in messages.
+        encoding: Name of its encoding; None: what its mark says, else UTF-8.
+
+    Returns:
+        The text without its mark, and the name of the encoding.
+
+    Raises:
+        UserError: If the encoding is unknown or not that of the mark, or the bytes are no text in
+            it.
+    """
+    name = encoding or "utf-8"
+    try:
+        codec = codecs.lookup(name).name
+        b"".decode(codec)
+    except (LookupError, ValueError):
+        raise UserError(
+            f"{where}: unknown encoding {name!r}; expected a name as utf-8, utf-16 or latin-1"
+        ) from None
+    marked = next((codec for mark, codec in MARKS if data.startswith(mark)), None)
+    if marked:
+        family = re.sub("-[lb]e$", "", marked)
+        if encoding and codec.removesuffix("-sig") not in (marked, family):
+            raise UserError(
+                f"{where} begins with the mark of {marked}, so it is not {encoding}; leave out "
+                "--encoding"
+            )
+        codec, name = marked, encoding or family
+    try:
+        text = data.decode(codec).removeprefix("\ufeff")
+        if not codec.startswith(("utf-8", "utf-16", "utf-32")):
+            text.encode()  # Escapes may name half of a character.
+    except UnicodeDecodeError as error:
+        raise UserError(_undecodable(data, error.start, where, codec, name)) from error
+    except (UnicodeError, ValueError) as error:  # codecs of Python with messages of their own
+        raise UserError(f"{where} is not {name} ({error}); give another --encoding") from error
+    if "\0" in text:
+        raise UserError(_with_nul(text, data, where, name))
+    return text, name
+
+
+def line_of(text: str, position: int) -> int:
+    """Number of the line at a position, from 1."""
+    return 1 + sum(1 for _ in BREAK.finditer(text, 0, position))
+
+
+def _undecodable(data: bytes, start: int, where: object, codec: str, name: str) -> str:
+    before = data[:start].decode(codec, errors="ignore")
+    byte = f"byte {data[start]:#04x} in line {line_of(before, len(before))}"
+    if codec.startswith(("utf-16", "utf-32")):
+        return f"{where} is not {name} ({byte}); it is cut off or of another --encoding"
+    return f"{where} is not {name} ({byte}); give --encoding {_suggest(data)}"
+
+
+def _with_nul(text: str, data: bytes, where: object, name: str) -> str:
+    line = line_of(text, text.index("\0"))
+    if wide := _wide(data):
+        return f"{where} is not {name} (every other byte is NUL); give --encoding {wide}"
+    return f"{where}: line {line} holds a NUL, which no text has; check the file"
+
+
+def _suggest(data: bytes) -> str:
+    """Name an encoding in which the bytes are text."""
+    if wide := _wide(data):
+        return wide
+    likely = ["utf-8", "cp1252"] if re.search(rb"[\x80-\x9f]", data) else ["utf-8"]
+    for name in likely:
+        try:
+            data.decode(name)
+        except UnicodeDecodeError:
+            continue
+        return name
+    return "latin-1"
+
+
+def _wide(data: bytes) -> str | None:
+    """Name UTF-16 where every other byte is NUL, as in text of Latin letters without a mark."""
+    even, odd = data[:SAMPLE:2], data[1:SAMPLE:2]
+    if odd and odd.count(0) > 0.7 * len(odd) and even.count(0) < 0.3 * len(even):
+        return "utf-16-le"
+    if odd and even.count(0) > 0.7 * len(even) and odd.count(0) < 0.3 * len(odd):
+        return "utf-16-be"
+    return None
