@@ -141,7 +141,7 @@ def _hint(columns: list[str], label: str) -> str:
     close = difflib.get_close_matches(label.casefold(), folded, n=1)
     some = f"{', '.join(map(repr, columns[:10]))}{', ...' if len(columns) > 10 else ''}"
     hint = f"did you mean {folded[close[0]]!r}?" if close else f"it has {some}; name one by --label"
-    if len(columns) == 1 and (sep := next((s for s in ";\t|" if s in columns[0]), None)):
+    if len(columns) == 1 and (sep := next((s for s in ",;\t|" if s in columns[0]), None)):
         hint += f"; its only column suggests --sep {sep!r}"
     return hint
 

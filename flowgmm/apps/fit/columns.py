@@ -67,7 +67,7 @@ class Columns:
         _require(frame, [*choices.text, *choices.keep], "the table")
         found, notes = infer_columns(frame, choices)
         if not found:
-            why = " ".join(grouped(notes, 3)) or "the label is the only one"
+            why = " ".join(grouped(notes)) or "the label is the only one"
             raise UserError(f"no column is left to learn from ({why})")
         columns = cls(tuple(found), np.zeros(0), np.ones(0), encoder)
         blocks, _ = columns._blocks(frame, progress)
@@ -82,7 +82,7 @@ class Columns:
         if len(divisor) < 2:
             raise UserError(
                 f"column {found[0].name!r} alone is left, as one number; a flow needs two: add "
-                f"a column ({' '.join(grouped(notes, 3)) or 'there is no other'})"
+                f"a column ({' '.join(grouped(notes)) or 'there is no other'})"
             )
         columns = replace(
             columns,

@@ -49,7 +49,12 @@ def test_names_from_the_table_are_text_on_the_page(fitted, tmp_path):
     folder, *_ = fitted
     name = "<script>alert('x')</script> & \"y\""
     report = read_json(folder / "report.json")
-    report |= {"file": name, "columns": {name: "number"}, "notes": [name]}
+    report |= {
+        "file": name,
+        "columns": {name: "number"},
+        "reading": [name],
+        "notes": [["dates", name, name]],
+    }
     report["classes"][0]["name"] = name
     write_page(tmp_path / "report.html", report, b"")
     page = (tmp_path / "report.html").read_text()
