@@ -181,10 +181,11 @@ def fit(
     """
     from flowgmm.apps.fit.report import show
     from flowgmm.apps.fit.run import Source, fit_table
+    from flowgmm.apps.outputs import results_folder
     from flowgmm.experiments.job_script import keep_freed_memory
 
     keep_freed_memory()
-    folder = output or Path(f"{file.name.split('.')[0]}-flowgmm")
+    folder = output or results_folder(file)
     source = Source(
         file,
         label,
@@ -205,6 +206,7 @@ def predict(
     model: Annotated[Path, typer.Argument(help="Folder from flowgmm fit.")],
     file: Annotated[Path, typer.Argument(help="Table with the same columns; no label is needed.")],
     output: Annotated[Path | None, typer.Option(help="CSV to write. [default: the screen]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the CSV.")] = False,
     sep: Annotated[str, typer.Option(help="Separator of a CSV.")] = ",",
     encoding: Annotated[str, typer.Option(help="Of a CSV.")] = "utf-8",
 ) -> None:
@@ -214,7 +216,10 @@ def predict(
     """
     from flowgmm.apps.fit.reading import read_table
     from flowgmm.apps.fit.table_model import TableModel
+    from flowgmm.apps.outputs import check_file
 
+    if output is not None:
+        check_file(output, (model, file), force)
     fitted = TableModel.load(model)
     with _progress() as progress:
         predicted = fitted.predict(read_table(file, sep=sep, encoding=encoding), progress)
@@ -233,6 +238,7 @@ def sample(
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     output: Annotated[Path | None, typer.Option(help="CSV to write. [default: the screen]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the CSV.")] = False,
 ) -> None:
     """Draw new rows of the table from a fitted model.
 
@@ -241,7 +247,10 @@ def sample(
     Example: flowgmm sample customers-flowgmm -n 100 --class yes --output drawn.csv
     """
     from flowgmm.apps.fit.table_model import TableModel
+    from flowgmm.apps.outputs import check_file
 
+    if output is not None:
+        check_file(output, (model,), force)
     _write(TableModel.load(model).sample(n, class_, temperature, seed), output)
 
 

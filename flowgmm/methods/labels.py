@@ -52,7 +52,8 @@ def _fault(label: Any, dtype: np.dtype[Any]) -> str:
     if isinstance(label, Number) and label != label:
         return "a missing value"
     if dtype == object and not (isinstance(label, Number) and label == -1):
-        return "neither a text nor -1, in an array of dtype object"
+        # The words that scikit-learn's checks expect.
+        return "neither a text nor -1 (Unknown label type in an array of dtype object)"
     return ""
 
 

@@ -25,6 +25,7 @@ from flowgmm.apps.fit.table_model import (
     TableModel,
     predictions,
 )
+from flowgmm.apps.outputs import check_folder
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import write_json
 from flowgmm.utils.progress import Progress, with_text
@@ -117,7 +118,9 @@ def fit_table(
             "methods are for comparison)"
         )
     started = time.monotonic()
-    with _results_folder(output, force) as folder:
+    inputs = [source.path] if source.test is None else [source.path, source.test]
+    check_folder(output, inputs, force, FILES)
+    with _results_folder(output) as folder:
         data = _read(source, progress)
         X, codes = data.X, data.codes
         methods, notes = make_methods(X, codes, seed)
@@ -255,20 +258,14 @@ def _confidence(log_proba: np.ndarray) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _results_folder(path: Path, force: bool) -> Iterator[Path]:
+def _results_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it takes the name only if the block succeeds.
 
     Raises:
-        UserError: If `path` exists and may not be replaced, or cannot be written.
+        UserError: If `path` cannot be written.
     """
-    if path.exists() or path.is_symlink():
-        if not force:
-            raise UserError(f"{path} already exists; choose another --output, or give --force")
-        held = [child.name for child in path.iterdir()] if path.is_dir() else [path.name]
-        if others := sorted(set(held) - set(FILES)):
-            raise UserError(
-                f"{path} holds {others[0]!r}, which --force keeps; choose another --output"
-            )
+    if path.is_symlink():
+        path = path.resolve()
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     old = part.with_suffix(".old")
     try:
