@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -294,10 +295,18 @@ def _write(frame: Any, output: Path | None) -> None:
     from flowgmm.utils.io import write_text
 
     text = frame.to_csv(index=False, float_format="%.6g")
-    if output is None:
-        print(text, end="")
-    else:
+    if output is not None:
         write_text(output, text)
+        return
+    print(text, end="")
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError as error:
+        print(
+            f"note: {error.encoding} lacks some of these characters, shown as escapes; "
+            "--output writes them as they are",
+            file=sys.stderr,
+        )
 
 
 @contextlib.contextmanager
@@ -320,5 +329,8 @@ def _progress() -> Iterator[Progress]:
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point; characters that the screen's encoding lacks are shown as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
