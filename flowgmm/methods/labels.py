@@ -38,11 +38,11 @@ def check_labels(y: Any) -> None:
     if values.dtype.kind not in "fOTU":
         return
     for i, label in enumerate(values.ravel().tolist()):
-        if fault := _fault(label, values.dtype):
+        if fault := _fault(label, values.dtype.kind):
             raise ValueError(f"y[{i}] is {label!r}, {fault}; {REMEDY}")
 
 
-def _fault(label: Any, dtype: np.dtype[Any]) -> str:
+def _fault(label: Any, kind: str) -> str:
     """Reason why a label cannot be told from the mark of an unlabelled point; empty if it can."""
     if isinstance(label, str):
         return "a text" if label.strip() in MARKS_AS_TEXT else ""
@@ -51,7 +51,7 @@ def _fault(label: Any, dtype: np.dtype[Any]) -> str:
         return "a missing value"
     if isinstance(label, Number) and label != label:
         return "a missing value"
-    if dtype == object and not (isinstance(label, Number) and label == -1):
+    if kind == "O" and not (isinstance(label, Number) and label == -1):
         # The words that scikit-learn's checks expect.
         return "neither a text nor -1 (Unknown label type in an array of dtype object)"
     return ""

@@ -176,7 +176,7 @@ def _report(
     unlabelled = codes < 0
     estimator = model.estimator
     return {
-        "file": str(source.path),
+        "file": _shown(source.path),
         "label": source.label,
         "rows": len(X),
         "labelled": int((codes >= 0).sum()),
@@ -206,6 +206,11 @@ def _settings(estimator: Any) -> dict[str, Any]:
     return used | {k: v for k, v in given if v is None or isinstance(v, bool | int | float | str)}
 
 
+def _shown(path: Path) -> str:
+    """Path as text; bytes of its name that are no UTF-8, and could not be written, as escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def _score_test(
     source: Source,
     data: Data,
@@ -214,12 +219,12 @@ def _score_test(
     chosen: str,
 ) -> dict[str, Any] | None:
     """Scores on the test table; None without one."""
-    if data.X_test is None or data.y_test is None:
+    if source.test is None or data.X_test is None or data.y_test is None:
         return None
     log_proba = {name: finals[name].predict_log_proba(data.X_test) for name in (COMBINED, FLOWGMM)}
     log_proba |= fit_baselines(methods, data.X, data.codes, data.X_test)
     return {
-        "file": str(source.test),
+        "file": _shown(source.test),
         "rows": len(data.y_test),
         "methods": compare(data.y_test, log_proba, chosen),
     }

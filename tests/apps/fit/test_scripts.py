@@ -2,7 +2,9 @@
 
 import io
 import logging
+import os
 import re
+import shutil
 import sys
 import warnings
 from types import SimpleNamespace
@@ -60,7 +62,7 @@ def test_names_that_the_picture_cannot_show_are_numbers(classes, caplog):
 
 @pytest.mark.parametrize(
     "classes",
-    [["ναι", "όχι"], ["да", "нет", "может быть"], ["größer", "égal", "mały"], ["$a_1$", "0 %"]],
+    [["έξω", "δεξί"], ["да", "нет", "может быть"], ["größer", "égal", "mały"], ["$a_1$", "0 %"]],
     ids=ascii,
 )
 def test_other_names_are_shown(classes):
@@ -144,3 +146,20 @@ def test_a_screen_that_shows_all_names_has_no_note(survey, tmp_path, monkeypatch
     assert flowgmm(monkeypatch, "utf-8", *command)[0] == 0
     status, out, err = flowgmm(monkeypatch, "utf-8", "predict", "model", survey)
     assert (status, err) == (0, "") and "合格" in out
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9.csv", b"\xff\xfe.csv", "表.csv".encode("gbk")], ids=ascii
+)
+def test_a_file_name_that_is_no_utf8_is_shown_as_escapes(survey, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    file = os.fsdecode(name)
+    shutil.copy(survey, file)
+    options = ("--label", "判定", "--method", "logistic", "--test", file)
+    status, out, err = flowgmm(monkeypatch, "utf-8", "fit", file, *options)
+    assert (status, err) == (0, "")
+    assert r"\udc" in out
+    (folder,) = tmp_path.glob("*-flowgmm")
+    report = read_json(folder / "report.json")
+    assert r"\udc" in report["file"] and r"\udc" in report["test"]["file"]
+    assert r"\udc" in (folder / "report.html").read_text(encoding="utf-8")
