@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,13 +202,14 @@ def fit(
     """
     from flowgmm.apps.fit.report import show
     from flowgmm.apps.fit.run import Source, fit_table
+    from flowgmm.apps.outputs import results_folder
     from flowgmm.experiments.job_script import keep_freed_memory
     from flowgmm.tabular.infer import Choices
 
     keep_freed_memory()
     if decimal not in (None, ".", ","):
         raise UserError(f"--decimal: expected . or , got {decimal!r}; correct it")
-    folder = output or Path(f"{file.name.split('.')[0]}-flowgmm")
+    folder = output or results_folder(file)
     source = Source(
         file,
         label,
@@ -235,6 +237,7 @@ def predict(
     model: Annotated[Path, typer.Argument(help="Folder from flowgmm fit.")],
     file: Annotated[Path, typer.Argument(help="Table with the same columns; no label is needed.")],
     output: Annotated[Path | None, typer.Option(help="CSV to write. [default: the screen]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the CSV.")] = False,
     sep: Annotated[
         str | None, typer.Option(help="Separator of a CSV. [default: recognised]")
     ] = None,
@@ -247,9 +250,12 @@ def predict(
     Example: flowgmm predict customers-flowgmm new.csv --output predicted.csv
     """
     from flowgmm.apps.fit.table_model import TableModel
+    from flowgmm.apps.outputs import check_file
     from flowgmm.tabular.notes import grouped
     from flowgmm.tabular.reading import read_table
 
+    if output is not None:
+        check_file(output, (model, file), force)
     fitted = TableModel.load(model)
     table = read_table(file, sep=sep, encoding=encoding)
     with _progress() as progress:
@@ -271,6 +277,7 @@ def sample(
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     output: Annotated[Path | None, typer.Option(help="CSV to write. [default: the screen]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the CSV.")] = False,
 ) -> None:
     """Draw new rows of the table from a fitted model.
 
@@ -279,7 +286,10 @@ def sample(
     Example: flowgmm sample customers-flowgmm -n 100 --class yes --output drawn.csv
     """
     from flowgmm.apps.fit.table_model import TableModel
+    from flowgmm.apps.outputs import check_file
 
+    if output is not None:
+        check_file(output, (model,), force)
     _write(TableModel.load(model).sample(n, class_, temperature, seed), output)
 
 
@@ -323,10 +333,18 @@ def _write(frame: Any, output: Path | None) -> None:
     from flowgmm.utils.io import write_text
 
     text = frame.to_csv(index=False, float_format="%.6g")
-    if output is None:
-        print(text, end="")
-    else:
+    if output is not None:
         write_text(output, text)
+        return
+    print(text, end="")
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError as error:
+        print(
+            f"note: {error.encoding} lacks some of these characters, shown as escapes; "
+            "--output writes them as they are",
+            file=sys.stderr,
+        )
 
 
 @contextlib.contextmanager
@@ -349,5 +367,8 @@ def _progress() -> Iterator[Progress]:
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point; characters that the screen's encoding lacks are shown as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flowgmm.apps.outputs import check_copy
 from flowgmm.datasets.features import prepare_data
 from flowgmm.datasets.registry import dataset_spec
 from flowgmm.datasets.splits import draw_split
@@ -100,7 +101,8 @@ def add_dataset(
 
     Raises:
         UserError: If the name is invalid or taken, the table does not meet the contract of
-            `flowgmm.datasets.validation.check_arrays`, or no split can be drawn from it.
+            `flowgmm.datasets.validation.check_arrays`, no split can be drawn from it, or the copy
+            would replace another file.
     """
     config = load_checked(root)
     _check_name(config, name)
@@ -108,6 +110,7 @@ def add_dataset(
         raise UserError(f"{table.file} not found; check the path")
     stored = f"{name}.parquet" if table.file.suffix == ".parquet" else f"{name}.csv"
     path = Path("data", name, stored)
+    check_copy(table.file, root / path)
     entry: dict[str, Any] = {
         "title": title or name,
         "kind": "table",

@@ -1,11 +1,24 @@
 """Classic estimators that need more than one constructor, flat so that a config can state them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from sklearn.semi_supervised import SelfTrainingClassifier
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.semi_supervised import SelfTrainingClassifier
+
+from flowgmm.methods.labels import check_labels, encode_labels
 
 __all__ = ["self_training"]
+
+
+class _SelfTraining(SelfTrainingClassifier):
+    """scikit-learn's classifier with this package's errors for labels."""
+
+    def fit(self, X: Any, y: Any, **params: Any) -> Self:
+        check_labels(y)
+        encode_labels(np.asarray(y))
+        fitted: Self = super().fit(X, y, **params)
+        return fitted
 
 
 def self_training(
@@ -16,7 +29,7 @@ def self_training(
     k_best: int = 10,
     max_iter: int | None = 10,
     random_state: Any = None,
-) -> "SelfTrainingClassifier":
+) -> SelfTrainingClassifier:
     """Logistic regression that labels the points it is sure of and fits again.
 
     Arguments:
@@ -28,10 +41,7 @@ def self_training(
         max_iter: Most rounds; None: until no point changes.
         random_state: Seed of the logistic regression.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.semi_supervised import SelfTrainingClassifier
-
     base = LogisticRegression(C=C, max_iter=logistic_max_iter, random_state=random_state)
-    return SelfTrainingClassifier(
+    return _SelfTraining(
         base, criterion=criterion, threshold=threshold, k_best=k_best, max_iter=max_iter
     )

@@ -19,7 +19,7 @@ from flowgmm.methods.averaging import WEIGHT, averaged, fit_temperature
 from flowgmm.methods.cross_fit import cross_fit, make_folds, seen_when_held_out
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.forest import ForestClassifier
-from flowgmm.methods.labels import encode_labels
+from flowgmm.methods.labels import check_labels, encode_labels
 from flowgmm.methods.parts import LatentMixture, Objective, RealNVP, Training
 from flowgmm.methods.stack import fit_stack
 from flowgmm.utils.errors import DivergedError, UserError
@@ -100,6 +100,7 @@ class FlowForestClassifier(
                 f"expected vectors, shape (N, D), got images, shape {X.shape}; use "
                 "FlowGMMClassifier for images"
             )
+        check_labels(y)
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], ensure_min_samples=2)
         y = np.asarray(y)
         _, codes = encode_labels(y)

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from flowgmm.methods.labels import encode_labels
+from flowgmm.methods.labels import check_labels, encode_labels
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_tensors, write_tensors
 
@@ -82,6 +82,7 @@ class ForestClassifier(ClassifierMixin, BaseEstimator):
         """
         from sklearn.ensemble import RandomForestClassifier
 
+        check_labels(y)
         X, y = validate_data(self, X, y, dtype=np.float32, ensure_min_samples=2)
         self.classes_, codes = encode_labels(np.asarray(y))
         forest = RandomForestClassifier(**self.get_params())

@@ -13,7 +13,7 @@ from sklearn.semi_supervised import LabelSpreading
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from flowgmm.methods.labels import encode_labels
+from flowgmm.methods.labels import check_labels, encode_labels
 
 __all__ = ["KNNLabelSpreading", "RBFLabelSpreading"]
 
@@ -50,6 +50,7 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):
         self._check_parameters()
         if self.n_unlabelled < 0:
             raise ValueError(f"n_unlabelled={self.n_unlabelled} must be 0 or more")
+        check_labels(y)
         X, y = validate_data(self, X, y, dtype=TYPES)
         self.classes_, codes = encode_labels(y)
         self.graph_indices_ = self._draw_graph(codes)

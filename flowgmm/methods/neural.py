@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from flowgmm.flows.pixels import as_inputs
 from flowgmm.flows.preprocessing import Preprocess
+from flowgmm.methods.labels import check_labels
 from flowgmm.methods.persistence import PersistentEstimator
 from flowgmm.methods.stack import fit_stack
 from flowgmm.training.batches import as_tensor, chunk_size
@@ -40,6 +41,7 @@ class NeuralClassifier(ClassifierMixin, PersistentEstimator):
             ValueError: If the input is not finite, of another shape or has fewer than 2 classes.
             DivergedError: If training left its bounds; `history_` shows where.
         """
+        check_labels(y)
         X, y = self._validated(X, y)
         fit_stack([self], X, np.asarray(y)[None])
         if self.failure_ is not None:

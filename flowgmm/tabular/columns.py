@@ -1,7 +1,7 @@
 """Columns of a table: inference of what their cells are, and reading of cells accordingly."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -56,7 +56,7 @@ class Column:
     integer: bool = False
     low: float = -LARGEST
     high: float = LARGEST
-    spelling: NumberFormat = NumberFormat()
+    spelling: NumberFormat = field(default_factory=NumberFormat)
     date_format: str = ""
     marks: tuple[str, ...] = ()
     levels: tuple[str, ...] = ()

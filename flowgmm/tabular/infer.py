@@ -34,9 +34,14 @@ IDENTIFIER = re.compile(r"(.*[ _.-])?(id|idx|index|key|nr|no|number|row|uid)([ _
 UNNAMED = "Unnamed: 0"
 # Texts that stand for a missing number.
 MARKS = frozenset(
-    "? ?? . .. ... - -- --- – — * ** / na n/a n.a. n.a #n/a #na nan -nan <na> nat null none nil "
-    "missing unknown n.d. n.d nd n/d bdl bql lod <lod loq <loq tbd s/d k.a. (blank) blank void "
-    "undefined error inf -inf +inf infinity #value! #div/0! #ref! #name? #num! #null! \\n".split()
+    (
+        *("?", "??", ".", "..", "...", "-", "--", "---", "\u2013", "\u2014", "*", "**", "/", "\\n"),
+        *("na", "n/a", "n.a.", "n.a", "#n/a", "#na", "nan", "-nan", "<na>", "nat", "null", "none"),
+        *("nil", "missing", "unknown", "n.d.", "n.d", "nd", "n/d", "bdl", "bql", "lod", "<lod"),
+        *("loq", "<loq", "tbd", "s/d", "k.a.", "(blank)", "blank", "void", "undefined", "error"),
+        *("inf", "-inf", "+inf", "infinity", "#value!", "#div/0!", "#ref!", "#name?", "#num!"),
+        "#null!",
+    )
 )
 CENSORED = re.compile(r"[<>≤≥]=?\s*[\d.,]+")
 

@@ -15,7 +15,11 @@ __all__ = ["LARGEST", "NumberFormat", "Spelling", "detect_spelling"]
 # Features are float32; numbers beyond its range are not numbers of a measurement.
 LARGEST = float(np.finfo(np.float32).max)
 # Characters that stand for another: the minus sign, spaces that do not break, apostrophes.
-LOOKALIKES = (("−", "-"), ("[\u00a0\u2007\u2009\u202f]", " "), ("[’´`]", "'"))
+LOOKALIKES = (
+    ("\u2212", "-"),
+    ("[\u00a0\u2007\u2009\u202f]", " "),
+    ("[\u2019\u00b4`]", "'"),
+)
 PERCENT = ("%", "‰")
 CURRENCIES = (
     *"€$£¥₹₽₩₺₪฿₫₴₦₱",

@@ -1,5 +1,6 @@
 """`flowgmm add-dataset`: what it writes, and what it refuses."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,41 @@ def test_a_mistake_is_one_line_and_leaves_everything_as_it_was(
     assert line.startswith("error: ")
     assert expected in line
     assert {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("there", ["file", "link", "folder", "dangling link"])
+def test_the_copy_replaces_no_other_file(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    place, mine = clone / "data" / "mine" / "mine.csv", clone / "precious.csv"
+    place.parent.mkdir(parents=True)
+    if there == "folder":
+        place.mkdir()
+    elif there == "dangling link":
+        place.symlink_to(mine)
+    else:
+        make_table(mine, n=151)
+        (place.hardlink_to if there == "file" else place.symlink_to)(mine)
+    before = {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()}
+    done = flowgmm(clone, monkeypatch, *ADD)
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert "data/mine/mine.csv already exists and is no copy of mine.csv; move it, or" in line
+    assert {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()} == before
+    assert os.path.lexists(place)
+
+
+@pytest.mark.parametrize("there", ["copy", "the file itself"])
+def test_a_copy_that_is_there_is_taken(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    place = clone / "data" / "mine" / "mine.csv"
+    place.parent.mkdir(parents=True)
+    make_table(place)
+    given = "data/mine/mine.csv" if there == "the file itself" else "mine.csv"
+    done = flowgmm(clone, monkeypatch, *ADD[:2], given, *ADD[3:])
+    assert done.exit_code == 0, done.stderr
+    assert place.read_bytes() == (clone / "mine.csv").read_bytes()
 
 
 def test_a_file_that_has_changed_is_refused(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

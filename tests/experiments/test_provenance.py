@@ -1,12 +1,14 @@
 """The hash of behaviour: what makes a result stale, and what does not."""
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from flowgmm.experiments import provenance
-from flowgmm.experiments.provenance import code_hash, modules_used
+from flowgmm.experiments.provenance import code_hash, git_state, modules_used
 
 MODEL = '''
 """A model."""
@@ -113,3 +115,63 @@ def test_imports_inside_functions_count() -> None:
         used
     )
     assert "flowgmm.reporting.figures" not in used
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=n", "-c", "user.email=e@example.org")
+    command = ["git", "-C", str(folder), *who, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Function that puts the package into a folder of a repository of something else."""
+    (tmp_path / "thesis.tex").write_text("text")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "thesis.tex")
+    git(tmp_path, "commit", "--quiet", "--message", "thesis")
+
+    def make(folder: str) -> Path:
+        place = tmp_path / folder / "flowgmm"
+        shutil.copytree(provenance.PACKAGE / "experiments", place / "experiments")
+        (place / "__init__.py").touch()
+        monkeypatch.setattr(provenance, "PACKAGE", place)
+        return place
+
+    return make
+
+
+@pytest.mark.parametrize("folder", ["flowgmm-main", "code/flowgmm", "venv/lib/site-packages"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_commit_of_something_else_is_not_recorded(
+    package: Callable[[str], Path], tmp_path: Path, folder: str, ignored: bool
+) -> None:
+    package(folder)
+    if ignored:
+        (tmp_path / ".gitignore").write_text(f"{folder}\n")
+    assert git_state() is None
+
+
+@pytest.mark.parametrize("folder", [".", "third_party/flowgmm"])
+def test_a_commit_that_has_the_sources_is_recorded(
+    package: Callable[[str], Path], tmp_path: Path, folder: str
+) -> None:
+    place = package(folder)
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message", "sources")
+    state = {"commit": git(tmp_path, "rev-parse", "HEAD"), "dirty": False}
+    assert git_state() == state
+    (place / "__init__.py").write_text("X = 1")
+    assert git_state() == state | {"dirty": True}
+
+
+def test_a_repository_of_its_own_inside_another(
+    package: Callable[[str], Path], tmp_path: Path
+) -> None:
+    root = package("flowgmm-main").parent
+    git(root, "init", "--quiet")
+    assert git_state() is None  # nothing is committed
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "sources")
+    assert git_state() == {"commit": git(root, "rev-parse", "HEAD"), "dirty": False}
+    assert git(root, "rev-parse", "HEAD") != git(tmp_path, "rev-parse", "HEAD")

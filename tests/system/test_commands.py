@@ -101,7 +101,7 @@ def test_why_leads_from_a_cell_to_the_command_that_remakes_it(
     for expected in (
         f"{cell['value']:.1f}",
         record,
-        content["hashes"]["code"][:12],
+        f"{content['hashes']['code'][:12]}, commit none",  # the folder is in no repository
         content["hashes"]["features"][:12],
         str(content["spec"]["random_states"][0]),
         "results/smoke/logs/train_stack/mine/12/flowgmm/seeds-0-1.log",

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import yaml
 from faults import ALL, record
+from flowgmm.apps.fit.reading import read_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowgmm.apps.fit.reading import read_table
 from flowgmm.datasets.features import prepare_data
 from flowgmm.embed.embed_data import embed_data
 from flowgmm.experiments import project as module

@@ -59,13 +59,21 @@ from flowgmm.experiments.specs.tuning import choose_spec, tune_spec, tuning_inpu
 from flowgmm.utils.errors import UserError
 from flowgmm.experiments.resources import memory_like, time_like
 
+# Rules call scripts by their path in the repository.
+root = Path(workflow.basedir).parent
+if not all(Path("scripts", path.name).exists() for path in root.glob("scripts/*.py")):
+    sys.exit(
+        f"error: {Path.cwd()}: scripts of the workflow not found; run snakemake in {root}, or add "
+        f"--directory {root}"
+    )
+
 # A dry run makes millions of objects and hardly any garbage: collecting took a sixth of the time.
 # `onstart` in the Snakefile turns collection on again.
 gc.disable()
 try:
     # Planning has checked the config already where this is a job.
     read = load_checked if workflow.is_main_process else load
-    project = read(Path(workflow.basedir).parent, config)
+    project = read(root, config)
 except UserError as error:
     sys.exit(f"error: {error}")
 if Path("results").exists() and not (

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ["draw", "show", "summary", "write_page"]
 
 # Points in the plot of the latent space.
 MAX_POINTS = 3000
+# Longer names of classes lie over others.
+LONGEST_NAME = 24
 HEADER = ("method", "accuracy", "95 % interval", "difference", "p", "class NLL")
 
 
@@ -224,12 +227,30 @@ def _draw_latent(
     ax.scatter(x, y, s=42, c=colours[codes[labelled]], edgecolors="black", linewidths=1)
     stars = (means - centre) @ axes.T
     ax.scatter(stars[:, 0], stars[:, 1], s=160, c="white", marker="*", edgecolors="black", zorder=4)
-    for star, name in zip(stars[:30], classes, strict=False):
+    for star, name in zip(stars[:30], _names_in_picture(classes), strict=False):
         # A name with dollar signs is text, not a formula.
         ax.annotate(
             name, star, (6, 6), textcoords="offset points", parse_math=False, fontweight="bold"
         )
     ax.set(title="FlowGMM's latent space", xticks=[], yticks=[])
+
+
+def _names_in_picture(classes: Sequence[str]) -> list[str]:
+    """Names of the classes, or the numbers 1..K where the font or the place cannot show them all.
+
+    Of names from right to left, matplotlib before 3.11 shows the letters in the wrong order.
+    """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    glyphs = get_font(findfont(FontProperties(weight="bold"))).get_charmap()
+    letters = set("".join(classes))
+    if (
+        max(map(len, classes)) > LONGEST_NAME
+        or not glyphs.keys() >= set(map(ord, letters))
+        or not {"R", "AL"}.isdisjoint(map(unicodedata.bidirectional, letters))
+    ):
+        return [str(k) for k in range(1, len(classes) + 1)]
+    return list(classes)
 
 
 def _draw_reliability(ax: "Axes", bins: list[dict[str, float]]) -> None:
@@ -265,6 +286,9 @@ def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
+    names = [entry["name"] for entry in report["classes"]]
+    shown = _names_in_picture(names)
+    numbered = shown != names
     page = environment.get_template("report.html").render(
         report=report,
         summary=summary(report, short=False),
@@ -282,14 +306,20 @@ def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
         ],
         confidence=confidence(report),
         picture=base64.b64encode(picture).decode(),
+        numbered=numbered,
+        class_header=[
+            *(["number"] if numbered else []),
+            *("class", "labelled rows", "right when held out", "predicted, unlabelled rows"),
+        ],
         classes=[
             [
+                *([number] if numbered else []),
                 entry["name"],
                 f"{entry['labelled']:,}",
                 f"{entry['held_out_right']:,} of {entry['held_out']:,}",
                 f"{entry['predicted_unlabelled']:,}",
             ]
-            for entry in report["classes"]
+            for number, entry in zip(shown, report["classes"], strict=True)
         ],
     )
     write_text(path, page)

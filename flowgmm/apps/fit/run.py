@@ -24,6 +24,7 @@ from flowgmm.apps.fit.table_model import (
     TableModel,
     predictions,
 )
+from flowgmm.apps.outputs import check_folder
 from flowgmm.tabular.infer import Choices
 from flowgmm.tabular.labels import read_labels
 from flowgmm.tabular.notes import Note
@@ -126,7 +127,9 @@ def fit_table(
             "methods are for comparison)"
         )
     started = time.monotonic()
-    with _results_folder(output, force) as folder:
+    inputs = [source.path] if source.test is None else [source.path, source.test]
+    check_folder(output, inputs, force, FILES)
+    with _results_folder(output) as folder:
         data = _read(source, progress)
         X, codes = data.X, data.codes
         methods, notes = make_methods(X, codes, seed)
@@ -187,7 +190,7 @@ def _report(
     unlabelled = codes < 0
     estimator = model.estimator
     return {
-        "file": str(source.path),
+        "file": _shown(source.path),
         "label": source.label,
         "rows": len(X),
         "labelled": int((codes >= 0).sum()),
@@ -218,6 +221,11 @@ def _settings(estimator: Any) -> dict[str, Any]:
     return used | {k: v for k, v in given if v is None or isinstance(v, bool | int | float | str)}
 
 
+def _shown(path: Path) -> str:
+    """Path as text; bytes of its name that are no UTF-8, and could not be written, as escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def _score_test(
     source: Source,
     data: Data,
@@ -226,12 +234,12 @@ def _score_test(
     chosen: str,
 ) -> dict[str, Any] | None:
     """Scores on the test table; None without one."""
-    if data.X_test is None or data.y_test is None:
+    if source.test is None or data.X_test is None or data.y_test is None:
         return None
     log_proba = {name: finals[name].predict_log_proba(data.X_test) for name in (COMBINED, FLOWGMM)}
     log_proba |= fit_baselines(methods, data.X, data.codes, data.X_test)
     return {
-        "file": str(source.test),
+        "file": _shown(source.test),
         "rows": len(data.y_test),
         "notes": list(data.test_notes),
         "methods": compare(data.y_test, log_proba, chosen),
@@ -271,20 +279,14 @@ def _confidence(log_proba: np.ndarray) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _results_folder(path: Path, force: bool) -> Iterator[Path]:
+def _results_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it takes the name only if the block succeeds.
 
     Raises:
-        UserError: If `path` exists and may not be replaced, or cannot be written.
+        UserError: If `path` cannot be written.
     """
-    if path.exists() or path.is_symlink():
-        if not force:
-            raise UserError(f"{path} already exists; choose another --output, or give --force")
-        held = [child.name for child in path.iterdir()] if path.is_dir() else [path.name]
-        if others := sorted(set(held) - set(FILES)):
-            raise UserError(
-                f"{path} holds {others[0]!r}, which --force keeps; choose another --output"
-            )
+    if path.is_symlink():
+        path = path.resolve()
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     old = part.with_suffix(".old")
     try:
