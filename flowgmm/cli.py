@@ -59,7 +59,22 @@ def add_dataset(
     one_hot: Annotated[
         list[str] | None, typer.Option(help="Column of categories; may be repeated.")
     ] = None,
-    sep: Annotated[str, typer.Option(help="Separator of a CSV.")] = ",",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to keep though it looks like an identifier; may be repeated."),
+    ] = None,
+    missing: Annotated[
+        list[str] | None, typer.Option(help="Cell of a missing value; may be repeated.")
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(help="Decimal mark, . or , [default: recognised]")
+    ] = None,
+    sep: Annotated[
+        str | None, typer.Option(help="Separator of a CSV. [default: recognised]")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a CSV. [default: utf-8, or its BOM]")
+    ] = None,
     title: Annotated[str | None, typer.Option(help="What tables call it. [default: NAME]")] = None,
     licence: Annotated[str, typer.Option(help="Terms of use.")] = "not stated",
 ) -> None:
@@ -76,7 +91,16 @@ def add_dataset(
         Path(),
         name,
         TableFile(
-            file, label, classes.split(",") if classes else None, drop or (), sep, one_hot or ()
+            file,
+            label,
+            classes=classes.split(",") if classes else None,
+            drop=drop or (),
+            keep=keep or (),
+            one_hot=one_hot or (),
+            missing=missing or (),
+            decimal=decimal,
+            sep=sep,
+            encoding=encoding,
         ),
         n_labels=n_labels,
         n_val=n_val,
@@ -207,8 +231,6 @@ def fit(
     from flowgmm.tabular.infer import Choices
 
     keep_freed_memory()
-    if decimal not in (None, ".", ","):
-        raise UserError(f"--decimal: expected . or , got {decimal!r}; correct it")
     folder = output or results_folder(file)
     source = Source(
         file,

@@ -4,14 +4,15 @@ import io
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from flowgmm.apps.outputs import check_copy
 from flowgmm.datasets.features import prepare_data
+from flowgmm.datasets.loaders.table import find_columns
 from flowgmm.datasets.registry import dataset_spec
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.checks import load_checked
@@ -19,6 +20,9 @@ from flowgmm.experiments.project import NAME, RULES, Project, Run
 from flowgmm.experiments.recipes import label_set, method_settings
 from flowgmm.experiments.specs.tables import table_runs
 from flowgmm.experiments.yaml_io import dump_yaml, read_yaml
+from flowgmm.tabular.infer import Choices, infer_columns
+from flowgmm.tabular.notes import grouped
+from flowgmm.tabular.reading import read_table
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, sha256, write_text
 
@@ -34,31 +38,65 @@ class TableFile:
     """File with a table, and how to read it.
 
     Attributes:
-        file: CSV, plain or gzipped, or Parquet.
+        file: See `flowgmm.tabular.reading.read_table`.
         label: Column with the classes; rows with an empty one are always unlabelled.
         classes: Values of the label column in the order of the classes; None: sorted.
         drop: Columns to leave out.
-        sep: Separator of a CSV.
+        keep: Columns to keep though they look like identifiers.
         one_hot: Columns of categories, which become columns of 0 and 1.
+        missing: Cells that stand for a missing value.
+        decimal: Decimal mark where several fit; None: as other columns have it.
+        sep: Separator of a text file; None: recognised.
+        encoding: Encoding of a text file; None: UTF-8, or as its first bytes say.
     """
 
     file: Path
     label: str
     classes: Sequence[str] | None = None
     drop: Sequence[str] = ()
-    sep: str = ","
+    keep: Sequence[str] = ()
     one_hot: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    decimal: str | None = None
+    sep: str | None = None
+    encoding: str | None = None
+
+    def examined(self) -> tuple[Self, list[str]]:
+        """Add to the options what the file tells, so that the entry says how it is read.
+
+        Returns:
+            The table with its separator and encoding, and identifiers among the columns to drop;
+            and notes for the user.
+
+        Raises:
+            UserError: If the file cannot be read, or a column is missing.
+        """
+        table = read_table(self.file, sep=self.sep, encoding=self.encoding)
+        others = [self.label, *self.drop, *self.one_hot]
+        find_columns(table.frame, [*others, *self.keep], str(self.file))
+        choices = Choices(
+            keep=self.keep, missing=self.missing, decimal=self.decimal, sep=table.sep
+        )
+        _, notes = infer_columns(table.frame.drop(columns=others), choices)
+        left_out = [note.column for note in notes if note.kind == "left out"]
+        found = replace(
+            self, drop=(*self.drop, *left_out), sep=table.sep, encoding=table.encoding
+        )
+        return found, [*table.notes, *grouped(notes, short=False)]
 
     def options(self, stored: str) -> dict[str, Any]:
         """Options of the loader `table`, with the name `stored` of the copied file."""
-        return {
-            "file": stored,
-            "label": self.label,
-            **({} if self.sep == "," else {"sep": self.sep}),
-            **({"drop": list(self.drop)} if self.drop else {}),
-            **({"one_hot": list(self.one_hot)} if self.one_hot else {}),
-            **({"classes": list(self.classes)} if self.classes else {}),
+        given = {
+            "sep": self.sep,
+            "encoding": None if self.encoding == "utf-8" else self.encoding,
+            "decimal": self.decimal,
+            "missing": list(self.missing),
+            "drop": list(self.drop),
+            "one_hot": list(self.one_hot),
+            "classes": list(self.classes or ()),
         }
+        chosen = {key: value for key, value in given.items() if value}
+        return {"file": stored, "label": self.label, **chosen}
 
 
 @dataclass(frozen=True)
@@ -106,8 +144,7 @@ def add_dataset(
     """
     config = load_checked(root)
     _check_name(config, name)
-    if not table.file.is_file():
-        raise UserError(f"{table.file} not found; check the path")
+    table, notes = table.examined()
     stored = f"{name}.parquet" if table.file.suffix == ".parquet" else f"{name}.csv"
     path = Path("data", name, stored)
     check_copy(table.file, root / path)
@@ -139,7 +176,7 @@ def add_dataset(
     _copy(table.file, root / path)
     for place, text in texts.items():
         write_text(root / place, text)
-    return Added(path, entry, meta["notes"])
+    return Added(path, entry, [*notes, *meta["notes"]])
 
 
 def _check_name(config: Project, name: str) -> None:

@@ -14,6 +14,7 @@ from flowgmm.tabular.dates import days_since_1970, detect_dates
 from flowgmm.tabular.notes import Note, shorten
 from flowgmm.tabular.numbers import NumberFormat
 from flowgmm.tabular.sentinels import find_sentinels
+from flowgmm.utils.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +61,9 @@ class Choices:
         decimal: Decimal mark where several fit; None: as other columns have it.
         date_format: Format of dates where it fits.
         sep: Separator of the table's cells; a semicolon speaks for decimal commas.
+
+    Raises:
+        UserError: If the decimal mark is another.
     """
 
     text: Sequence[str] = ()
@@ -68,6 +72,10 @@ class Choices:
     decimal: str | None = None
     date_format: str | None = None
     sep: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.decimal not in (None, ".", ","):
+            raise UserError(f"--decimal: expected . or , got {self.decimal!r}; correct it")
 
 
 def is_mark(text: str) -> bool:

@@ -73,7 +73,7 @@ def test_categories_become_columns(clone: Path, monkeypatch: pytest.MonkeyPatch)
         (("knn", "mine.csv"), "'knn' is taken by an entry of config/methods.yaml"),
         (("my-set", "mine.csv"), "'my-set': a dataset's name consists of letters"),
         (("..", "mine.csv"), "'..': a dataset's name"),
-        (("new", "absent.csv"), "absent.csv not found"),
+        (("new", "absent.csv"), "absent.csv is not a file"),
         (("new", "mine.csv", "--label", "kinds"), "column kinds not found; it has a, b, c, kind"),
         (("new", "mine.csv", "--n-labels", "6"), "n_labels is 6, but 'knn' tries up to 10"),
         (("new", "mine.csv", "--n-labels", "200"), "dataset 'new': n_labels is 200"),
@@ -89,8 +89,8 @@ def test_categories_become_columns(clone: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_mistake_is_one_line_and_leaves_everything_as_it_was(
     clone: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], expected: str
 ) -> None:
-    make_table(clone / "bad.csv", text="x")
-    make_table(clone / "nan.csv", a=np.nan)
+    make_table(clone / "bad.csv", text=np.resize(["x", "z"], 150))
+    make_table(clone / "nan.csv", a=np.resize([1, np.nan, 2], 150))
     make_table(clone / "one.csv", kind="yes")
     for name in ("empty.csv", "false.parquet"):
         (clone / name).touch()

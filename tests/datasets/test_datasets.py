@@ -553,7 +553,7 @@ def test_table_separated_by_spaces(tmp_path):
         ({"header": ["a", "y"]}, "expected 2 columns, got 4"),
         ({"label": "id"}, "class 'r0' has 1 rows, but each part needs one"),
         ({"file": "u.csv"}, "u.csv not found"),
-        ({"encoding": "utf-9"}, "unknown encoding: utf-9"),
+        ({"encoding": "utf-9"}, "unknown encoding .utf-9."),
     ],
 )
 def test_wrong_tables(tmp_path, options, message):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from faults import ALL, record
-from flowgmm.apps.fit.reading import read_table
+from flowgmm.tabular.reading import read_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -41,7 +41,7 @@ def test_labels_are_spelt_as_in_the_file(labels, names):
 @pytest.mark.parametrize("mark", ["-1", "?", "unlabelled", "NA"])
 def test_a_mark_in_most_rows_is_asked_about(mark):
     labels = [mark] * 10 + ["a", "b"] * 3
-    with pytest.raises(UserError, match="in 10 of 16 labelled rows; .*--unlabelled"):
+    with pytest.raises(UserError, match=r"in 10 of 16 labelled rows; .*--unlabelled"):
         read(labels)
     given, names, _ = read(labels, unlabelled=mark)
     assert names == ["a", "b"] and given[:10] == [""] * 10

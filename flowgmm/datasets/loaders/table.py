@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from flowgmm.tabular.columns import Column, read_numbers
 from flowgmm.tabular.infer import Choices, infer_columns
 from flowgmm.tabular.labels import in_order, label_text
 from flowgmm.tabular.notes import grouped
-from flowgmm.tabular.reading import read_table
+from flowgmm.tabular.reading import Table, read_table
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.seeds import derive
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["find_columns", "load_table", "read_classes"]
+__all__ = ["find_columns", "load_table", "read_classes", "read_raw"]
 
 
 def load_table(
@@ -65,7 +65,7 @@ def load_table(
             has fewer than two rows.
     """
     path = raw / file
-    table = read_table(path, sep=sep, encoding=encoding, header=header)
+    table = read_raw(path, sep=sep, encoding=encoding, header=header)
     frame = table.frame
     find_columns(frame, [label, *(drop or []), *(one_hot or [])], file)
     y, names = read_classes(frame[label], classes, file)
@@ -89,6 +89,17 @@ def load_table(
     if (y < 0).any():
         notes = [f"{(y < 0).sum()} rows without a label", *notes]
     return Arrays(X[train], y[train], X[test], y[test], names, notes, columns)
+
+
+def read_raw(path: Path, **options: Any) -> Table:
+    """Read a file that the workflow fetches; see `flowgmm.tabular.reading.read_table`.
+
+    Raises:
+        UserError: If the file is missing, or no table.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} not found; run the rule download_file")
+    return read_table(path, **options)
 
 
 def find_columns(frame: "pd.DataFrame", names: list[str], file: str) -> None:
@@ -144,6 +155,8 @@ def _numeric(
     # Identifiers, too: `drop` leaves out columns here.
     found, notes = infer_columns(numbers, replace(choices, keep=list(numbers.columns)))
     columns = {column.name: column for column in found}
+    # One number beside missing cells is a category to a classifier.
+    columns = {k: c for k, c in columns.items() if len({*c.levels, *c.rare} - {""}) != 1}
     if text := [name for name, column in columns.items() if column.kind != "number"]:
         raise UserError(
             f"{file}: column {', '.join(text[:5])} is not numeric; name it in the option `drop`, "

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm.datasets.loaders.table import find_columns, read_classes
+from flowgmm.datasets.loaders.table import find_columns, read_classes, read_raw
 from flowgmm.datasets.loaders.text import normalise
 from flowgmm.datasets.splits import split_by_class
 from flowgmm.datasets.types import Texts
 from flowgmm.tabular.cells import as_text
-from flowgmm.tabular.reading import read_table
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.seeds import derive
 
@@ -45,7 +44,7 @@ def load_text_table(
         UserError: If a column is missing, a label is none of `classes`, a text has no word, or a
             class has too few rows.
     """
-    frame = read_table(raw / file, sep=sep, encoding=encoding).frame
+    frame = read_raw(raw / file, sep=sep, encoding=encoding).frame
     find_columns(frame, [label, text], file)
     texts = as_text(frame[text]).tolist()
     # Row 1 is the header.
