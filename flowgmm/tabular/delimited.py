@@ -69,7 +69,7 @@ def read_delimited(
         if sep != ",":
             notes.append(f"{sep!r} separates the cells.")
     top = list(islice(scan(text, sep, begin), 2))
-    if not top:
+    if not top or text.isspace():
         raise UserError(f"{where} is not a table (it is empty); check the file")
     if header is None:
         names = [LINE_BREAK.sub(" ", cell.strip()) for cell in top[0].cells]
@@ -136,7 +136,7 @@ class _Body:
 
         end = len(self.text.rstrip("\n"))
         data = self.text[self.begin : end].encode()
-        quotes = b'"' in data
+        quotes = self.text.find('"', self.top.begin) >= 0
         names = [str(j) for j in range(self.width)]
         try:
             table = csv.read_csv(
@@ -181,7 +181,8 @@ class _Body:
     def refuse_quotes(self, begin: int) -> int:
         """Refuse open quotes from a place on; return the number of cells with line breaks."""
         if len(self.sep) == 1:
-            return refuse_open_quotes(self.text, begin, self.sep, self.width, self.where)
+            widths = {self.n_names, self.width}
+            return refuse_open_quotes(self.text, begin, self.sep, widths, self.where)
         for row in scan(self.text, self.sep, begin):
             if row.unclosed:
                 raise UserError(

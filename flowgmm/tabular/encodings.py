@@ -1,6 +1,7 @@
 """Text from bytes: the encoding, given or by its mark, and line ends."""
 
 import codecs
+import io
 import re
 
 from flowgmm.utils.errors import UserError
@@ -36,7 +37,7 @@ def decode(data: bytes, where: object, encoding: str | None = None) -> tuple[str
     name = encoding or "utf-8"
     try:
         codec = codecs.lookup(name).name
-        b"".decode(codec)
+        io.TextIOWrapper(io.BytesIO(), encoding=codec)  # refuses codecs that give no text
     except (LookupError, ValueError):
         raise UserError(
             f"{where}: unknown encoding {name!r}; expected a name as utf-8, utf-16 or latin-1"

@@ -85,14 +85,14 @@ def _line_spans(text: str, begin: int) -> Iterator[tuple[int, int]]:
             yield start, start + len(content)
 
 
-def refuse_open_quotes(text: str, begin: int, sep: str, width: int, where: object) -> int:
+def refuse_open_quotes(text: str, begin: int, sep: str, widths: set[int], where: object) -> int:
     """Refuse cells that begin with a quote and swallow the rows below.
 
     Arguments:
         text: A text with a separator of one character.
         begin: Place in the text of the first row to look at.
         sep: The separator.
-        width: Number of columns.
+        widths: Numbers of cells that whole rows may have.
         where: Name of the file in messages.
 
     Returns:
@@ -119,18 +119,18 @@ def refuse_open_quotes(text: str, begin: int, sep: str, width: int, where: objec
             raise _open_quote(text, found, where, "text follows the next quote, in another line")
         n_cells += several
         if (several or sep in inner) and not encloses:
-            encloses = width == 1 or not _like_rows(text, found, sep, width)
+            encloses = 1 in widths or not _like_rows(text, found, sep, widths)
             doubtful = doubtful or (None if encloses or not several else found)
     if doubtful and not encloses:
         raise _open_quote(text, doubtful, where, "the lines to the next one are whole rows")
     return n_cells
 
 
-def _like_rows(text: str, cell: re.Match[str], sep: str, width: int) -> bool:
+def _like_rows(text: str, cell: re.Match[str], sep: str, widths: set[int]) -> bool:
     """Whether each line of a cell, taken whole, has the separators of a row."""
     end = text.find("\n", cell.end())
     lines = text[line_start(text, cell.start()) : end if end >= 0 else len(text)].split("\n")
-    return all(line.count(sep) == width - 1 for line in lines if line.strip())
+    return all(1 + line.count(sep) in widths for line in lines if line.strip())
 
 
 def _open_quote(text: str, cell: re.Match[str], where: object, reason: str) -> UserError:
