@@ -1,12 +1,13 @@
 """Delimited text to columns of text cells, strict about quotes and the number of cells."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from flowgmm.tabular.records import Record, count_lines, refuse_open_quotes, scan
+from flowgmm.tabular.records import Record, line_start, refuse_open_quotes, scan
 from flowgmm.tabular.separators import given_separator, separator_line, sniff
 from flowgmm.utils.errors import UserError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cells", "read_delimited"]
 
+LINE_BREAK = re.compile(r"\s*\n\s*")
 # Arrow parses a block at once, and a row must lie within one.
 MAX_BLOCK = 2**31 - 1
 
@@ -45,7 +47,7 @@ def read_delimited(
     other cell is a character. Blank lines are skipped.
 
     Arguments:
-        text: The text.
+        text: The text; lines end with ``\n``.
         where: Name of the file in messages.
         sep: Separator: a character, ``tab`` or ``\t``, or a regular expression, with which cells
             hold no line breaks; None: the one of comma, semicolon, tab and bar that fits.
@@ -67,23 +69,23 @@ def read_delimited(
         if sep != ",":
             notes.append(f"{sep!r} separates the cells.")
     top = list(islice(scan(text, sep, begin), 2))
-    if not top:
+    if not top or text.isspace():
         raise UserError(f"{where} is not a table (it is empty); check the file")
     if header is None:
-        names, begin = [cell.strip() for cell in top[0].cells], top[0].end
-        first = top[1] if len(top) > 1 else None
+        names = [LINE_BREAK.sub(" ", cell.strip()) for cell in top[0].cells]
     else:
-        names, begin, first = list(header), top[0].begin, top[0]
-    if first is None:
-        raise UserError(f"{where} has no rows below its header; check the file")
-    width = len(first.cells)
+        names, top = list(header), [top[0], top[0]]
+    width = len(top[-1].cells)
     if header is not None and width != len(names):
         raise UserError(
             f"{where}: expected {len(names)} columns, got {width}; correct the option `header` "
             "or `sep`"
         )
     surplus = width == len(names) + 1
-    body = _Body(text, begin, sep, len(names), len(names) + surplus, where)
+    body = _Body(text, top[0], sep, len(names), len(names) + surplus, header is None, where)
+    if len(top) == 1:
+        body.refuse_quotes(top[0].begin)
+        raise UserError(f"{where} has no rows below its header; check the file")
     frame, n_broken = body.read()
     if n_broken:
         notes.append(f"{n_broken:,} cell{'s hold' if n_broken > 1 else ' holds'} line breaks.")
@@ -101,19 +103,26 @@ class _Body:
 
     Arguments:
         text: The whole text.
-        begin: Place in it of the first row.
+        top: First row, the header if `headed`.
         sep: Separator.
         n_names: Number of names in the header.
-        width: Number of cells in the first row.
+        width: Number of cells in a row.
+        headed: Whether the first row is the header.
         where: Name of the file in messages.
     """
 
     text: str
-    begin: int
+    top: Record
     sep: str
     n_names: int
     width: int
+    headed: bool
     where: object
+
+    @property
+    def begin(self) -> int:
+        """Place in the text of the first row below the header."""
+        return self.top.end if self.headed else self.top.begin
 
     def read(self) -> tuple["pd.DataFrame", int]:
         """Return the cells, shape (N, width), and the number of those with line breaks."""
@@ -125,13 +134,9 @@ class _Body:
         import pyarrow as pa
         from pyarrow import csv
 
-        body = self.text[self.begin :].rstrip("\r\n")
-        n_lines = 1 + count_lines(body)
-        quotes = '"' in body
-        last_quote = body.rfind('"') if quotes else -1
-        open_end = last_quote > max(body.rfind("\n"), body.rfind("\r"))
-        data = body.encode()
-        del body
+        end = len(self.text.rstrip("\n"))
+        data = self.text[self.begin : end].encode()
+        quotes = self.text.find('"', self.top.begin) >= 0
         names = [str(j) for j in range(self.width)]
         try:
             table = csv.read_csv(
@@ -149,28 +154,36 @@ class _Body:
                 ),
             )
         except pa.ArrowInvalid as error:
-            self._refuse_quotes()
+            self.refuse_quotes(self.top.begin)
             self._refuse_ragged(scan(self.text, self.sep, self.begin))
             raise UserError(
                 f"{self.where} is not a table ({error}); check the file and --sep"
             ) from error
-        # Otherwise each line is a row, and no cell has more than one.
-        several = quotes and (open_end or n_lines != table.num_rows)
-        return _as_frame(table.columns), self._refuse_quotes() if several else 0
+        del data
+        n_broken = 0
+        if quotes:
+            # If each line is a row, only the last one can end within quotes.
+            n_lines = 1 + self.text.count("\n", self.top.begin, end)
+            each = n_lines == self.headed + table.num_rows
+            begin = line_start(self.text, end) if each else self.top.begin
+            n_broken = self.refuse_quotes(begin)
+        return _as_frame(table.columns), n_broken
 
     def _read_with_scan(self) -> tuple["pd.DataFrame", int]:
         import pyarrow as pa
 
-        n_broken = self._refuse_quotes()
+        n_broken = self.refuse_quotes(self.top.begin)
         rows = list(scan(self.text, self.sep, self.begin))
         self._refuse_ragged(rows)
         columns = zip(*(row.cells for row in rows), strict=True)
         return _as_frame([pa.array(column, pa.large_string()) for column in columns]), n_broken
 
-    def _refuse_quotes(self) -> int:
+    def refuse_quotes(self, begin: int) -> int:
+        """Refuse open quotes from a place on; return the number of cells with line breaks."""
         if len(self.sep) == 1:
-            return refuse_open_quotes(self.text, self.begin, self.sep, self.n_names, self.where)
-        for row in scan(self.text, self.sep, self.begin):
+            widths = {self.n_names, self.width}
+            return refuse_open_quotes(self.text, begin, self.sep, widths, self.where)
+        for row in scan(self.text, self.sep, begin):
             if row.unclosed:
                 raise UserError(
                     f"{self.where}: in line {row.line} a quote is not closed; take it out"
@@ -181,9 +194,9 @@ class _Body:
         """Name the first row that has not as many cells as the header, or as most rows."""
         rows = [row for row in rows if any(map(str.strip, row.cells)) or not self.sep.isspace()]
         expected, like = self.n_names, "the header"
-        usual = Counter(len(row.cells) for row in rows).most_common(1)[0][0]
-        if self.width == expected + 1 == usual:
-            expected, like = usual, "most rows"  # with the names of rows
+        widths = Counter(len(row.cells) for row in rows)
+        if self.width == expected + 1 and widths[self.width] > len(rows) / 2:
+            expected, like = self.width, "most rows"  # with the names of rows
         if bad := next((row for row in rows if len(row.cells) != expected), None):
             n = len(bad.cells)
             title = ", or take out a title above the header" if self.n_names == 1 else ""

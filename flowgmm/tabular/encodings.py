@@ -1,6 +1,7 @@
-"""Text from bytes: marks of the byte order, the encoding given, and a suggestion where it fails."""
+"""Text from bytes: the encoding, given or by its mark, and line ends."""
 
 import codecs
+import io
 import re
 
 from flowgmm.utils.errors import UserError
@@ -16,11 +17,10 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 SAMPLE = 4096
-BREAK = re.compile(r"\r\n?|\n")
 
 
 def decode(data: bytes, where: object, encoding: str | None = None) -> tuple[str, str]:
-    """Decode a text file.
+    r"""Decode a text file.
 
     Arguments:
         data: Its bytes.
@@ -28,7 +28,7 @@ def decode(data: bytes, where: object, encoding: str | None = None) -> tuple[str
         encoding: Name of its encoding; None: what its mark says, else UTF-8.
 
     Returns:
-        The text without its mark, and the name of the encoding.
+        The text without its mark, lines ending with ``\n``, and the name of the encoding.
 
     Raises:
         UserError: If the encoding is unknown or not that of the mark, or the bytes are no text in
@@ -37,7 +37,7 @@ def decode(data: bytes, where: object, encoding: str | None = None) -> tuple[str
     name = encoding or "utf-8"
     try:
         codec = codecs.lookup(name).name
-        b"".decode(codec)
+        io.TextIOWrapper(io.BytesIO(), encoding=codec)  # refuses codecs that give no text
     except (LookupError, ValueError):
         raise UserError(
             f"{where}: unknown encoding {name!r}; expected a name as utf-8, utf-16 or latin-1"
@@ -61,26 +61,25 @@ def decode(data: bytes, where: object, encoding: str | None = None) -> tuple[str
         raise UserError(f"{where} is not {name} ({error}); give another --encoding") from error
     if "\0" in text:
         raise UserError(_with_nul(text, data, where, name))
-    return text, name
+    return _with_plain_line_ends(text), name
 
 
-def line_of(text: str, position: int) -> int:
-    """Number of the line at a position, from 1."""
-    return 1 + sum(1 for _ in BREAK.finditer(text, 0, position))
+def _with_plain_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def _undecodable(data: bytes, start: int, where: object, codec: str, name: str) -> str:
-    before = data[:start].decode(codec, errors="ignore")
-    byte = f"byte {data[start]:#04x} in line {line_of(before, len(before))}"
+    before = _with_plain_line_ends(data[:start].decode(codec, errors="ignore"))
+    byte = f"byte {data[start]:#04x} in line {1 + before.count(chr(10))}"
     if codec.startswith(("utf-16", "utf-32")):
         return f"{where} is not {name} ({byte}); it is cut off or of another --encoding"
     return f"{where} is not {name} ({byte}); give --encoding {_suggest(data)}"
 
 
 def _with_nul(text: str, data: bytes, where: object, name: str) -> str:
-    line = line_of(text, text.index("\0"))
     if wide := _wide(data):
         return f"{where} is not {name} (every other byte is NUL); give --encoding {wide}"
+    line = 1 + _with_plain_line_ends(text[: text.index("\0")]).count("\n")
     return f"{where}: line {line} holds a NUL, which no text has; check the file"
 
 

@@ -22,7 +22,7 @@ __all__ = ["Table", "read_table"]
 # Text that is no table.
 MARKUP = (
     (re.compile(r"\s*<(!doctype|html|head|body|table|\?xml)\b", re.IGNORECASE), "HTML or XML"),
-    (re.compile(r'\s*(\{\s*"[^"\r\n]*"\s*:|\[\s*(\{|\[\s*["\d\[-]))'), "JSON"),
+    (re.compile(r'\s*(\{\s*"[^"\n]*"\s*:|\[\s*(\{|\[\s*["\d\[-]))'), "JSON"),
 )
 
 

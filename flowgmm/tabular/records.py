@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from flowgmm.utils.errors import UserError
 
-__all__ = ["Record", "count_lines", "refuse_open_quotes", "scan"]
+__all__ = ["Record", "cell_pattern", "line_start", "refuse_open_quotes", "scan"]
 
-BREAK = re.compile(r"\r\n?|\n")
-LINE = re.compile(r"[^\r\n]*")
+LINE = re.compile(r"[^\n]*")
 REMEDY = "double the quotes that are characters, or take them out"
 
 
@@ -32,11 +31,25 @@ class Record:
     unclosed: bool
 
 
-def count_lines(text: str, begin: int = 0, end: int | None = None) -> int:
-    r"""Count the line breaks in a part of a text: ``\n``, ``\r`` or both."""
-    end = len(text) if end is None else end
-    both = text.count("\r\n", begin, end)
-    return text.count("\n", begin, end) + text.count("\r", begin, end) - both
+def line_start(text: str, position: int) -> int:
+    """Place of the first character of the line that has a position."""
+    return 1 + text.rfind("\n", 0, position)
+
+
+def cell_pattern(sep: str) -> re.Pattern[str]:
+    """Pattern of a cell and what ends it.
+
+    Raises:
+        re.error: If a separator of several characters is not a regular expression.
+    """
+    if len(sep) == 1:
+        plain, end = rf"[^{re.escape(sep)}\n]*+", re.escape(sep)
+    else:
+        plain, end = rf"(?:(?!{sep})[^\n])*+", f"(?:{sep})"
+    return re.compile(
+        r'(?:"(?P<quoted>[^"]*+(?:""[^"]*+)*+)(?P<closed>"?))?'
+        rf"(?P<plain>{plain})(?P<end>\n|\Z|{end})"
+    )
 
 
 def scan(text: str, sep: str, begin: int = 0) -> Iterator[Record]:
@@ -46,27 +59,18 @@ def scan(text: str, sep: str, begin: int = 0) -> Iterator[Record]:
     any other cell is a character. If the separator is a regular expression, cells end with their
     line.
     """
-    one = len(sep) == 1
-    pattern = re.compile(
-        r'(?:"(?P<quoted>[^"]*+(?:""[^"]*+)*+)(?P<closed>"?))?'
-        + (
-            rf"(?P<plain>[^{re.escape(sep)}\r\n]*+)"
-            if one
-            else rf"(?P<plain>(?:(?!{sep})[^\r\n])*+)"
-        )
-        + rf"(?P<end>\r\n?|\n|\Z|{re.escape(sep) if one else f'(?:{sep})'})"
-    )
-    line, before = 1 + count_lines(text, 0, begin), begin
-    for start, stop in [(begin, len(text))] if one else _line_spans(text, begin):
+    pattern = cell_pattern(sep)
+    line, before = 1 + text.count("\n", 0, begin), begin
+    for start, stop in [(begin, len(text))] if len(sep) == 1 else _line_spans(text, begin):
         cells: list[str] = []
         unclosed = False
         for found in pattern.finditer(text, start, stop):
             if not cells:
-                line, before = line + count_lines(text, before, found.start()), found.start()
+                line, before = line + text.count("\n", before, found.start()), found.start()
             quoted, closed, plain, end = found.group("quoted", "closed", "plain", "end")
             cells.append(plain if quoted is None else quoted.replace('""', '"') + plain)
             unclosed |= closed == ""
-            if end and end not in ("\r\n", "\r", "\n"):
+            if end and end != "\n":
                 continue
             if len(cells) > 1 or cells[0].strip() or quoted is not None:
                 yield Record(cells, line, before, found.end(), unclosed)
@@ -81,14 +85,14 @@ def _line_spans(text: str, begin: int) -> Iterator[tuple[int, int]]:
             yield start, start + len(content)
 
 
-def refuse_open_quotes(text: str, begin: int, sep: str, width: int, where: object) -> int:
+def refuse_open_quotes(text: str, begin: int, sep: str, widths: set[int], where: object) -> int:
     """Refuse cells that begin with a quote and swallow the rows below.
 
     Arguments:
         text: A text with a separator of one character.
-        begin: Place in the text of the first row below the header.
+        begin: Place in the text of the first row to look at.
         sep: The separator.
-        width: Number of columns.
+        widths: Numbers of cells that whole rows may have.
         where: Name of the file in messages.
 
     Returns:
@@ -96,41 +100,41 @@ def refuse_open_quotes(text: str, begin: int, sep: str, width: int, where: objec
 
     Raises:
         UserError: If a quote is closed nowhere, if the quote that closes a cell of several lines
-            has text behind it, or if such lines have the separators of whole rows and no other
-            cell shows that the file's quotes enclose cells.
+            is followed by text, or if the lines of such cells have the separators of whole rows
+            and no other line with a quoted cell has more or fewer.
     """
-    edge = re.escape(sep)
-    pattern = re.compile(rf'"(?<![^{edge}\r\n]")([^"]*+(?:""[^"]*+)*+)("?)([^{edge}\r\n]*+)')
+    edge = rf"{re.escape(sep)}\n"
+    # Runs of cells without anything to look at go past in one step.
+    plain = rf'(?:(?:"[^"{edge}]*+"|[^"{edge}][^{edge}]*+)?[{edge}]++)++'
+    quoted = rf'"(?<![^{edge}]")([^"]*+(?:""[^"]*+)*+)("?)([^{edge}]*+)'
     n_cells, encloses, doubtful = 0, False, None
-    for found in pattern.finditer(text, begin):
-        inner, closed, behind = found.groups()
-        several = "\n" in inner or "\r" in inner
-        if not closed or (several and behind.strip()):
-            reason = "the text goes on behind the next one" if closed else "it is never closed"
-            raise _open_quote(text, found, where, reason)
-        if not several:
-            encloses = encloses or sep in inner or '""' in inner
+    for found in re.compile(f"{plain}|{quoted}").finditer(text, begin):
+        inner, closed, behind = found.groups("")
+        several = "\n" in inner
+        if found[1] is None:
             continue
-        n_cells += 1
-        if width > 1 and _like_rows(text, found, sep, width):
-            doubtful = doubtful or found
-        else:
-            encloses = True
+        if not closed:
+            raise _open_quote(text, found, where, "no quote below closes it")
+        if several and behind.strip():
+            raise _open_quote(text, found, where, "text follows the next quote, in another line")
+        n_cells += several
+        if (several or sep in inner) and not encloses:
+            encloses = 1 in widths or not _like_rows(text, found, sep, widths)
+            doubtful = doubtful or (None if encloses or not several else found)
     if doubtful and not encloses:
-        raise _open_quote(text, doubtful, where, "the lines up to the next one are like whole rows")
+        raise _open_quote(text, doubtful, where, "the lines to the next one are whole rows")
     return n_cells
 
 
-def _like_rows(text: str, cell: re.Match[str], sep: str, width: int) -> bool:
+def _like_rows(text: str, cell: re.Match[str], sep: str, widths: set[int]) -> bool:
     """Whether each line of a cell, taken whole, has the separators of a row."""
-    begin = max(text.rfind("\n", 0, cell.start()), text.rfind("\r", 0, cell.start())) + 1
-    after = BREAK.search(text, cell.end())
-    lines = BREAK.split(text[begin : after.start() if after else len(text)])
-    return all(line.count(sep) == width - 1 for line in lines)
+    end = text.find("\n", cell.end())
+    lines = text[line_start(text, cell.start()) : end if end >= 0 else len(text)].split("\n")
+    return all(1 + line.count(sep) in widths for line in lines if line.strip())
 
 
 def _open_quote(text: str, cell: re.Match[str], where: object, reason: str) -> UserError:
-    line = 1 + count_lines(text, 0, cell.start())
+    line = 1 + text.count("\n", 0, cell.start())
     shown = LINE.match(text, cell.start())
     begins = shown[0][:30] if shown else ""
     return UserError(

@@ -4,7 +4,7 @@ import itertools
 import re
 from collections import Counter
 
-from flowgmm.tabular.records import scan
+from flowgmm.tabular.records import cell_pattern, scan
 from flowgmm.utils.errors import UserError
 
 __all__ = ["given_separator", "separator_line", "sniff"]
@@ -12,10 +12,10 @@ __all__ = ["given_separator", "separator_line", "sniff"]
 CANDIDATES = (",", ";", "\t", "|")
 # The beginning of a text that is looked at.
 LINES, CHARACTERS = 64, 2**17
-HEAD = re.compile(rf"(?:[^\r\n]*+(?:\r\n?|\n|\Z)){{1,{LINES}}}")
+HEAD = re.compile(rf"(?:[^\n]*+(?:\n|\Z)){{1,{LINES}}}")
 SPELT = {"tab": "\t", r"\t": "\t"}
 # First line by which spreadsheets tell the separator.
-SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n])"?[,;\t ]*(?:\r\n?|\n|\Z)', re.IGNORECASE)
+SEPARATOR_LINE = re.compile(r'"?sep=([^\n"])"?[,;\t ]*(?:\n|\Z)', re.IGNORECASE)
 
 
 def given_separator(given: str) -> str:
@@ -28,8 +28,9 @@ def given_separator(given: str) -> str:
     """
     sep = SPELT.get(given, given)
     try:
+        cell_pattern(sep)
         empty = len(sep) != 1 and re.match(sep, "") is not None
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UserError(
             f"--sep {given!r} is not a regular expression ({error}); put \\ before a character "
             "that is meant as it stands"
