@@ -74,14 +74,10 @@ class TableFile:
         table = read_table(self.file, sep=self.sep, encoding=self.encoding)
         others = [self.label, *self.drop, *self.one_hot]
         find_columns(table.frame, [*others, *self.keep], str(self.file))
-        choices = Choices(
-            keep=self.keep, missing=self.missing, decimal=self.decimal, sep=table.sep
-        )
+        choices = Choices(keep=self.keep, missing=self.missing, decimal=self.decimal, sep=table.sep)
         _, notes = infer_columns(table.frame.drop(columns=others), choices)
         left_out = [note.column for note in notes if note.kind == "left out"]
-        found = replace(
-            self, drop=(*self.drop, *left_out), sep=table.sep, encoding=table.encoding
-        )
+        found = replace(self, drop=(*self.drop, *left_out), sep=table.sep, encoding=table.encoding)
         return found, [*table.notes, *grouped(notes, short=False)]
 
     def options(self, stored: str) -> dict[str, Any]:

@@ -21,6 +21,8 @@ DAYS = (
 TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
 # Cells that candidates are taken from.
 N_EXAMPLES = 5
+# 1 January 1000 and 31 December 9999, in days since 1970.
+FIRST_DAY, LAST_DAY = -354285, 2932896
 ISO = "%Y-%m-%dT%H:%M:%S"
 
 
@@ -99,11 +101,12 @@ def days_since_1970(series: "pd.Series", date_format: str) -> np.ndarray:
     import pandas as pd
 
     if not pd.api.types.is_datetime64_any_dtype(series):
-        series = pd.Series(
-            pd.to_datetime(series, format=date_format or "ISO8601", errors="coerce", utc=True)
-        )
-    dates = pd.to_datetime(series, utc=True)
-    return ((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)).to_numpy(np.float64)
+        form = date_format or "ISO8601"
+        series = pd.Series(pd.to_datetime(series, format=form, errors="coerce", utc=True))
+    dates = pd.to_datetime(series, utc=True).dt.tz_localize(None)
+    # Nanoseconds, pandas' own unit, end in 2262.
+    seconds = dates.to_numpy("datetime64[us]") - np.datetime64(0, "us")
+    return seconds / np.timedelta64(1, "D")
 
 
 def write_days(days: np.ndarray, date_format: str) -> list[str]:
@@ -115,6 +118,9 @@ def write_days(days: np.ndarray, date_format: str) -> list[str]:
     """
     import pandas as pd
 
-    # Features are float32: seconds are rounding error.
-    dates = pd.Series(pd.to_datetime(days, unit="D", errors="coerce")).dt.round("min")
-    return dates.dt.strftime(date_format or ISO).fillna("").tolist()
+    # Features are float32: seconds are rounding error. Years have four digits.
+    minutes = np.round(np.clip(days, FIRST_DAY, LAST_DAY) * 1440)
+    known = ~np.isnan(minutes)
+    dates = np.full(len(days), np.datetime64("NaT", "s"))
+    dates[known] = (minutes[known] * 60).astype("datetime64[s]")
+    return pd.Series(dates).dt.strftime(date_format or ISO).fillna("").tolist()

@@ -14,7 +14,7 @@ from flowgmm.utils.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Cells", "read_delimited"]
+__all__ = ["Parsed", "read_delimited"]
 
 LINE_BREAK = re.compile(r"\s*\n\s*")
 # Arrow parses a block at once, and a row must lie within one.
@@ -22,7 +22,7 @@ MAX_BLOCK = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Cells:
+class Parsed:
     """Cells of a text.
 
     Arguments:
@@ -40,7 +40,7 @@ class Cells:
 
 def read_delimited(
     text: str, where: object, sep: str | None = None, header: Sequence[str] | None = None
-) -> Cells:
+) -> Parsed:
     r"""Read the cells of a text.
 
     A cell in double quotes may hold separators, line breaks and doubled quotes; a quote inside any
@@ -94,7 +94,7 @@ def read_delimited(
     elif surplus:
         names.insert(0, "")
         notes.append("The first column has no name in the header: it has the names of the rows.")
-    return Cells(names, frame, notes, sep)
+    return Parsed(names, frame, notes, sep)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import yaml
 from faults import ALL, record
-from flowgmm.tabular.reading import read_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import FILES
 from flowgmm.experiments.specs.data import download_paths
 from flowgmm.experiments.yaml_io import read_yaml
+from flowgmm.tabular.reading import read_table
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, write_json, write_tensors
 
