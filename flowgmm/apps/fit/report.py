@@ -42,8 +42,8 @@ def summary(report: Mapping[str, Any], *, short: bool = True) -> list[str]:
     more = ", ..." if len(classes) > 10 else ""
     lines = [
         f"{Path(report['file']).name}: {report['rows']:,} rows, {report['labelled']:,} labelled "
-        f"({', '.join(classes[:10])}{more}). Columns: {columns}; {report['features']} features. "
-        + " ".join(report["reading"]),
+        f"({', '.join(classes[:10])}{more}). Columns: {columns}; {report['features']} features."
+        + "".join(f" {sentence}" for sentence in report["reading"]),
         *grouped(report["notes"], short=short),
     ]
     if report["test"] is not None and report["test"]["notes"]:
