@@ -66,6 +66,9 @@ def add_dataset(
     missing: Annotated[
         list[str] | None, typer.Option(help="Cell of a missing value; may be repeated.")
     ] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option(help='Label of an unlabelled row; "": only the empty cell.')
+    ] = None,
     decimal: Annotated[
         str | None, typer.Option(help="Decimal mark, . or , [default: recognised]")
     ] = None,
@@ -98,6 +101,7 @@ def add_dataset(
             keep=keep or (),
             one_hot=one_hot or (),
             missing=missing or (),
+            unlabelled=unlabelled,
             decimal=decimal,
             sep=sep,
             encoding=encoding,

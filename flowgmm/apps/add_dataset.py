@@ -21,6 +21,7 @@ from flowgmm.experiments.recipes import label_set, method_settings
 from flowgmm.experiments.specs.tables import table_runs
 from flowgmm.experiments.yaml_io import dump_yaml, read_yaml
 from flowgmm.tabular.infer import Choices, infer_columns
+from flowgmm.tabular.labels import label_text, mark_notes
 from flowgmm.tabular.notes import grouped
 from flowgmm.tabular.reading import read_table
 from flowgmm.utils.errors import UserError
@@ -45,6 +46,7 @@ class TableFile:
         keep: Columns to keep though they look like identifiers.
         one_hot: Columns of categories, which become columns of 0 and 1.
         missing: Cells that stand for a missing value.
+        unlabelled: A further label of unlabelled rows; see `flowgmm.tabular.labels.read_labels`.
         decimal: Decimal mark where several fit; None: as other columns have it.
         sep: Separator of a text file; None: recognised.
         encoding: Encoding of a text file; None: UTF-8, or as its first bytes say.
@@ -57,6 +59,7 @@ class TableFile:
     keep: Sequence[str] = ()
     one_hot: Sequence[str] = ()
     missing: Sequence[str] = ()
+    unlabelled: str | None = None
     decimal: str | None = None
     sep: str | None = None
     encoding: str | None = None
@@ -74,11 +77,14 @@ class TableFile:
         table = read_table(self.file, sep=self.sep, encoding=self.encoding)
         others = [self.label, *self.drop, *self.one_hot]
         find_columns(table.frame, [*others, *self.keep], str(self.file))
+        labels = label_text(table.frame[self.label], self.unlabelled)
+        place = f"{self.file}: column {self.label!r}"
+        about_labels = [] if self.unlabelled is not None else mark_notes(labels, place)
         choices = Choices(keep=self.keep, missing=self.missing, decimal=self.decimal, sep=table.sep)
         _, notes = infer_columns(table.frame.drop(columns=others), choices)
         left_out = [note.column for note in notes if note.kind == "left out"]
         found = replace(self, drop=(*self.drop, *left_out), sep=table.sep, encoding=table.encoding)
-        return found, [*table.notes, *grouped(notes, short=False)]
+        return found, [*table.notes, *about_labels, *grouped(notes, short=False)]
 
     def options(self, stored: str) -> dict[str, Any]:
         """Options of the loader `table`, with the name `stored` of the copied file."""
@@ -87,6 +93,7 @@ class TableFile:
             "encoding": None if self.encoding == "utf-8" else self.encoding,
             "decimal": self.decimal,
             "missing": list(self.missing),
+            "unlabelled": self.unlabelled,
             "drop": list(self.drop),
             "one_hot": list(self.one_hot),
             "classes": list(self.classes or ()),

@@ -14,7 +14,7 @@ from flowgmm.utils.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["in_order", "label_text", "read_labels"]
+__all__ = ["in_order", "label_text", "mark_notes", "read_labels"]
 
 # More classes than this look like a number or an identifier.
 MAX_CLASSES = 200
@@ -23,16 +23,18 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 FLOAT_INTEGER = re.compile(r"-?\d+\.0")
 
 
-def label_text(series: "pd.Series") -> "pd.Series":
-    """Labels as text, shape (N,), empty where unlabelled.
+def label_text(series: "pd.Series", unlabelled: str | None = None) -> "pd.Series":
+    """Labels as text, shape (N,), empty where unlabelled or as `unlabelled` says.
 
     They are spelt as in the file. Only if each of them is an integer with `.0` behind it, as pandas
     writes integers beside empty cells, the `.0` goes.
     """
     text = as_text(series)
     if all(FLOAT_INTEGER.fullmatch(name) for name in text[text != ""].unique()):
-        return text.str.removesuffix(".0")
-    return text
+        text = text.str.removesuffix(".0")
+    bare = (unlabelled or "").removesuffix(".0")
+    marks = [bare, f"{bare}.0"] if bare else []
+    return text.where(~text.isin(marks), "")
 
 
 def read_labels(
@@ -67,14 +69,11 @@ def read_labels(
             f"{where}: expected at least 2 labelled rows of each of 2 classes, "
             f"got {len(frame)} rows; add some"
         )
-    text = label_text(frame[label])
-    if unlabelled:
-        gone = text.isin([unlabelled, unlabelled.strip().removesuffix(".0")])
-        if classes is None and not gone.any():
-            raise UserError(
-                f"{where}: no row has {unlabelled!r} in column {label!r}; correct --unlabelled"
-            )
-        text = text.where(~gone, "")
+    text = label_text(frame[label], unlabelled)
+    if unlabelled and classes is None and text.equals(label_text(frame[label])):
+        raise UserError(
+            f"{where}: no row has {unlabelled!r} in column {label!r}; correct --unlabelled"
+        )
     labelled = text[text != ""]
     if not len(labelled):
         raise UserError(
@@ -90,24 +89,29 @@ def read_labels(
                 f"{', '.join(names[:10])}"
             )
         return codes, names, []
+    notes = [] if unlabelled is not None else mark_notes(text, place)
     counts = np.bincount(codes[codes >= 0], minlength=len(names))
-    notes = [] if unlabelled is not None else _ask(place, names, counts)
     _check(place, where, names, counts)
     return codes, names, notes
 
 
-def _ask(place: str, names: list[str], counts: np.ndarray) -> list[str]:
+def mark_notes(labels: "pd.Series", place: str) -> list[str]:
     """Notes on classes that may be marks of unlabelled rows.
 
+    Arguments:
+        labels: Text, shape (N,), empty where unlabelled.
+        place: Names of table and column in messages.
+
     Raises:
-        UserError: If most rows have one, and 2 other classes are left.
+        UserError: If most labelled rows have one, and 2 other classes are left.
     """
+    counts = labels[labels != ""].value_counts()
     notes = []
-    for name, n in zip(names, counts.tolist(), strict=True):
+    for name, n in sorted((str(name), n) for name, n in counts.items()):
         # scikit-learn's mark of an unlabelled point is -1.
         if not (name == "-1" or is_mark(name) or name.casefold() in ("unlabelled", "unlabeled")):
             continue
-        if len(names) > 2 and n > counts.sum() / 2:
+        if len(counts) > 2 and n > counts.sum() / 2:
             raise UserError(
                 f"{place} has {name!r} in {n:,} of {counts.sum():,} labelled rows; if that marks "
                 f'unlabelled rows, give --unlabelled {name}; if it is a class, --unlabelled ""'

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from commands import ADD, flowgmm, make_table
 from workspace import copy_repository
@@ -66,6 +67,22 @@ def test_categories_become_columns(clone: Path, monkeypatch: pytest.MonkeyPatch)
     assert features_spec(load_checked(clone), "mine")["options"]["one_hot"] == ["city"]
 
 
+def test_the_entry_says_how_the_file_is_read(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Germans write tables, with an identifier and a mark of unlabelled rows."""
+    frame = pd.read_csv(make_table(clone / "mine.csv"), dtype=str)
+    frame = frame.apply(lambda column: column.str.replace(".", ",", regex=False))
+    frame["kunde"] = [str(7000 + 3 * i) for i in range(len(frame))]
+    frame["kind"] = frame["kind"].mask(np.arange(len(frame)) % 5 == 0, "k.A.")
+    frame.to_csv(clone / "mine.csv", sep=";", index=False, encoding="utf-16")
+    done = flowgmm(clone, monkeypatch, *ADD, "--unlabelled", "k.A.")
+    assert done.exit_code == 0, done.stderr
+    assert "kunde (whole numbers, all different)" in done.stdout
+    assert "The text is in utf-16" in done.stdout and "30 rows without a label" in done.stdout
+    options = read_yaml(clone / "config" / "datasets.yaml")["mine"]["options"]
+    assert (options["sep"], options["encoding"], options["drop"]) == (";", "utf-16", ["kunde"])
+    assert options["unlabelled"] == "k.A."
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -80,6 +97,7 @@ def test_categories_become_columns(clone: Path, monkeypatch: pytest.MonkeyPatch)
         (("new", "mine.csv", "--n-val", "0"), "n_val is 0, but hyper-parameters"),
         (("new", "mine.csv", "--classes", "yes,no"), "label 1e5 in column 'kind' is not one of"),
         (("new", "bad.csv"), "column text is not numeric; name it in the option `drop`"),
+        (("new", "asked.csv"), "has '-1' in 90 of 150 labelled rows; if that marks unlabelled"),
         (("new", "empty.csv"), "is not a table"),
         (("new", "nan.csv"), "column a: NaN or infinite values"),
         (("new", "one.csv"), "expected at least 2 classes, got 1 (yes)"),
@@ -92,6 +110,7 @@ def test_a_mistake_is_one_line_and_leaves_everything_as_it_was(
     make_table(clone / "bad.csv", text=np.resize(["x", "z"], 150))
     make_table(clone / "nan.csv", a=np.resize([1, np.nan, 2], 150))
     make_table(clone / "one.csv", kind="yes")
+    make_table(clone / "asked.csv", kind=np.resize(["-1", "-1", "-1", "0", "1"], 150))
     for name in ("empty.csv", "false.parquet"):
         (clone / name).touch()
     before = {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()}

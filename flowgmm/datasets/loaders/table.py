@@ -38,6 +38,7 @@ def load_table(
     encoding: str | None = None,
     decimal: str | None = None,
     missing: list[str] | None = None,
+    unlabelled: str | None = None,
     seed: int = 0,
 ) -> Arrays:
     """Split a table by class into training and test part.
@@ -58,6 +59,7 @@ def load_table(
         encoding: Encoding of a CSV; None: UTF-8, or as its first bytes say.
         decimal: Decimal mark where several fit; None: as other columns have it.
         missing: Cells that stand for a missing value.
+        unlabelled: Label of a row of unknown class, beside the empty one.
         seed: Number of the draw.
 
     Raises:
@@ -68,7 +70,7 @@ def load_table(
     table = read_raw(path, sep=sep, encoding=encoding, header=header)
     frame = table.frame
     find_columns(frame, [label, *(drop or []), *(one_hot or [])], file)
-    y, names = read_classes(frame[label], classes, file)
+    y, names = read_classes(frame[label], classes, file, unlabelled)
     choices = Choices(missing=missing or (), decimal=decimal, sep=table.sep)
     features = frame.drop(columns=[label, *(drop or [])])
     X, columns, notes = _numeric(features, one_hot or [], choices, file)
@@ -116,7 +118,7 @@ def find_columns(frame: "pd.DataFrame", names: list[str], file: str) -> None:
 
 
 def read_classes(
-    labels: "pd.Series", classes: list[str] | None, file: str
+    labels: "pd.Series", classes: list[str] | None, file: str, unlabelled: str | None = None
 ) -> tuple[np.ndarray, list[str]]:
     """Read labels as codes.
 
@@ -124,6 +126,7 @@ def read_classes(
         labels: N cells; an empty one is an unknown class.
         classes: The K names in their order; None: those in the column, sorted as text.
         file: Name of the table in messages.
+        unlabelled: A further label of an unknown class.
 
     Returns:
         Codes in 0..K-1, -1 where unknown, shape (N,), and the K names.
@@ -131,7 +134,7 @@ def read_classes(
     Raises:
         UserError: If a label is none of `classes`.
     """
-    text = label_text(labels)
+    text = label_text(labels, unlabelled)
     present = set(text) - {""}
     names = list(classes or sorted(present))
     if outside := sorted(present - set(names)):
