@@ -91,6 +91,7 @@ def read_parquet(stream: BinaryIO, where: object) -> tuple["pd.DataFrame", list[
 
     try:
         table = parquet.ParquetFile(stream).read()
+        table.validate(full=True)
     # Arrow or the system may raise anything for a damaged file.
     except Exception as error:
         raise UserError(
@@ -134,6 +135,11 @@ def _plain(column: "pa.ChunkedArray") -> "pa.ChunkedArray | None":
         return column.cast(pa.string())
     if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
         return column
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        try:
+            return column.cast(pa.large_string())  # as writers store text that know no text type
+        except pa.ArrowInvalid:
+            return None
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return column.cast(pa.large_string())
     return None

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from flowgmm.tabular.records import Record, line_start, refuse_open_quotes, scan
-from flowgmm.tabular.separators import given_separator, separator_line, sniff
+from flowgmm.tabular.separators import choose_separator
 from flowgmm.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,17 +57,7 @@ def read_delimited(
         UserError: If the text is empty, a row has more or fewer cells than the header, or a quote
             is not closed.
     """
-    hint, begin = separator_line(text)
-    notes = []
-    if sep is not None:
-        sep = given_separator(sep)
-    elif hint:
-        sep = hint
-        notes.append(f"The first line says that {sep!r} separates the cells.")
-    else:
-        sep = sniff(text)
-        if sep != ",":
-            notes.append(f"{sep!r} separates the cells.")
+    sep, begin, notes = choose_separator(text, sep)
     top = list(islice(scan(text, sep, begin), 2))
     if not top or text.isspace():
         raise UserError(f"{where} is not a table (it is empty); check the file")
@@ -75,13 +65,12 @@ def read_delimited(
         names = [LINE_BREAK.sub(" ", cell.strip()) for cell in top[0].cells]
     else:
         names, top = list(header), [top[0], top[0]]
-    width = len(top[-1].cells)
-    if header is not None and width != len(names):
-        raise UserError(
-            f"{where}: expected {len(names)} columns, got {width}; correct the option `header` "
-            "or `sep`"
-        )
-    surplus = width == len(names) + 1
+        if len(names) != len(top[0].cells):
+            raise UserError(
+                f"{where}: expected {len(names)} columns, got {len(top[0].cells)}; correct the "
+                "option `header` or `sep`"
+            )
+    surplus = len(top[-1].cells) == len(names) + 1
     body = _Body(text, top[0], sep, len(names), len(names) + surplus, header is None, where)
     if len(top) == 1:
         body.refuse_quotes(top[0].begin)

@@ -179,7 +179,7 @@ def _open_zip(stream: BinaryIO, path: Path) -> Content | BinaryIO:
 
 
 def _is_content(member: zipfile.ZipInfo) -> bool:
-    """Whether a member is more than a folder or what a file manager leaves behind."""
+    """Tell a member from folders and from what file managers leave behind."""
     parts = member.filename.split("/")
     return not (member.is_dir() or "__MACOSX" in parts or parts[-1].startswith("."))
 

@@ -71,12 +71,12 @@ def read_table(
     with opened(path) as content, warnings.catch_warnings():
         # What is unusual about a file is in an error or a note, not in a library's warning.
         warnings.simplefilter("ignore")
-        if content.kind != "text" and content.kind in TYPED:
+        if content.kind in TYPED:
             frame, notes = TYPED[content.kind](content.stream, path)
             return _finished(Table(frame, True, notes), path)
         if content.kind != "text":
-            frame = _read_spreadsheet(content, path)
-            return _finished(Table(frame, False, []), path)
+            frame, notes = _read_spreadsheet(content, path)
+            return _finished(Table(frame, False, notes), path)
         text, encoding = _read_text(content.stream, path, encoding)
         cells = read_delimited(text, path, sep, header)
     notes = cells.notes
@@ -105,12 +105,14 @@ def _read_text(stream: BinaryIO, path: Path, encoding: str | None) -> tuple[str,
     return text, encoding
 
 
-def _read_spreadsheet(content: Content, path: Path) -> "pd.DataFrame":
+def _read_spreadsheet(content: Content, path: Path) -> tuple["pd.DataFrame", list[str]]:
     """Read the first sheet where pandas can: that needs a package for the format."""
     import pandas as pd
 
     try:
-        cells = pd.read_excel(content.stream, header=None, dtype=str, na_filter=False)
+        with pd.ExcelFile(content.stream) as book:
+            sheets = book.sheet_names
+            cells = book.parse(0, header=None, dtype=str, na_filter=False)
     except ImportError as error:
         raise UserError(f"{path} is a spreadsheet ({content.kind}); save it as CSV") from error
     # The packages raise errors of many types for a damaged file.
@@ -119,12 +121,14 @@ def _read_spreadsheet(content: Content, path: Path) -> "pd.DataFrame":
             f"{path} is a spreadsheet ({content.kind}) that cannot be read "
             f"({reason_of(error)}); save it as CSV"
         ) from error
-    cells = pd.DataFrame({j: cells[j].str.strip() for j in cells}, dtype="str")
-    filled = (cells != "").any(axis="columns")
-    cells = cells[filled.cummax()]  # without empty rows above the header
-    if cells.empty:
+    cells = cells.astype("str").apply(lambda column: column.str.strip())
+    filled = (cells != "").any(axis="columns").to_numpy()
+    if not filled.any():
         raise UserError(f"{path} is not a table (its first sheet is empty); check the file")
-    return cells.iloc[1:].set_axis(cells.iloc[0].tolist(), axis="columns").reset_index(drop=True)
+    top = int(filled.argmax())
+    notes = [f"The first of {len(sheets)} sheets is read: {sheets[0]!r}."] * (len(sheets) > 1)
+    frame = cells.iloc[top + 1 :].set_axis(cells.iloc[top].tolist(), axis="columns")
+    return frame.reset_index(drop=True), notes
 
 
 def _finished(table: Table, path: Path) -> Table:

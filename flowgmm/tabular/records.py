@@ -127,7 +127,7 @@ def refuse_open_quotes(text: str, begin: int, sep: str, widths: set[int], where:
 
 
 def _like_rows(text: str, cell: re.Match[str], sep: str, widths: set[int]) -> bool:
-    """Whether each line of a cell, taken whole, has the separators of a row."""
+    """Tell if each line of a cell, taken whole, has the separators of a row."""
     end = text.find("\n", cell.end())
     lines = text[line_start(text, cell.start()) : end if end >= 0 else len(text)].split("\n")
     return all(1 + line.count(sep) in widths for line in lines if line.strip())

@@ -7,7 +7,7 @@ from collections import Counter
 from flowgmm.tabular.records import cell_pattern, scan
 from flowgmm.utils.errors import UserError
 
-__all__ = ["given_separator", "separator_line", "sniff"]
+__all__ = ["choose_separator"]
 
 CANDIDATES = (",", ";", "\t", "|")
 # The beginning of a text that is looked at.
@@ -18,14 +18,32 @@ SPELT = {"tab": "\t", r"\t": "\t"}
 SEPARATOR_LINE = re.compile(r'"?sep=([^\n"])"?[,;\t ]*(?:\n|\Z)', re.IGNORECASE)
 
 
-def given_separator(given: str) -> str:
-    r"""Return the separator that a user means: ``tab`` and ``\t`` are a tab.
+def choose_separator(text: str, given: str | None = None) -> tuple[str, int, list[str]]:
+    r"""Return the separator given, or told by a first line such as ``sep=;``, or found.
 
-    More than one character is a regular expression.
+    Arguments:
+        text: The text.
+        given: Separator that a user gave; ``tab`` and ``\t`` are a tab, other text of several
+            characters is a regular expression.
+
+    Returns:
+        The separator, the place in the text where its first row begins, and sentences on a
+        separator that was not given and is no comma.
 
     Raises:
-        UserError: If it is not one, or separates nothing.
+        UserError: If the one given is not a regular expression, or separates nothing.
     """
+    told = SEPARATOR_LINE.match(text)
+    begin = told.end() if told else 0
+    if given is not None:
+        return _as_meant(given), begin, []
+    if told:
+        return told[1], begin, [f"The first line says that {told[1]!r} separates the cells."]
+    sep = _sniff(text)
+    return sep, begin, [] if sep == "," else [f"{sep!r} separates the cells."]
+
+
+def _as_meant(given: str) -> str:
     sep = SPELT.get(given, given)
     try:
         cell_pattern(sep)
@@ -40,13 +58,7 @@ def given_separator(given: str) -> str:
     return sep
 
 
-def separator_line(text: str) -> tuple[str | None, int]:
-    """Read a first line such as ``sep=;``: the separator, and where the next line begins."""
-    found = SEPARATOR_LINE.match(text)
-    return (found[1], found.end()) if found else (None, 0)
-
-
-def sniff(text: str) -> str:
+def _sniff(text: str) -> str:
     """Choose the one of comma, semicolon, tab and bar that gives the first rows as many cells.
 
     Of several the one with most cells is chosen, then the comma. Where none fits all rows, it is
