@@ -123,14 +123,14 @@ class _Body:
         import pyarrow as pa
         from pyarrow import csv
 
-        end = len(self.text.rstrip("\n"))
-        data = self.text[self.begin : end].encode()
+        data = pa.py_buffer(self.text.encode())
+        data = data.slice(len(self.text[: self.begin].encode()))
         quotes = self.text.find('"', self.top.begin) >= 0
         names = [str(j) for j in range(self.width)]
         try:
             table = csv.read_csv(
                 pa.BufferReader(data),
-                csv.ReadOptions(column_names=names, block_size=min(MAX_BLOCK, len(data) + 1)),
+                csv.ReadOptions(column_names=names, block_size=min(MAX_BLOCK, data.size + 1)),
                 csv.ParseOptions(
                     delimiter=self.sep,
                     newlines_in_values=quotes,
@@ -151,6 +151,7 @@ class _Body:
         del data
         n_broken = 0
         if quotes:
+            end = len(self.text.rstrip("\n"))
             # If each line is a row, only the last one can end within quotes.
             n_lines = 1 + self.text.count("\n", self.top.begin, end)
             each = n_lines == self.headed + table.num_rows

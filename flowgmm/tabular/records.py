@@ -104,11 +104,12 @@ def refuse_open_quotes(text: str, begin: int, sep: str, widths: set[int], where:
             and no other line with a quoted cell has more or fewer.
     """
     edge = rf"{re.escape(sep)}\n"
-    # Runs of cells without anything to look at go past in one step.
+    # Runs of cells without anything to look at go past in one step, where most cells are quoted.
     plain = rf'(?:(?:"[^"{edge}]*+"|[^"{edge}][^{edge}]*+)?[{edge}]++)++'
     quoted = rf'"(?<![^{edge}]")([^"]*+(?:""[^"]*+)*+)("?)([^{edge}]*+)'
+    many = text.count('"') > len(text) / 30
     n_cells, encloses, doubtful = 0, False, None
-    for found in re.compile(f"{plain}|{quoted}").finditer(text, begin):
+    for found in re.compile(f"{plain}|{quoted}" if many else quoted).finditer(text, begin):
         inner, closed, behind = found.groups("")
         several = "\n" in inner
         if found[1] is None:
