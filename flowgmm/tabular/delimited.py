@@ -1,7 +1,6 @@
 """Delimited text to columns of text cells, strict about quotes and the number of cells."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -182,11 +181,14 @@ class _Body:
 
     def _refuse_ragged(self, rows: Iterable[Record]) -> None:
         """Name the first row that has not as many cells as the header, or as most rows."""
-        rows = [row for row in rows if any(map(str.strip, row.cells)) or not self.sep.isspace()]
+        if self.sep.isspace():
+            rows = (row for row in rows if any(map(str.strip, row.cells)))
         expected, like = self.n_names, "the header"
-        widths = Counter(len(row.cells) for row in rows)
-        if self.width == expected + 1 and widths[self.width] > len(rows) / 2:
-            expected, like = self.width, "most rows"  # with the names of rows
+        if self.width > expected:
+            rows = list(rows)
+            n_named = sum(len(row.cells) == self.width for row in rows)
+            if n_named > len(rows) / 2:
+                expected, like = self.width, "most rows"  # with the names of rows
         if bad := next((row for row in rows if len(row.cells) != expected), None):
             n = len(bad.cells)
             title = ", or take out a title above the header" if self.n_names == 1 else ""
