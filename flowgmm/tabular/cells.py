@@ -90,7 +90,7 @@ def _text(value: Any) -> str:
 
 
 def is_numeric(series: "pd.Series") -> bool:
-    """Whether a column came as real numbers, not as text."""
+    """Check whether a column came as real numbers, not as text."""
     import pandas as pd
 
     return pd.api.types.is_any_real_numeric_dtype(series)

@@ -79,7 +79,7 @@ class Choices:
 
 
 def is_mark(text: str) -> bool:
-    """Whether a text is known to stand for a missing value."""
+    """Check whether a text is known to stand for a missing value."""
     return text.casefold() in MARKS or CENSORED.fullmatch(text) is not None
 
 
@@ -120,7 +120,7 @@ def _decimal(columns: Iterable[Cells], sep: str | None) -> str:
 
 
 def _are_numbers(cells: Cells) -> bool:
-    """Whether cells are numbers, but for marks of missing values and a few mistakes."""
+    """Check whether cells are numbers, but for marks of missing values and a few mistakes."""
     if not cells.n_present or not cells.spelling.n_read:
         return False
     unread = np.isnan(cells.spelling.formats[0].parse(cells.values))
