@@ -24,11 +24,13 @@ class Cells:
         values: M texts.
         counts: Number of each, shape (M,).
         n_empty: Number of empty cells.
+        n_marked: Number of cells that the user calls missing.
     """
 
     values: "pa.Array"
     counts: np.ndarray
     n_empty: int
+    n_marked: int = 0
 
     @classmethod
     def of(cls, text: "pd.Series") -> Self:
@@ -47,6 +49,11 @@ class Cells:
         """Number of cells that are not empty."""
         return int(self.counts.sum())
 
+    @property
+    def n_missing(self) -> int:
+        """Number of cells that are empty or that the user calls missing."""
+        return self.n_empty + self.n_marked
+
     @cached_property
     def spelling(self) -> Spelling:
         """Formats that read the most cells as numbers."""
@@ -60,14 +67,15 @@ class Cells:
         return dict(zip(texts, self.counts[chosen].tolist(), strict=True))
 
     def without(self, marks: Iterable[str]) -> Self:
-        """Take cells with one of these texts as empty."""
+        """Take cells with one of these texts, which the user calls missing, out."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         gone = pc.is_in(self.values, pa.array(list(marks), type=self.values.type))
         kept = ~gone.to_numpy(zero_copy_only=False)
-        n_empty = self.n_empty + int(self.counts[~kept].sum())
-        return type(self)(self.values.filter(pc.invert(gone)), self.counts[kept], n_empty)
+        n_marked = self.n_marked + int(self.counts[~kept].sum())
+        values = self.values.filter(pc.invert(gone))
+        return type(self)(values, self.counts[kept], self.n_empty, n_marked)
 
 
 def as_text(series: "pd.Series") -> "pd.Series":

@@ -138,7 +138,7 @@ def _from_text(series: "pd.Series", cells: Cells, decimal: str, choices: Choices
     name = str(series.name)
     if not cells.n_present:
         return _left_out(name, "empty")
-    if len(cells.values) + bool(cells.n_empty) < 2:
+    if len(cells.values) + bool(cells.n_missing) < 2:
         return _left_out(name, "constant")
     if name == UNNAMED and name not in choices.keep:
         return _left_out(name, "first, unnamed")
@@ -160,7 +160,7 @@ def _number(name: str, cells: Cells, decimal: str, choices: Choices) -> Describe
     gone, unread = np.isin(numbers, missing_numbers(column)), np.isnan(numbers)
     others = cells.texts(unread)
     marks = [text for text in others if is_mark(text) or len(others) <= MAX_MARKS]
-    missing = _missing(cells.n_empty + int(cells.counts[gone].sum()), others, marks)
+    missing = _missing(cells.n_empty, cells.n_marked + int(cells.counts[gone].sum()), others, marks)
     read = ~unread & ~gone
     spelling = spelling.with_digits(cells.values, np.where(read, numbers, np.nan))
     column = replace(
@@ -195,9 +195,9 @@ def _from_numbers(series: "pd.Series", choices: Choices) -> Described:
     if len(different) == 1 and len(known) < len(values):
         return _category(name, Cells.of(as_text(series)).without(choices.missing), choices)
     beyond = int(present.sum()) - len(known)
-    n_empty = int((~present).sum())
-    phrases = [_missing(n_empty, {}, [])] if n_empty else []
-    missing = ", ".join([*phrases, *([f"{beyond:,} infinite"] if beyond else [])])
+    n_empty = int(series.isna().sum())
+    found = _missing(n_empty, int((~present).sum()) - n_empty, {}, [])
+    missing = ", ".join(filter(None, [found, f"{beyond:,} infinite" if beyond else ""]))
     spelling = NumberFormat().with_digits_of(different)
     column = replace(column, missing=bool(missing), spelling=spelling)
     described, notes = _numeric(column, different, counts, _as_typed, choices)
@@ -268,7 +268,7 @@ def _date(series: "pd.Series", cells: Cells, decimal: str, choices: Choices) -> 
     if len(np.unique(known)) < 2:
         return None
     n_unread = int(present.sum()) - len(known)
-    missing = _missing(len(days) - len(known), {}, []) if len(known) < len(days) else ""
+    missing = _missing(len(days) - len(known), 0, {}, []) if len(known) < len(days) else ""
     notes = [Note("dates", name, note or "days")]
     if missing:
         more = f", {n_unread:,} of them no date" if n_unread else ""
@@ -285,13 +285,15 @@ def _date(series: "pd.Series", cells: Cells, decimal: str, choices: Choices) -> 
 
 def _category(name: str, cells: Cells, choices: Choices) -> Described:
     """Describe a column of a category."""
-    n_levels, n_rows = len(cells.values), cells.n_present + cells.n_empty
+    n_levels, n_rows = len(cells.values), cells.n_present + cells.n_missing
     if name not in choices.keep:
         if n_levels == cells.n_present > 2:
             return _left_out(name, "texts, all different")
         if n_levels > max(MAX_LEVELS, cells.n_present / 2):
             return _left_out(name, f"{n_levels:,} texts, nearly all different")
-    counts = cells.texts(np.ones(n_levels, bool)) | ({"": cells.n_empty} if cells.n_empty else {})
+    counts = cells.texts(np.ones(n_levels, bool)) | (
+        {"": cells.n_missing} if cells.n_missing else {}
+    )
     frequent = [t for t, n in counts.items() if n >= math.ceil(MIN_LEVEL_SHARE * n_rows)]
     levels = sorted(sorted(frequent, key=lambda t: (-counts[t], t))[:MAX_LEVELS])
     rare = sorted(set(counts) - set(levels))
@@ -307,15 +309,17 @@ def _left_out(name: str, why: str) -> Described:
     return None, [Note("left out", name, why)]
 
 
-def _missing(n_empty: int, others: dict[str, int], marks: Sequence[str]) -> str:
+def _missing(n_empty: int, n_marked: int, others: dict[str, int], marks: Sequence[str]) -> str:
     """Phrase on missing cells: empty ones, marks, and others, which are unreadable; may be empty.
 
     Arguments:
         n_empty: Empty cells.
+        n_marked: Cells that the user calls missing.
         others: Texts that are no numbers, and the number of each.
         marks: Those that stand for a missing value.
     """
     phrases = [f"{n_empty:,} empty"] if n_empty else []
+    phrases += [f"{n_marked:,} as --missing says"] if n_marked else []
     shown = sorted(marks, key=lambda text: -others[text])[:MAX_MARKS]
     phrases += [f"{others[text]:,} {shorten(text)!r}" for text in shown]
     if rest := sum(others[text] for text in marks) - sum(others[text] for text in shown):

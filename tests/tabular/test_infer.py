@@ -67,6 +67,7 @@ def test_a_sentinel_is_named_and_missing_if_the_user_says_so(value):
     column, notes = infer(cells)
     assert notes["sentinel"] == f"{value} in 8 cells" and not column.missing
     column, notes = infer(cells, missing=[value])
+    assert notes["missing"] == "8 as --missing says"
     assert column.missing and "sentinel" not in notes and column.low > -10 and column.high < 10
     # The same number, spelt in another way, and as a number.
     for series in (pd.Series([f"{float(value)!r}", "1.0"]), pd.Series([float(value), 1.0])):
