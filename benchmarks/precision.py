@@ -67,6 +67,7 @@ SHORT = {"training": {"n_epochs": None, "n_steps": 100, "unlabelled_batch": 200}
 CASES = {
     "text": Case("text", "ag_news", "small"),
     "text_wide": Case("text, the paper's width", "ag_news", "official", params=SHORT),
+    "features": Case("image features", "cifar10_efficientnet", "recommended"),
     "uci": Case("UCI", "magic", "small", like="miniboone"),
     "moons": Case("2-D, Table 7", "moons", "official"),
     "circles": Case("2-D, Table 7", "circles", "official"),

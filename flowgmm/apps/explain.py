@@ -245,6 +245,7 @@ def _record_lines(origin: Origin) -> dict[str, str]:
         "sources": ", ".join(f"{k} {v[:12]}" for k, v in data["sources"].items())
         or "none: generated or packaged",
         "data": "; ".join([*data["not_comparable"], *data["notes"]]),
+        "precision": environment.get("precision") or "",
         "ran on": f"{environment['device']}, {environment['threads']} threads, "
         f"{environment['platform']}, Python {environment['python']}, {versions}",
         "took": f"{timing['wall_s']:.1f} s, {timing['fit_s']:.1f} s of them to fit",

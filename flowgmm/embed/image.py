@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from flowgmm.embed.cache import embedded, make_folder
-from flowgmm.training.hardware import best_device, best_precision
+from flowgmm.training.hardware import best_device, find_precision
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
 from flowgmm.utils.progress import Progress
@@ -97,8 +97,8 @@ def embed_images(
         cache: Folder that keeps vectors, by the hash of all that determines them.
         resolution: Side in pixels to which images are resized, bicubic, before they are encoded;
             None: the encoder's own.
-        precision: ``auto`` is bf16 where the device computes with it, else fp32. bf16 leaves the
-            first three convolutions in float32.
+        precision: ``auto`` is bf16 where the device multiplies faster in it, else fp32. bf16 leaves
+            the first three convolutions in float32.
         batch_images: Images per batch; it bounds the memory. None: 16 on a CPU, whose caches hold
             no more; else 128.
         channels_last: Whether the channels of a pixel lie side by side in memory.
@@ -117,7 +117,7 @@ def embed_images(
     device = best_device()
     options = _Options(
         resolution=resolution or IMAGE_ENCODERS[architecture].resolution,
-        precision=best_precision(device) if precision == "auto" else precision,
+        precision=find_precision(precision, device),
         batch_images=batch_images or (16 if device == "cpu" else 128),
         channels_last=channels_last,
         device=device,

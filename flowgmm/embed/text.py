@@ -16,7 +16,7 @@ import numpy as np
 
 from flowgmm.datasets.loaders.text import normalise
 from flowgmm.embed.cache import embedded, make_folder
-from flowgmm.training.hardware import best_device, best_precision
+from flowgmm.training.hardware import best_device, find_precision
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
 from flowgmm.utils.progress import Progress
@@ -48,7 +48,7 @@ class _Options:
             token; ``mean``: mean over the tokens.
         max_length: Word pieces kept of a text.
         normaliser: Whether texts go through `flowgmm.datasets.loaders.text.normalise` first.
-        precision: ``auto``: bf16 where the device computes with it, else fp32.
+        precision: ``auto``: bf16 where the device multiplies faster in it, else fp32.
         batch_tokens: Word pieces per batch, padding included.
         device: ``cpu`` or ``cuda``.
     """
@@ -86,7 +86,7 @@ def embed_texts(
             were trained with it, else ``pooler``, the paper's.
         max_length: Word pieces kept of a text.
         normaliser: Whether the texts go through the fastText normaliser first.
-        precision: ``auto`` is bf16 where the device computes with it, else fp32.
+        precision: ``auto`` is bf16 where the device multiplies faster in it, else fp32.
         batch_tokens: Word pieces per batch, padding included; it bounds the memory.
         progress: Called at most every few seconds with (texts done, N, line of text).
 
@@ -103,7 +103,7 @@ def embed_texts(
         pooling=pooling or ("mean" if encoder in PACKAGED else "pooler"),
         max_length=max_length,
         normaliser=normaliser,
-        precision=best_precision(device) if precision == "auto" else precision,
+        precision=find_precision(precision, device),
         batch_tokens=batch_tokens,
         device=device,
     )

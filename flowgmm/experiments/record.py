@@ -12,6 +12,8 @@ from flowgmm.evaluation.calibration import best_temperature, tempered
 from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.provenance import environment
 from flowgmm.experiments.task import Task, part_rows
+from flowgmm.methods.parts import Training
+from flowgmm.training.hardware import find_device, find_precision
 from flowgmm.utils.errors import DivergedError
 from flowgmm.utils.io import content_hash
 
@@ -29,7 +31,8 @@ def run_keys(spec: Mapping[str, Any]) -> dict[str, Any]:
 def identity(spec: Mapping[str, Any], hashes: Mapping[str, Any], execution: Execution) -> str:
     """Hash of everything on which the bits of a training are known to depend.
 
-    Computed without torch, whose import takes seconds: a job that is cached does not need it.
+    Computed without torch, whose import takes seconds, unless the precision is `auto`: a job that
+    is cached does not need it.
     """
     device, threads = execution.device, execution.threads
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
@@ -38,7 +41,12 @@ def identity(spec: Mapping[str, Any], hashes: Mapping[str, Any], execution: Exec
     gpus = _gpus() if spec["neural"] and device != "cpu" and not hidden else []
     capability = os.environ.get("ATEN_CPU_CAPABILITY")
     machine = [device if gpus else "cpu", gpus, capability, simd.get("found", [])]
-    stack = {"versions": environment()["versions"], "machine": machine, "threads": threads}
+    stack = {
+        "versions": environment()["versions"],
+        "machine": machine,
+        "threads": threads,
+        "precision": _precision(spec, execution),
+    }
     return content_hash({"spec": spec, "hashes": hashes, "stack": stack})
 
 
@@ -47,6 +55,18 @@ def _gpus() -> list[str]:
     files = Path("/proc/driver/nvidia/gpus").glob("*/information")
     lines = [line for path in sorted(files) for line in path.read_text().splitlines()]
     return [line for line in lines if line.startswith("Model:")]
+
+
+def _precision(spec: Mapping[str, Any], execution: Execution) -> str | None:
+    """Precision of a training's products; None for a method without a training."""
+    if (training := spec["params"].get("training")) is None:
+        return None
+    name = str(training.get("precision", Training().precision))
+    if name != "auto":
+        return name
+    # Methods that are fitted seed by seed train on the CPU.
+    device = find_device(execution.device).type if spec["neural"] else "cpu"
+    return find_precision(name, device)
 
 
 def predict(
@@ -192,7 +212,12 @@ def _temper(
 def used_environment(spec: Mapping[str, Any], execution: Execution) -> dict[str, Any]:
     """Environment of a run; the same one, spec and data give the same bits."""
     device, threads = execution.device, execution.threads
-    found = environment() | {"device": "cpu", "instructions": None, "threads": threads}
+    found = environment() | {
+        "device": "cpu",
+        "instructions": None,
+        "threads": threads,
+        "precision": _precision(spec, execution),
+    }
     if spec["neural"]:
         import torch
 

@@ -69,7 +69,7 @@ def train_stack(
     if spec["neural"] and spec["tune"]:
         chosen, hashes["choice"] = _chosen(spec, choice)
     settings = {**spec, "params": override(spec["params"], chosen.get("tuned", {}))}
-    checkpoint = checkpoints / identity(spec, hashes, execution)
+    checkpoint = checkpoints / identity(settings, hashes, execution)
     given = features, str(hashes["features"])
 
     def make() -> None:
@@ -94,7 +94,7 @@ def train_stack(
             "hashes": hashes,
             "data": _described(spec, data["X_train"], len(y_test), tasks[0], meta),
             "runs": entries,
-            "environment": used_environment(spec, execution),
+            "environment": used_environment(settings, execution),
             "git": git_state(),
             "timing": {"fit_s": round(fit_s, 3), "wall_s": round(time.monotonic() - start, 3)},
         }

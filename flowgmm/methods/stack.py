@@ -15,7 +15,7 @@ from flowgmm.flows.rng import Stream, make_stream
 from flowgmm.methods.base import ON_CPU, ON_DEVICE, STREAMS, StackedEstimator
 from flowgmm.methods.labels import encode_labels
 from flowgmm.training.divergence import History
-from flowgmm.training.hardware import best_precision, find_device
+from flowgmm.training.hardware import find_device, find_precision
 from flowgmm.training.loop import train
 from flowgmm.utils.progress import Progress
 from flowgmm.utils.seeds import derive
@@ -65,9 +65,8 @@ def fit_stack(
     rows = np.asarray(rows).repeat(n_init, axis=0)
     device = find_device(first.device)
     used = first._choose_parts(X, int((codes[0] >= 0).sum()), len(classes))
-    if used["training_"].precision == "auto":
-        precision = best_precision(device.type)
-        used["training_"] = clone(used["training_"]).set_params(precision=precision)
+    precision = find_precision(used["training_"].precision, device.type)
+    used["training_"] = clone(used["training_"]).set_params(precision=precision)
     for estimator in estimators:
         for name, part in used.items():
             setattr(estimator, name, part)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["best_device", "best_precision", "find_device"]
+__all__ = ["best_device", "best_precision", "find_device", "find_precision"]
 
 
 def best_device() -> str:
@@ -22,11 +22,22 @@ def find_device(name: str) -> "torch.device":
     return torch.device(best_device() if name == "auto" else name)
 
 
+def find_precision(name: str, device: str) -> str:
+    """Precision of a name on a type of device; `auto`: `best_precision`."""
+    return best_precision(device) if name == "auto" else name
+
+
 def best_precision(device: str) -> str:
-    """``bf16`` where the type of device, ``cpu`` or ``cuda``, computes with it, else ``fp32``."""
+    """``bf16`` where a type of device, ``cpu`` or ``cuda``, multiplies faster in it, else ``fp32``.
+
+    A processor with AMX does, and AMD's with AVX-512. Intel's AVX-512 has the instruction, at half
+    the rate of float32 (benchmarks/README.md, `train_step.py`).
+    """
     import torch
 
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     known = torch.cpu.get_capabilities()
-    return "bf16" if known.get("avx512_bf16") or known.get("amx_bf16") else "fp32"
+    amd = str(known.get("cpu_name")).startswith("AMD")
+    fast = known.get("amx_bf16") or (amd and known.get("avx512_bf16"))
+    return "bf16" if fast else "fp32"
