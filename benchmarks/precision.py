@@ -81,8 +81,9 @@ def make_inputs(config: Project, job: Job, folder: Path) -> tuple[Path, dict[int
     for file, source in spec["files"].items():
         download_file(source, folder / file, config.mirror)
     if is_embedded(config, name):
-        spec["options"] |= {"train_rows": N_TEXTS["train"], "test_rows": N_TEXTS["test"]}
-        spec["rows"] = N_TEXTS
+        if config.dataset(name).kind == "text":
+            spec["options"] |= {"train_rows": N_TEXTS["train"], "test_rows": N_TEXTS["test"]}
+            spec["rows"] = N_TEXTS
         write_tensors(features, *embed_data(spec, folder, ROOT / "results/cache/embed"))
     else:
         write_tensors(features, *prepare_data(spec, folder))
@@ -216,12 +217,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--mirror", help="folder with the raw files; see config/config.yaml")
     parser.add_argument("--text-encoder", default="minilm", help="see config/config.yaml")
+    parser.add_argument("--image-encoder", default="efficientnet_lite0")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     names = chosen(parser, args.cases, CASES)
     settings = read_yaml(ROOT / "config" / "config.yaml") | {
         "mirror": args.mirror,
         "text_encoder": args.text_encoder,
+        "image_encoder": args.image_encoder,
     }
     torch.set_num_threads(args.threads)
     for name in names:

@@ -155,6 +155,47 @@ def test_official_numbers_of_images() -> None:
     assert sup["unlabelled_weight"] == sup["label_weight"] == sup["consistency_weight"] == 0
 
 
+# Datasets, label sets and methods, and their precision in recipes that are not the authors'.
+PRECISIONS = {
+    ("moons", "10", "flowgmm"): "fp32",
+    ("circles", "10", "flowgmm"): "fp32",
+    ("satimage", "60", "flowgmm"): "fp32",
+    ("ag_news", "200", "flowgmm"): "auto",
+    ("dbpedia14", "200", "flow_forest"): "auto",
+    ("ag_news", "200", "pi_model"): "fp32",
+    ("ag_news", "200", "mlp_dropout"): "fp32",
+    ("hepmass", "20", "flowgmm"): "auto",
+    ("miniboone", "20", "flowgmm"): "auto",
+    ("cifar10_efficientnet", "250", "flowgmm"): "auto",
+    ("cifar10_efficientnet", "4000", "flowgmm"): "auto",
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_automatic_precision_only_where_it_was_shown_to_be_harmless(recipe: str) -> None:
+    config = load_checked(ROOT, settings(recipe=recipe))
+    ours = recipe not in ("official", "paper", "tuned")
+    for run, expected in PRECISIONS.items():
+        training = method_settings(config, Run(*run)).params["training"]
+        assert training.get("precision", "fp32") == (expected if ours else "fp32"), run
+    training = method_settings(config, Run("mnist", "1000", "flowgmm_cons")).params["training"]
+    assert training["precision"] == ("fp32" if ours and recipe != "recommended" else "bf16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_recipe_overrides_the_precision(precision: str) -> None:
+    level = {"methods": {"flowgmm": {"params": {"training": {"precision": precision}}}}}
+    config = load_checked(ROOT, settings(recipe="small"))
+    changed = with_recipe(config, kinds={"text": level, "tabular": level}, datasets={})
+    for run, expected in {
+        ("ag_news", "200", "flowgmm"): precision,
+        ("hepmass", "20", "flowgmm"): precision,
+        ("cifar10_efficientnet", "250", "flowgmm"): "auto",
+    }.items():
+        job = jobs_of(changed, Run(*run))[0]
+        assert train_spec(changed, job)["params"]["training"]["precision"] == expected
+
+
 def test_seeds_of_the_authors_splits() -> None:
     config = load_checked(ROOT, settings())
     run = Run("mnist", "1000", "flowgmm")

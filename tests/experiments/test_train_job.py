@@ -1,5 +1,6 @@
 """A training job: what it may see, what it writes, and how it goes on after an interruption."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from flowgmm.experiments.tune_job import tune_candidate
 from flowgmm.experiments.tuning import choose_candidate
 from flowgmm.methods import override, stack
 from flowgmm.methods.flow_forest import FlowForestClassifier
+from flowgmm.methods.mlp import DropoutMLPClassifier
+from flowgmm.training import hardware
 from flowgmm.utils.errors import DivergedError, UserError
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_json, write_tensors
 
@@ -359,6 +362,63 @@ def test_interrupted_training_leaves_no_output_and_comes_out_the_same(
         (tmp_path / name / "predictions.safetensors").read_bytes() for name in ("whole", "again")
     )
     assert whole == again
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "expected"),
+    [
+        (KNN, None, None),
+        (MLP, None, "fp32"),
+        (MLP, "auto", "bf16"),
+        (MLP, "fp32", "fp32"),
+        (FLOW_FOREST, "auto", "bf16"),
+    ],
+)
+def test_the_precision_that_was_used_is_recorded(
+    spec: dict[str, Any],
+    given: str | None,
+    expected: str | None,
+    files: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "best_precision", lambda device: "bf16")
+    if given is not None:
+        spec = spec | {"params": override(spec["params"], {"training__precision": given})}
+    record = run(spec, files, tmp_path / "out")
+    assert record["environment"]["precision"] == expected
+    assert record["spec"] == spec
+    if spec["neural"]:
+        (first, _) = DropoutMLPClassifier.load_stack(tmp_path / "out" / "model.safetensors")
+        assert first.training_.precision == expected
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_job_does_not_go_on_in_another_precision(
+    interrupted: bool, files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster `auto` is one thing on one machine and another on the next."""
+    spec = MLP | {"params": override(MLP["params"], {"training__precision": "auto"})}
+    explicit = MLP | {"params": override(MLP["params"], {"training__precision": "fp32"})}
+    expected = run(explicit, files, tmp_path / "expected")
+    monkeypatch.setattr("flowgmm.training.loop.CHECKPOINT_EVERY", 0.0)
+    seen: list[int] = []
+
+    def stop(step: int, n_steps: int, text: str) -> None:
+        if interrupted and step >= 15:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(hardware, "best_precision", lambda device: "bf16")
+    with pytest.raises(KeyboardInterrupt) if interrupted else contextlib.nullcontext():
+        run(spec, files, tmp_path / "out", execution=Execution(progress=stop))
+    monkeypatch.setattr(hardware, "best_precision", lambda device: "fp32")
+    count = Execution(progress=lambda step, n_steps, text: seen.append(step))
+    record = run(spec, files, tmp_path / "out", execution=count)
+    assert seen[0] == 1
+    assert record["environment"]["precision"] == "fp32"
+    for found, wanted in zip(record["runs"], expected["runs"], strict=True):
+        assert found["history"] == wanted["history"]
+        assert found["metrics"] == wanted["metrics"]
 
 
 def test_missing_features(files: dict[str, Any], tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ from flowgmm.methods.parts import (
     part_to_json,
 )
 from flowgmm.methods.preset_parts import PRESETS, choose_preset
+from flowgmm.training import hardware
+from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 PARTS = (RealNVP, MultiscaleRealNVP, LatentMixture, Objective, Training)
@@ -195,17 +197,40 @@ def test_the_papers_presets_are_the_official_recipe(name, run):
     assert {key: own[key] for key in params} == params
 
 
-def test_automatic_precision_is_the_hardwares(moons, monkeypatch):
+@pytest.mark.parametrize("best", ["bf16", "fp32"])
+@pytest.mark.parametrize("given", ["auto", "fp32", "bf16", "fp64"])
+def test_automatic_precision_is_the_hardwares(given, best, moons, monkeypatch):
+    monkeypatch.setattr(hardware, "best_precision", lambda device: best)
     X, y = moons
-    for wanted in ("bf16", "fp32"):
-        monkeypatch.setattr(stack, "best_precision", lambda device, wanted=wanted: wanted)
-        model = presets.tables(training=Training(n_steps=2, precision="auto"), n_folds=0).fit(X, y)
-        assert model.training_.precision == wanted
-        assert model.used_params()["training__precision"] == wanted
-    assert model.training.precision == "auto"
-    assert (
-        PRESETS["text"]().training.precision == PRESETS["features"]().training.precision == "auto"
-    )
+    model = presets.tables(training=Training(n_steps=2, precision=given), n_folds=0).fit(X, y)
+    expected = best if given == "auto" else given
+    assert model.training_.precision == expected
+    assert model.used_params()["training__precision"] == expected
+    assert model.training.precision == given
+
+
+def test_only_presets_with_evidence_have_automatic_precision():
+    automatic = {name for name, make in PRESETS.items() if make().training.precision == "auto"}
+    assert automatic == {"text", "features"}
+
+
+def test_a_checkpoint_of_another_precision_is_refused(moons, tmp_path, monkeypatch):
+    X, y = moons
+    state = tmp_path / "state"
+    monkeypatch.setattr("flowgmm.training.loop.CHECKPOINT_EVERY", 0.0)
+
+    def fit(share):
+        model = presets.tables(training=Training(n_steps=20, precision="auto"), random_state=0)
+        stack.fit_stack([model], X, y[None], checkpoint=state, share=share)
+        return model
+
+    monkeypatch.setattr(hardware, "best_precision", lambda device: "bf16")
+    fit(0.5)
+    monkeypatch.setattr(hardware, "best_precision", lambda device: "fp32")
+    with pytest.raises(UserError, match="belongs to another run; delete it to start"):
+        fit(1.0)
+    monkeypatch.setattr(hardware, "best_precision", lambda device: "bf16")
+    assert fit(1.0).n_iter_ == 20
 
 
 def test_the_preset_for_tables_is_the_recommended_recipe():

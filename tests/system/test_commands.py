@@ -106,6 +106,7 @@ def test_why_leads_from_a_cell_to_the_command_that_remakes_it(
         str(content["spec"]["random_states"][0]),
         "results/smoke/logs/train_stack/mine/12/flowgmm/seeds-0-1.log",
         "hidden_size: 64",
+        "precision fp32",
         "nothing since",
     ):
         assert expected in done.stdout, expected
