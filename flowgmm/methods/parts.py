@@ -306,8 +306,9 @@ class Training(Part):
         keep: `last`: the parameters after the last step; `best_val`: those with the highest
             accuracy on validation points (D41; through `flowgmm.methods.stack.fit_stack`).
         precision: `fp32`, `bf16` (the networks' matrix products only), `fp64`, or `auto`: `bf16`
-            on a device that has it in hardware, else `fp32`. The evidence of
-            benchmarks/precision.py allows bf16 for text, image features and UCI sets, not in 2-D.
+            on a device that multiplies faster in it, else `fp32`; see
+            `flowgmm.training.hardware.best_precision`. The evidence of benchmarks/precision.py
+            allows bf16 for text, image features and UCI sets, not in 2-D.
         compile: Compile the flow (`torch.compile`). Pays for itself in long trainings.
 
     Source: spec 1.7.
