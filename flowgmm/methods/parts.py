@@ -307,8 +307,8 @@ class Training(Part):
             accuracy on validation points (D41; through `flowgmm.methods.stack.fit_stack`).
         precision: `fp32`, `bf16` (the networks' matrix products only), `fp64`, or `auto`: `bf16`
             on a device that multiplies faster in it, else `fp32`; see
-            `flowgmm.training.hardware.best_precision`. The evidence of benchmarks/precision.py
-            allows bf16 for text, image features and UCI sets, not in 2-D.
+            `flowgmm.training.hardware.best_precision`. bf16 costs no accuracy beyond the noise on
+            text, image features and UCI sets; in 2-D it may (benchmarks/precision.py).
         compile: Compile the flow (`torch.compile`). Pays for itself in long trainings.
 
     Source: spec 1.7.

@@ -172,7 +172,7 @@ PRECISIONS = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_automatic_precision_only_where_it_was_shown_to_be_harmless(recipe: str) -> None:
+def test_automatic_precision_only_where_bf16_lost_nothing(recipe: str) -> None:
     config = load_checked(ROOT, settings(recipe=recipe))
     ours = recipe not in ("official", "paper", "tuned")
     for run, expected in PRECISIONS.items():
