@@ -286,7 +286,7 @@ def predict(
     table = read_table(file, sep=sep, encoding=encoding)
     with _progress() as progress:
         predicted, notes = fitted.predict(table.frame, progress)
-    for line in (*table.notes, *grouped(notes)):
+    for line in (*table.notes, *grouped(notes, lines=20)):
         print(line, file=sys.stderr)
     _write(predicted, output)
 
