@@ -10,7 +10,7 @@ import numpy as np
 
 from flowgmm.tabular.cells import Cells, as_text, is_numeric
 from flowgmm.tabular.columns import Column, missing_numbers, parse
-from flowgmm.tabular.dates import days_since_1970, detect_dates
+from flowgmm.tabular.dates import check_format, days_since_1970, detect_dates
 from flowgmm.tabular.notes import Note, shorten
 from flowgmm.tabular.numbers import NumberFormat
 from flowgmm.tabular.sentinels import find_sentinels
@@ -63,7 +63,7 @@ class Choices:
         sep: Separator of the table's cells; a semicolon speaks for decimal commas.
 
     Raises:
-        UserError: If the decimal mark is another.
+        UserError: If the decimal mark is another, or the format is none of dates.
     """
 
     text: Sequence[str] = ()
@@ -76,6 +76,8 @@ class Choices:
     def __post_init__(self) -> None:
         if self.decimal not in (None, ".", ","):
             raise UserError(f"--decimal: expected . or , got {self.decimal!r}; correct it")
+        if self.date_format is not None:
+            check_format(self.date_format)
 
 
 def is_mark(text: str) -> bool:
@@ -92,6 +94,9 @@ def infer_columns(frame: "pd.DataFrame", choices: Choices) -> tuple[list[Column]
 
     Returns:
         The columns that inform, in the table's order, and notes on all columns.
+
+    Raises:
+        UserError: If the format of dates that the user gave fits no column.
     """
     counted = {
         name: Cells.of(as_text(frame[name])).without(choices.missing)
@@ -110,6 +115,8 @@ def infer_columns(frame: "pd.DataFrame", choices: Choices) -> tuple[list[Column]
             column, found = _from_numbers(frame[name], choices)
         columns += [] if column is None else [column]
         notes += found
+    if choices.date_format and choices.date_format not in {c.date_format for c in columns}:
+        raise UserError(f"--date-format {choices.date_format!r} fits no column; correct it")
     return columns, notes
 
 
