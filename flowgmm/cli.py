@@ -44,7 +44,9 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 @command
 def add_dataset(
     name: Annotated[str, typer.Argument(help="Name of the data set: letters, digits, _ and .")],
-    file: Annotated[Path, typer.Argument(help="CSV, plain or gzipped, or Parquet.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV or other text, or Parquet; plain or compressed.")
+    ],
     label: Annotated[str, typer.Option(help="Column with the classes; empty: unlabelled.")],
     n_labels: Annotated[int, typer.Option(help="Labelled points of a run.")],
     n_val: Annotated[
@@ -64,19 +66,20 @@ def add_dataset(
         typer.Option(help="Column to keep though it looks like an identifier; may be repeated."),
     ] = None,
     missing: Annotated[
-        list[str] | None, typer.Option(help="Cell of a missing value; may be repeated.")
+        list[str] | None, typer.Option(help="Cell of a missing value, as -9999; may be repeated.")
     ] = None,
     unlabelled: Annotated[
         str | None, typer.Option(help='Label of an unlabelled row; "": only the empty cell.')
     ] = None,
     decimal: Annotated[
-        str | None, typer.Option(help="Decimal mark, . or , [default: recognised]")
+        str | None,
+        typer.Option(help="Decimal mark of numbers that . and , both fit. [default: recognised]"),
     ] = None,
     sep: Annotated[
-        str | None, typer.Option(help="Separator of a CSV. [default: recognised]")
+        str | None, typer.Option(help="Separator of a text file. [default: recognised]")
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Of a CSV. [default: utf-8, or its BOM]")
+        str | None, typer.Option(help="Encoding of a text file. [default: utf-8, or its BOM]")
     ] = None,
     title: Annotated[str | None, typer.Option(help="What tables call it. [default: NAME]")] = None,
     licence: Annotated[str, typer.Option(help="Terms of use.")] = "not stated",
@@ -170,7 +173,9 @@ def why(
 
 @command
 def fit(
-    file: Annotated[Path, typer.Argument(help="CSV (plain or gzipped), .parquet, or .npz (X, y).")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV or other text, Parquet, or npz (X, y); plain or compressed.")
+    ],
     label: Annotated[str, typer.Option(help="Column with the classes; empty: unlabelled.")] = "y",
     text: Annotated[
         list[str] | None, typer.Option(help="Column of free text to embed; may be repeated.")
@@ -200,22 +205,24 @@ def fit(
         typer.Option(help="Column to keep though it looks like an identifier; may be repeated."),
     ] = None,
     missing: Annotated[
-        list[str] | None, typer.Option(help="Cell of a missing value; may be repeated.")
+        list[str] | None, typer.Option(help="Cell of a missing value, as -9999; may be repeated.")
     ] = None,
     unlabelled: Annotated[
         str | None, typer.Option(help='Label of an unlabelled row; "": only the empty cell.')
     ] = None,
     decimal: Annotated[
-        str | None, typer.Option(help="Decimal mark, . or , [default: recognised]")
+        str | None,
+        typer.Option(help="Decimal mark of numbers that . and , both fit. [default: recognised]"),
     ] = None,
     date_format: Annotated[
-        str | None, typer.Option(help="Such as %d/%m/%Y. [default: recognised]")
+        str | None,
+        typer.Option(help="Of dates that it fits, such as %d/%m/%Y. [default: recognised]"),
     ] = None,
     sep: Annotated[
-        str | None, typer.Option(help="Separator of a CSV. [default: recognised]")
+        str | None, typer.Option(help="Separator of a text file. [default: recognised]")
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Of a CSV. [default: utf-8, or its BOM]")
+        str | None, typer.Option(help="Encoding of a text file. [default: utf-8, or its BOM]")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of folds and training.")] = 0,
 ) -> None:
@@ -223,8 +230,8 @@ def fit(
 
     FlowGMM, a random forest, both together, boosting, self-training and simple baselines are
     compared on held-out labels. Writes predictions.csv, a saved model, report.html and report.json.
-    Numbers are scaled, categories encoded, dates become days; uninformative columns are dropped,
-    with a note.
+    Numbers are scaled, categories encoded, dates become days; uninformative columns are left out.
+    The screen says how columns were read; docs/your-data.md has the rules.
 
     Example: flowgmm fit customers.csv --label churned
     """
@@ -265,10 +272,10 @@ def predict(
     output: Annotated[Path | None, typer.Option(help="CSV to write. [default: the screen]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the CSV.")] = False,
     sep: Annotated[
-        str | None, typer.Option(help="Separator of a CSV. [default: recognised]")
+        str | None, typer.Option(help="Separator of a text file. [default: recognised]")
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Of a CSV. [default: utf-8, or its BOM]")
+        str | None, typer.Option(help="Encoding of a text file. [default: utf-8, or its BOM]")
     ] = None,
 ) -> None:
     """Predict the class of each row of a table, with the probability of every class.
@@ -286,7 +293,7 @@ def predict(
     table = read_table(file, sep=sep, encoding=encoding)
     with _progress() as progress:
         predicted, notes = fitted.predict(table.frame, progress)
-    for line in (*table.notes, *grouped(notes)):
+    for line in (*table.notes, *grouped(notes, lines=20)):
         print(line, file=sys.stderr)
     _write(predicted, output)
 

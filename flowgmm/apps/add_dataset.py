@@ -1,6 +1,7 @@
 """Add a user's table to the workflow: one entry, one column, one copied file."""
 
 import io
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,9 @@ class TableFile:
         _, notes = infer_columns(table.frame.drop(columns=others), choices)
         left_out = [note.column for note in notes if note.kind == "left out"]
         found = replace(self, drop=(*self.drop, *left_out), sep=table.sep, encoding=table.encoding)
-        return found, [*table.notes, *about_labels, *grouped(notes, short=False)]
+        # Other columns and cells are refused, or in the notes of the loader.
+        dropped = grouped(notes, lines=math.inf, kinds={"left out": "Left out (--keep)"})
+        return found, [*table.notes, *about_labels, *dropped]
 
     def options(self, stored: str) -> dict[str, Any]:
         """Options of the loader `table`, with the name `stored` of the copied file."""

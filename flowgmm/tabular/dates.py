@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flowgmm.utils.errors import UserError
+
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DateFormat", "days_since_1970", "detect_dates", "write_days"]
+__all__ = ["DateFormat", "check_format", "days_since_1970", "detect_dates", "write_days"]
 
 # Days in the usual orders, with and without a time; pandas guesses others from an example.
 DAYS = (
@@ -39,6 +41,25 @@ class DateFormat:
     format: str
     other: str
     n_read: int
+
+
+def check_format(date_format: str) -> None:
+    """Verify that a date can be written and read in a format, with its year at least.
+
+    Raises:
+        UserError: If not.
+    """
+    import pandas as pd
+
+    text = datetime.datetime(2021, 11, 23).strftime(date_format)
+    try:
+        valid = pd.to_datetime(text, format=date_format).year == 2021
+    except (ValueError, re.error):
+        valid = False
+    if not valid:
+        raise UserError(
+            f"--date-format: expected a format such as %d/%m/%Y, got {date_format!r}; correct it"
+        )
 
 
 def detect_dates(

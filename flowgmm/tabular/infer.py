@@ -10,7 +10,7 @@ import numpy as np
 
 from flowgmm.tabular.cells import Cells, as_text, is_numeric
 from flowgmm.tabular.columns import Column, missing_numbers, parse
-from flowgmm.tabular.dates import days_since_1970, detect_dates
+from flowgmm.tabular.dates import check_format, days_since_1970, detect_dates
 from flowgmm.tabular.notes import Note, shorten
 from flowgmm.tabular.numbers import NumberFormat
 from flowgmm.tabular.sentinels import find_sentinels
@@ -63,7 +63,7 @@ class Choices:
         sep: Separator of the table's cells; a semicolon speaks for decimal commas.
 
     Raises:
-        UserError: If the decimal mark is another.
+        UserError: If the decimal mark is another, or the format is none of dates.
     """
 
     text: Sequence[str] = ()
@@ -76,6 +76,8 @@ class Choices:
     def __post_init__(self) -> None:
         if self.decimal not in (None, ".", ","):
             raise UserError(f"--decimal: expected . or , got {self.decimal!r}; correct it")
+        if self.date_format is not None:
+            check_format(self.date_format)
 
 
 def is_mark(text: str) -> bool:
@@ -92,6 +94,9 @@ def infer_columns(frame: "pd.DataFrame", choices: Choices) -> tuple[list[Column]
 
     Returns:
         The columns that inform, in the table's order, and notes on all columns.
+
+    Raises:
+        UserError: If the format of dates that the user gave fits no column.
     """
     counted = {
         name: Cells.of(as_text(frame[name])).without(choices.missing)
@@ -110,6 +115,8 @@ def infer_columns(frame: "pd.DataFrame", choices: Choices) -> tuple[list[Column]
             column, found = _from_numbers(frame[name], choices)
         columns += [] if column is None else [column]
         notes += found
+    if choices.date_format and choices.date_format not in {c.date_format for c in columns}:
+        raise UserError(f"--date-format {choices.date_format!r} fits no column; correct it")
     return columns, notes
 
 
@@ -231,7 +238,7 @@ def _numeric(
         index = column.name == UNNAMED or IDENTIFIER.fullmatch(column.name.casefold())
         different = integer and counts.max() == 1
         if different and (index or len(values) >= MIN_IDENTIFIERS):
-            return _left_out(column.name, "whole numbers, all different")
+            return _left_out(column.name, "all different")
         if column.name == UNNAMED:
             return _left_out(column.name, "first, unnamed")
     notes = [
@@ -249,30 +256,29 @@ def _date(series: "pd.Series", cells: Cells, decimal: str, choices: Choices) -> 
 
     name = str(series.name)
     column, note = Column(name, "date"), ""
+    others: dict[str, int] = {}
+    marks: list[str] = []
     if not pd.api.types.is_datetime64_any_dtype(series):
         texts = cells.values.to_pandas()
         found = detect_dates(
             texts, cells.counts, given=choices.date_format, day_first=decimal == ","
         )
         unread = np.isnan(days_since_1970(texts, found.format)) if found else np.ones(0)
-        others = cells.texts(unread) if found else {}
+        others = cells.texts(unread) if found else others
         if found is None or not (
             found.n_read >= MIN_PARSED * cells.n_present or all(map(is_mark, others))
         ):
             return None
-        marks = tuple(text for text in others if is_mark(text))
+        marks = [text for text in others if is_mark(text)]
         note = found.format + (f", or {found.other}" if found.other else "")
         column = replace(column, date_format=found.format, marks=(*choices.missing, *marks))
-    days, present = parse(series, column)
+    days, _ = parse(series, column)
     known = days[~np.isnan(days)]
     if len(np.unique(known)) < 2:
         return None
-    n_unread = int(present.sum()) - len(known)
-    missing = _missing(len(days) - len(known), 0, {}, []) if len(known) < len(days) else ""
+    missing = _missing(cells.n_empty, cells.n_marked, others, marks)
     notes = [Note("dates", name, note or "days")]
-    if missing:
-        more = f", {n_unread:,} of them no date" if n_unread else ""
-        notes.append(Note("missing", name, missing + more))
+    notes += [Note("missing", name, missing)] if missing else []
     return replace(
         column,
         fill=float(np.median(known)),
@@ -288,9 +294,9 @@ def _category(name: str, cells: Cells, choices: Choices) -> Described:
     n_levels, n_rows = len(cells.values), cells.n_present + cells.n_missing
     if name not in choices.keep:
         if n_levels == cells.n_present > 2:
-            return _left_out(name, "texts, all different")
+            return _left_out(name, "all different")
         if n_levels > max(MAX_LEVELS, cells.n_present / 2):
-            return _left_out(name, f"{n_levels:,} texts, nearly all different")
+            return _left_out(name, f"{n_levels:,} different")
     counts = cells.texts(np.ones(n_levels, bool)) | (
         {"": cells.n_missing} if cells.n_missing else {}
     )

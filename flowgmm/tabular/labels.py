@@ -116,10 +116,7 @@ def mark_notes(labels: "pd.Series", place: str) -> list[str]:
                 f"{place} has {name!r} in {n:,} of {counts.sum():,} labelled rows; if that marks "
                 f'unlabelled rows, give --unlabelled {name}; if it is a class, --unlabelled ""'
             )
-        notes.append(
-            f"{name!r} in {n:,} rows is a class, since only an empty cell is unlabelled; "
-            f"--unlabelled {name} changes that."
-        )
+        notes.append(f"{name!r} in {n:,} rows is a class (--unlabelled {name} changes that).")
     return notes
 
 

@@ -1,23 +1,25 @@
 """Notes on the columns of a table: all that was decided for the user, or could not be read."""
 
-import math
-from collections.abc import Sequence
+import bisect
+import functools
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["KINDS", "Note", "grouped", "shorten"]
+__all__ = ["KINDS", "Note", "grouped", "n_lines", "shorten"]
 
 # Beginning of the sentence about all columns with a note of this kind, in this order.
 KINDS = {
-    "left out": "Left out (--keep NAME, --text NAME)",
-    "spelling": "Numbers, e.g. (--decimal)",
-    "dates": "Dates (--date-format)",
-    "missing": "Missing, the median and a mark instead",
-    "sentinel": "Repeated and far from all others (--missing VALUE?)",
-    "rare": "Rare levels, as one",
-    "unreadable": "Unreadable, as missing",
+    "left out": "Left out (--keep, --text)",
+    "spelling": "Formats of numbers (--decimal)",
+    "dates": "Formats of dates (--date-format)",
+    "missing": "Missing, imputed by the median",
+    "sentinel": "Missing? Repeated and far from others (--missing)",
+    "rare": "Rare levels, taken as one",
+    "unreadable": "Unreadable, taken as missing",
     "unknown": "Unknown levels",
-    "outside": "Far outside the training table, cut off",
-    "empty": "Missing as never in training, the median instead",
+    "outside": "Far outside the training table, clipped",
+    "empty": "Missing, unlike in the training table; imputed by the median",
 }
 # Lines of a screen for all notes, its width, and characters that are shown of a cell.
 MAX_LINES, WIDTH, MAX_CHARACTERS = 7, 80, 24
@@ -37,45 +39,66 @@ class Note(NamedTuple):
     text: str
 
 
-def grouped(notes: Sequence[Sequence[Any]], *, short: bool = True) -> list[str]:
+def grouped(
+    notes: Sequence[Sequence[Any]],
+    *,
+    lines: float = MAX_LINES,
+    kinds: Mapping[str, str] = KINDS,
+) -> list[str]:
     """Sentences for the user, one for each kind of note.
 
     Arguments:
         notes: Notes, or lists of the same three values.
-        short: Whether sentences name no more columns than fit on a few lines of a screen.
+        lines: Lines of a screen for all sentences. Where they do not do, some columns are named
+            without what is noted, or only counted; each sentence names one at least.
+        kinds: Kinds to tell, with the beginnings of their sentences.
     """
-    phrases = {kind: _phrases(notes, kind) for kind in KINDS}
-    phrases = {kind: found for kind, found in phrases.items() if found}
-    if not short:
-        return [_sentence(kind, found, math.inf) for kind, found in phrases.items()]
-    lines, left = [], MAX_LINES - len(phrases)
-    for kind, found in phrases.items():
+    found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in kinds}
+    for kind, column, text in notes:
+        if kind in kinds:
+            found[kind].append((text, shorten(column)))
+    found = {kind: entries for kind, entries in found.items() if entries}
+    sentences, left = [], lines - len(found)
+    for kind, entries in found.items():
         # One line each, and more for the first kinds as long as some are left.
-        extra = 0
-        while extra < left and len(_sentence(kind, found, math.inf)) > (extra + 1) * WIDTH:
-            extra += 1
-        left -= extra
-        lines.append(_sentence(kind, found, (extra + 1) * WIDTH))
-    return lines
+        sentences.append(_fitting(kinds[kind], entries, 1 + max(0, left)))
+        left -= n_lines(sentences[-1]) - 1
+    return sentences
 
 
-def _phrases(notes: Sequence[Sequence[Any]], kind: str) -> list[str]:
-    """Columns and what is noted on them; those of one text together."""
+def n_lines(text: str) -> int:
+    """Number of lines that a text takes on a screen."""
+    return len(textwrap.wrap(text, WIDTH))
+
+
+def _fitting(beginning: str, entries: Sequence[tuple[str, str]], room: float) -> str:
+    """Say as much as fits on so many lines, and the least if nothing does."""
+    n = len(entries)
+    said = functools.partial(_sentence, beginning, entries)
+    # Whatever is left out makes a sentence shorter.
+    explained = bisect.bisect(range(n + 1), room, key=lambda k: n_lines(said(n, k))) - 1
+    if explained >= 0:
+        return said(n, explained)
+    named = bisect.bisect(range(1, n + 1), room, key=lambda k: n_lines(said(k, 0)))
+    return said(max(1, named), 0)
+
+
+def _sentence(beginning: str, entries: Sequence[tuple[str, str]], n: int, explained: int) -> str:
+    """Name the first n columns and count the others.
+
+    Arguments:
+        beginning: Of the sentence.
+        entries: Pairs of what is noted and the column.
+        n: Number of columns named.
+        explained: Number of those with what is noted on them; columns of one text stand together.
+    """
     columns: dict[str, list[str]] = {}
-    for k, column, text in notes:
-        if k == kind:
-            columns.setdefault(text, []).append(shorten(column))
-    return [f"{', '.join(names)} ({text})" for text, names in columns.items()]
-
-
-def _sentence(kind: str, phrases: list[str], room: float) -> str:
-    """Join as many phrases as there is room for, at least one, and count the others."""
-    for n in range(len(phrases), 0, -1):
-        more = f", {len(phrases) - n:,} more" if n < len(phrases) else ""
-        text = f"{KINDS[kind]}: {', '.join(phrases[:n])}{more}."
-        if len(text) <= room:
-            break
-    return text
+    for text, column in entries[:explained]:
+        columns.setdefault(text, []).append(column)
+    phrases = [f"{', '.join(names)} ({text})" for text, names in columns.items()]
+    phrases += [column for _, column in entries[explained:n]]
+    phrases += [f"{len(entries) - n:,} more"] if n < len(entries) else []
+    return f"{beginning}: {', '.join(phrases)}."
 
 
 def shorten(text: str) -> str:

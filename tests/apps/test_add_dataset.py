@@ -76,7 +76,7 @@ def test_the_entry_says_how_the_file_is_read(clone: Path, monkeypatch: pytest.Mo
     frame.to_csv(clone / "mine.csv", sep=";", index=False, encoding="utf-16")
     done = flowgmm(clone, monkeypatch, *ADD, "--unlabelled", "k.A.")
     assert done.exit_code == 0, done.stderr
-    assert "kunde (whole numbers, all different)" in done.stdout
+    assert "kunde (all different)" in done.stdout
     assert "The text is in utf-16" in done.stdout and "30 rows without a label" in done.stdout
     options = read_yaml(clone / "config" / "datasets.yaml")["mine"]["options"]
     assert (options["sep"], options["encoding"], options["drop"]) == (";", "utf-16", ["kunde"])

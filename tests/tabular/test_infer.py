@@ -143,6 +143,14 @@ def test_the_format_of_dates_is_said(cells, taken, other):
     assert np.array_equal(again, read_numbers(pd.Series(cells), column)[0])
 
 
+@pytest.mark.parametrize("mark", ["n.d.", "?", "unknown"])
+def test_marks_among_dates_are_said(mark):
+    cells = ["03.04.2021", "05.06.2022", "11.12.2020", mark, ""] * 20
+    column, notes = infer(cells)
+    assert column.kind == "date" and column.missing and mark in column.marks
+    assert notes["missing"] == f"20 empty, 20 {mark!r}"
+
+
 # -- identifiers -----------------------------------------------------------------------------------
 
 

@@ -187,7 +187,7 @@ def _require(frame: "pd.DataFrame", names: Sequence[str], where: str) -> None:
     if absent := [name for name in names if name not in frame.columns]:
         raise UserError(
             f"{where} has no column {', '.join(map(repr, absent[:5]))}; "
-            f"it has {', '.join(map(repr, list(frame.columns)[:10]))}"
+            f"it has {', '.join(map(repr, list(frame.columns)[:10]))}: add or rename it"
         )
 
 

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,10 +14,11 @@ import numpy as np
 
 from flowgmm.apps.fit.methods import COMBINED, FLOWGMM
 from flowgmm.reporting.plot_style import COLOURS, STYLE, class_colour
-from flowgmm.tabular.notes import grouped
+from flowgmm.tabular.notes import grouped, n_lines
 from flowgmm.utils.io import write_text
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
 
     from flowgmm.methods.flow_gmm import FlowGMMClassifier
@@ -26,36 +29,42 @@ __all__ = ["draw", "show", "summary", "write_page"]
 MAX_POINTS = 3000
 # Longer names of classes lie over others.
 LONGEST_NAME = 24
+# Words in a script that is written from right to left.
+RIGHT_TO_LEFT = re.compile(
+    "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]+(?: +[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]+)*"
+)
+# Lines of a screen.
+SCREEN = 25
 HEADER = ("method", "accuracy", "95 % interval", "difference", "p", "class NLL")
 
 
-def summary(report: Mapping[str, Any], *, short: bool = True) -> list[str]:
+def summary(report: Mapping[str, Any], lines: float = math.inf) -> list[str]:
     """Summary of the table and of all that was decided on its reading, a sentence or two a line.
 
     Arguments:
         report: From `flowgmm.apps.fit.run.fit_table`.
-        short: Whether notes name no more columns than fit on a screen.
+        lines: Lines of a screen for the notes on columns; see `flowgmm.tabular.notes.grouped`.
     """
     kinds = Counter(report["columns"].values())
     columns = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     classes = [f"{entry['labelled']:,} {entry['name']}" for entry in report["classes"]]
     more = ", ..." if len(classes) > 10 else ""
-    lines = [
+    texts = [
         f"{Path(report['file']).name}: {report['rows']:,} rows, {report['labelled']:,} labelled "
         f"({', '.join(classes[:10])}{more}). Columns: {columns}; {report['features']} features."
         + "".join(f" {sentence}" for sentence in report["reading"]),
-        *grouped(report["notes"], short=short),
+        *grouped(report["notes"], lines=lines),
     ]
     if report["test"] is not None and report["test"]["notes"]:
-        lines.append(f"{report['test']['file']}:")
-        lines += grouped(report["test"]["notes"], short=short)
+        texts.append(f"{report['test']['file']}:")
+        texts += grouped(report["test"]["notes"], lines=lines)
     single = [entry["name"] for entry in report["classes"] if entry["labelled"] == 1]
     if single:
-        lines.append(
+        texts.append(
             f"One labelled row: {', '.join(map(repr, single[:5]))}; unknown when that is held out, "
             f"a class counts as wrong there; {report['held_out']['folds']} folds."
         )
-    return [*lines, *report["left_out"], unlabelled(report)]
+    return [*texts, *report["left_out"], unlabelled(report)]
 
 
 def unlabelled(report: Mapping[str, Any]) -> str:
@@ -133,9 +142,17 @@ def show(report: Mapping[str, Any], output: Path) -> None:
     from rich.table import Table
 
     console = Console(highlight=False, markup=False)
-    for line in summary(report):
-        console.print(line)
     captions = {"held_out": f"held out, {report['held_out']['folds']} folds", "test": "test table"}
+    results = [
+        report["choice"],
+        confidence(report),
+        f"In {report['seconds']:.0f} s. Results: {output}/ (report.html, predictions.csv)",
+    ]
+    shown = [*summary({**report, "notes": []}), *results]
+    rows = sum(1 + len(report[part]["methods"]) for part, _ in parts(report))
+    shown += [verdict(report, part) for part, _ in parts(report)]
+    for text in summary(report, SCREEN - rows - sum(map(n_lines, shown))):
+        console.print(text)
     for part, _ in parts(report):
         table = Table(box=None, padding=(0, 2, 0, 0))
         for name in (captions[part], *HEADER[1:]):
@@ -144,11 +161,8 @@ def show(report: Mapping[str, Any], output: Path) -> None:
             table.add_row(*_cells(entry))
         console.print(table)
         console.print(verdict(report, part))
-    console.print(report["choice"])
-    console.print(confidence(report))
-    console.print(
-        f"In {report['seconds']:.0f} s. Results: {output}/ (report.html, predictions.csv)"
-    )
+    for text in results:
+        console.print(text)
 
 
 def _cells(entry: Mapping[str, Any]) -> list[str]:
@@ -269,6 +283,29 @@ def _draw_reliability(ax: "Axes", bins: list[dict[str, float]]) -> None:
     )
 
 
+def columns_table(report: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of the table of columns: name, taken as, format, missing, others; those in use first."""
+    notes = {(kind, column): text for kind, column, text in report["notes"]}
+    rows = []
+    for name, kind in report["columns"].items():
+        sentinel, rare = (notes.get((key, name)) for key in ("sentinel", "rare"))
+        remarks = [
+            *([f"{sentinel}, repeated and far from all others"] if sentinel else []),
+            *([f"{rare} levels are rare, taken as one"] if rare else []),
+        ]
+        spelt = notes.get(("spelling", name), notes.get(("dates", name), ""))
+        rows.append([name, kind, spelt, notes.get(("missing", name), ""), "; ".join(remarks)])
+    left_out = [(column, text) for (kind, column), text in notes.items() if kind == "left out"]
+    return [*rows, *([column, "left out", "", "", text] for column, text in left_out)]
+
+
+def isolated(text: object) -> "Markup":
+    """Escape a text, and isolate names from right to left from the direction of the rest."""
+    from markupsafe import Markup, escape
+
+    return Markup(RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", str(escape(text))))  # noqa: S704
+
+
 def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
     """Write the page from the template `report.html`; it needs no other file.
 
@@ -286,12 +323,13 @@ def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["isolated"] = isolated
     names = [entry["name"] for entry in report["classes"]]
     shown = _names_in_picture(names)
     numbered = shown != names
     page = environment.get_template("report.html").render(
         report=report,
-        summary=summary(report, short=False),
+        summary=summary(report),
         parts=[
             {
                 "caption": caption,
@@ -307,14 +345,16 @@ def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
         confidence=confidence(report),
         picture=base64.b64encode(picture).decode(),
         numbered=numbered,
+        columns=columns_table(report),
         class_header=[
+            "class",
             *(["number"] if numbered else []),
-            *("class", "labelled rows", "right when held out", "predicted, unlabelled rows"),
+            *("labelled rows", "right when held out", "predicted, unlabelled rows"),
         ],
         classes=[
             [
-                *([number] if numbered else []),
                 entry["name"],
+                *([number] if numbered else []),
                 f"{entry['labelled']:,}",
                 f"{entry['held_out_right']:,} of {entry['held_out']:,}",
                 f"{entry['predicted_unlabelled']:,}",

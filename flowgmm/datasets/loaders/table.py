@@ -12,7 +12,7 @@ from flowgmm.tabular.cells import as_text
 from flowgmm.tabular.columns import Column, read_numbers
 from flowgmm.tabular.infer import Choices, infer_columns
 from flowgmm.tabular.labels import in_order, label_text
-from flowgmm.tabular.notes import grouped
+from flowgmm.tabular.notes import KINDS, grouped
 from flowgmm.tabular.reading import Table, read_table
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.seeds import derive
@@ -173,5 +173,5 @@ def _numeric(
         cells = as_text(frame[name])
         for value in in_order(set(cells) - {""}):
             blocks[f"{name}={value}"] = (cells == value).to_numpy(np.float64)
-    said = [note for note in notes if note.kind in ("spelling", "sentinel")]
-    return np.stack(list(blocks.values()), axis=1), list(blocks), grouped(said)
+    said = grouped(notes, kinds={kind: KINDS[kind] for kind in ("spelling", "sentinel")})
+    return np.stack(list(blocks.values()), axis=1), list(blocks), said

@@ -1,4 +1,4 @@
-"""Tables of texts: a CSV file with a header, a column of classes and one of texts."""
+"""Tables of texts: any file with a column of classes and one of texts."""
 
 from pathlib import Path
 
@@ -31,13 +31,13 @@ def load_text_table(
 
     Arguments:
         raw: Folder with the file.
-        file: Its name; plain or gzipped.
+        file: Its name; see `flowgmm.tabular.reading.read_table`.
         label: Column with the class.
         text: Column with the text.
-        sep: Separator.
+        sep: Separator of a text file; None: recognised.
         classes: Values of the label column, in the order of the classes; None: sorted.
         test_fraction: Share of the rows in the test part.
-        encoding: Encoding of the file.
+        encoding: Encoding of a text file; None: UTF-8, or as its first bytes say.
         seed: Number of the draw.
 
     Raises:

@@ -66,8 +66,7 @@ def test_the_screen_says_all_that_was_decided_in_25_lines(fitted_messy):
     for decided in (
         "';' separates the cells",
         "Unnamed: 0 (first, unnamed)",
-        "customer (whole numbers, all different)",
-        "memo (texts, all different)",
+        "customer, memo (all different)",
         "income ('2.",
         "age (30 '?')",
         "temp (-9999 in 9 cells)",

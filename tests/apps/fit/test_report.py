@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from flowgmm.apps.fit.report import _draw_latent, write_page
+from flowgmm.apps.fit.report import _draw_latent, isolated, write_page
 from flowgmm.utils.io import read_json
 
 
@@ -59,8 +59,49 @@ def test_names_from_the_table_are_text_on_the_page(fitted, tmp_path):
     write_page(tmp_path / "report.html", report, b"")
     page = (tmp_path / "report.html").read_text()
     assert "<script" not in page
-    # Title, heading; file, class and note in the summary; tables of classes and of columns.
-    assert html.unescape(page).count(name) == 7
+    # Title, heading; class, reading and note in the summary; the table of classes, and name and
+    # format in that of columns.
+    assert html.unescape(page).count(name) == 8
+
+
+def test_the_page_says_of_each_column_how_it_was_read(fitted, tmp_path):
+    """Columns in use and left out have a row each, with their notes in its cells."""
+    folder, *_ = fitted
+    report = read_json(folder / "report.json")
+    report |= {
+        "columns": {"price": "number", "since": "date", "colour": "category"},
+        "notes": [
+            ["left out", "row", "all different"],
+            ["spelling", "price", "'1.234,5'"],
+            ["dates", "since", "%d/%m/%Y"],
+            ["missing", "since", "3 'n.d.'"],
+            ["sentinel", "price", "-1 in 9 cells"],
+            ["rare", "colour", "4 of 9"],
+        ],
+    }
+    write_page(tmp_path / "report.html", report, b"")
+    page = html.unescape((tmp_path / "report.html").read_text())
+    rows = [
+        re.findall("<td>(.*?)</td>", row) for row in page.split("<h2>Columns</h2>")[1].split("<tr>")
+    ]
+    assert [row for row in rows if row] == [
+        ["price", "number", "'1.234,5'", "", "-1 in 9 cells, repeated and far from all others"],
+        ["since", "date", "%d/%m/%Y", "3 'n.d.'", ""],
+        ["colour", "category", "", "", "4 of 9 levels are rare, taken as one"],
+        ["row", "left out", "", "", "all different"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("3 نعم, 4 لا", "3 <bdi>نعم</bdi>, 4 <bdi>لا</bdi>"),
+        ("1 כן אולי (a)", "1 <bdi>כן אולי</bdi> (a)"),
+        ("<b> & größer", "&lt;b&gt; &amp; größer"),
+    ],
+)
+def test_names_from_right_to_left_are_isolated(text, shown):
+    assert str(isolated(text)) == shown
 
 
 def test_every_class_has_its_own_colour():
