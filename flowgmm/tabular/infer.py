@@ -96,8 +96,12 @@ def infer_columns(frame: "pd.DataFrame", choices: Choices) -> tuple[list[Column]
         The columns that inform, in the table's order, and notes on all columns.
 
     Raises:
-        UserError: If the format of dates that the user gave fits no column.
+        UserError: If a mark of missing values that the user gave is in no cell, or the format of
+            dates fits no column.
     """
+    for mark in choices.missing:
+        if not any(_holds(frame[name], mark) for name in frame.columns):
+            raise UserError(f"--missing {mark!r} is in no cell; correct it")
     counted = {
         name: Cells.of(as_text(frame[name])).without(choices.missing)
         for name in frame.columns
@@ -118,6 +122,12 @@ def infer_columns(frame: "pd.DataFrame", choices: Choices) -> tuple[list[Column]
     if choices.date_format and choices.date_format not in {c.date_format for c in columns}:
         raise UserError(f"--date-format {choices.date_format!r} fits no column; correct it")
     return columns, notes
+
+
+def _holds(series: "pd.Series", mark: str) -> bool:
+    """Check whether a cell is a mark of a missing value, as text or as a number."""
+    given, without = (parse(series, Column("", "number", marks=m))[1] for m in ((), (mark,)))
+    return bool((given != without).any())
 
 
 def _decimal(columns: Iterable[Cells], sep: str | None) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -111,12 +112,13 @@ def mark_notes(labels: "pd.Series", place: str) -> list[str]:
         # scikit-learn's mark of an unlabelled point is -1.
         if not (name == "-1" or is_mark(name) or name.casefold() in ("unlabelled", "unlabeled")):
             continue
+        option = f"--unlabelled {shlex.quote(name)}"
         if len(counts) > 2 and n > counts.sum() / 2:
             raise UserError(
                 f"{place} has {name!r} in {n:,} of {counts.sum():,} labelled rows; if that marks "
-                f'unlabelled rows, give --unlabelled {name}; if it is a class, --unlabelled ""'
+                f'unlabelled rows, give {option}; if it is a class, --unlabelled ""'
             )
-        notes.append(f"{name!r} in {n:,} rows is a class (--unlabelled {name} changes that).")
+        notes.append(f"{name!r} in {n:,} rows is a class ({option} changes that).")
     return notes
 
 

@@ -87,6 +87,12 @@ def test_no_sentinel_without_distance_and_repetition(values):
     assert "sentinel" not in infer([str(v) for v in values] * 1)[1]
 
 
+@pytest.mark.parametrize("mark", ["zz", "-999", "1.5e3", " "])
+def test_a_mark_that_no_cell_has_is_a_mistake(mark):
+    with pytest.raises(UserError, match=f"--missing '{mark}' is in no cell"):
+        infer(with_every(15, "?"), missing=[mark])
+
+
 def test_numbers_beyond_float32_are_missing():
     column, notes = infer(with_every(20, "1.797e308"))
     assert column.missing and column.high < 10 and "6 '1.797e308'" in notes["missing"]
