@@ -10,10 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from flowgmm.apps.repository import find_repository
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.progress import Progress
 
 __all__ = ["app", "main"]
+
+Separator = Annotated[str | None, typer.Option(help="Separator of a text file. [default: recognised]")]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file. [default: utf-8, or its BOM]")]
 
 app = typer.Typer(
     help="Semi-supervised classification with FlowGMM, on your own data and in the paper's tables.",
@@ -75,12 +79,8 @@ def add_dataset(
         str | None,
         typer.Option(help="Decimal mark of numbers that . and , both fit. [default: recognised]"),
     ] = None,
-    sep: Annotated[
-        str | None, typer.Option(help="Separator of a text file. [default: recognised]")
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of a text file. [default: utf-8, or its BOM]")
-    ] = None,
+    sep: Separator = None,
+    encoding: Encoding = None,
     title: Annotated[str | None, typer.Option(help="What tables call it. [default: NAME]")] = None,
     licence: Annotated[str, typer.Option(help="Terms of use.")] = "not stated",
 ) -> None:
@@ -91,10 +91,11 @@ def add_dataset(
 
     Example: flowgmm add-dataset wine wine.csv --label quality --n-labels 30
     """
+    root = find_repository()
     from flowgmm.apps.add_dataset import TableFile, add_dataset
 
     added = add_dataset(
-        Path(),
+        root,
         name,
         TableFile(
             file,
@@ -147,10 +148,11 @@ def estimate(
 
     Example: flowgmm estimate table_1 --config recipe=small --config mirror=../data
     """
+    root = find_repository()
     from flowgmm.apps.estimate.estimate import estimate
     from flowgmm.apps.estimate.show import show
 
-    show(estimate(Path(), targets or ["all_tables"], config or (), profile, cores))
+    show(estimate(root, targets or ["all_tables"], config or (), profile, cores))
 
 
 @command
@@ -166,9 +168,10 @@ def why(
 
     Example: flowgmm why table_1 ag_news flowgmm --recipe small
     """
+    root = find_repository()
     from flowgmm.apps.explain import explain, show
 
-    show(explain(Path(), table, dataset, method, recipe))
+    show(explain(root, table, dataset, method, recipe))
 
 
 @command
@@ -218,12 +221,8 @@ def fit(
         str | None,
         typer.Option(help="Of dates that it fits, such as %d/%m/%Y. [default: recognised]"),
     ] = None,
-    sep: Annotated[
-        str | None, typer.Option(help="Separator of a text file. [default: recognised]")
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of a text file. [default: utf-8, or its BOM]")
-    ] = None,
+    sep: Separator = None,
+    encoding: Encoding = None,
     seed: Annotated[int, typer.Option(min=0, help="Of folds and training.")] = 0,
 ) -> None:
     """Classify the unlabelled rows of a table, beside what else one would use.
@@ -271,12 +270,8 @@ def predict(
     file: Annotated[Path, typer.Argument(help="Table with the same columns; no label is needed.")],
     output: Annotated[Path | None, typer.Option(help="CSV to write. [default: the screen]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the CSV.")] = False,
-    sep: Annotated[
-        str | None, typer.Option(help="Separator of a text file. [default: recognised]")
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of a text file. [default: utf-8, or its BOM]")
-    ] = None,
+    sep: Separator = None,
+    encoding: Encoding = None,
 ) -> None:
     """Predict the class of each row of a table, with the probability of every class.
 

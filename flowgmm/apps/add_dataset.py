@@ -17,7 +17,7 @@ from flowgmm.datasets.loaders.table import find_columns
 from flowgmm.datasets.registry import dataset_spec
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.checks import load_checked
-from flowgmm.experiments.project import NAME, RULES, Project, Run
+from flowgmm.experiments.project import NAME, Project, Run
 from flowgmm.experiments.recipes import label_set, method_settings
 from flowgmm.experiments.specs.tables import table_runs
 from flowgmm.experiments.yaml_io import dump_yaml, read_yaml
@@ -255,11 +255,10 @@ def _check_config(root: Path, texts: Mapping[Path, str], run: Run) -> None:
     """Check that the config loads with the new files, and that every method has enough points."""
     with tempfile.TemporaryDirectory() as folder:
         tried = Path(folder)
-        for part in (Path("config"), Path("scripts"), Path("workflow", "schemas"), RULES):
-            shutil.copytree(root / part, tried / part)
+        shutil.copytree(root / "config", tried / "config")
         for place, text in texts.items():
             (tried / place).write_text(text, encoding="utf-8")
-        config = load_checked(tried)
+        config = load_checked(tried, repository=root)
     labelled = label_set(config, run.dataset, run.labels)["n_labels"]
     for trial in table_runs(config, TABLE):
         if trial.dataset != run.dataset or not config.method(trial.method).labelled_only:

@@ -41,17 +41,20 @@ RECIPE_PREPROCESS = {
 }
 
 
-def load_checked(root: Path, settings: Mapping[str, Any] | None = None) -> Project:
+def load_checked(
+    root: Path, settings: Mapping[str, Any] | None = None, repository: Path | None = None
+) -> Project:
     """Load the config files and check them against each other, as planning needs it.
 
     Arguments:
-        root: Folder that holds `config/`, `workflow/` and `scripts/`.
+        root: Folder that holds `config/`.
         settings: `config/config.yaml` as changed on the command line; None: as in the file.
+        repository: Folder that holds `scripts/` and `workflow/`; None: `root`.
 
     Raises:
         UserError: If anything is unknown, missing or of the wrong kind.
     """
-    project = load(root, settings)
+    project = load(root, settings, repository)
     _check_names(project)
     _check_recipes(project)
     _check_targets(project)
@@ -87,7 +90,10 @@ def _check_names(project: Project) -> None:
     rules = [path.name for path in project.rules_files()]
     for name, entry in project.datasets.items():
         for file in (entry.files or {}).values():
-            if "rules" in file and file["rules"] not in rules:
+            # Else a file with a rule of a workflow that uses this one as a module.
+            if "rules" in file and not (
+                file["rules"] in rules or (project.root / file["rules"]).is_file()
+            ):
                 where = f"config/datasets.yaml: {name}.files"
                 raise nearest(file["rules"], rules, f"file of {RULES}", where)
     for name, method in project.methods.items():

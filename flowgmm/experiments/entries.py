@@ -55,6 +55,7 @@ class Settings:
     seeds_per_job: int
     device: str
     threads: int
+    container: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

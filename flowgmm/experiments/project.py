@@ -41,7 +41,7 @@ __all__ = [
 
 # Parts of paths; not `..`, nor hidden.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
-# Folder of rules for data sets of an unusual kind.
+# Folder of rules for data sets of an unusual kind, in the repository and in the user's folder.
 RULES = Path("workflow", "rules", "datasets")
 FILES = ("datasets", "methods", "tables", "figures", "analyses", "paper_results")
 
@@ -95,13 +95,15 @@ class Project:
     """All config files, validated and read-only.
 
     Attributes:
-        root: Folder that holds `config/` and `workflow/`.
+        root: The user's folder, which holds `config/` and gets `results/`.
+        repository: The repository, which holds `scripts/` and `workflow/`.
         settings: `config/config.yaml` with the command line's changes.
         datasets, methods, tables, figures, analyses, paper_results: The files of these names.
         recipes: The recipe and what it extends by name, the oldest first.
     """
 
     root: Path
+    repository: Path
     settings: Settings
     datasets: Mapping[str, Dataset]
     methods: Mapping[str, Method]
@@ -125,7 +127,9 @@ class Project:
     @property
     def changes(self) -> list[str]:
         """Settings that differ from `config/config.yaml`, as `--config` takes them."""
-        written = read_yaml(self.root / "config" / "config.yaml")
+        path = self.root / "config" / "config.yaml"
+        # A workflow that uses this one as a module may have its settings elsewhere.
+        written = read_yaml(path) if path.is_file() else {}
         values = {item.name: getattr(self.settings, item.name) for item in fields(self.settings)}
         return [
             f"{key}={value if isinstance(value, str) else json.dumps(value)}"
@@ -140,8 +144,15 @@ class Project:
         return self.datasets[name]
 
     def rules_files(self) -> list[Path]:
-        """Rules files of data sets of an unusual kind, which the workflow includes."""
-        return sorted((self.root / RULES).glob("*.smk"))
+        """Rules files of data sets of an unusual kind, which the workflow includes.
+
+        Returns:
+            All in the repository, and those beside `config/` that it names.
+        """
+        here, there = self.repository.resolve() / RULES, self.root.resolve() / RULES
+        files = [file for entry in self.datasets.values() for file in (entry.files or {}).values()]
+        named = {there / file["rules"] for file in files if "rules" in file}
+        return sorted({*here.glob("*.smk"), *(path for path in named if path.is_file())})
 
     def method(self, name: str) -> Method:
         """Entry of a method."""
@@ -162,26 +173,30 @@ class Project:
         return self.analyses[name]
 
 
-def load(root: Path, settings: Mapping[str, Any] | None = None) -> Project:
+def load(
+    root: Path, settings: Mapping[str, Any] | None = None, repository: Path | None = None
+) -> Project:
     """Read and validate everything in `root/config`.
 
     Arguments:
-        root: Folder that holds `config/` and `workflow/schemas/`.
+        root: Folder that holds `config/`.
         settings: `config/config.yaml` as changed on the command line; None: as in the file.
+        repository: Folder that holds `scripts/` and `workflow/`; None: `root`.
 
     Raises:
         UserError: If anything is unknown, missing or of the wrong kind.
     """
-    folder = root / "config"
+    folder, repository = root / "config", repository or root
     given = read_yaml(folder / "config.yaml") if settings is None else settings
-    check(given, read_schema(root, "config"), "config/config.yaml")
+    check(given, read_schema(repository, "config"), "config/config.yaml")
     files = {}
     for name in FILES:
         files[name] = read_yaml(folder / f"{name}.yaml")
-        check(files[name], read_schema(root, name), f"config/{name}.yaml")
+        check(files[name], read_schema(repository, name), f"config/{name}.yaml")
     _share_raw_files(files["datasets"])
     return Project(
         root=root,
+        repository=repository,
         settings=make_entry(Settings, given),
         datasets=make_entries(Dataset, files["datasets"]),
         methods=make_entries(Method, files["methods"]),
@@ -189,7 +204,7 @@ def load(root: Path, settings: Mapping[str, Any] | None = None) -> Project:
         figures=make_entries(Figure, files["figures"]),
         analyses=make_entries(Analysis, files["analyses"]),
         paper_results=freeze(files["paper_results"]),
-        recipes=make_entries(Recipe, _recipes(root, given["recipe"])),
+        recipes=make_entries(Recipe, _recipes(folder, repository, given["recipe"])),
     )
 
 
@@ -213,15 +228,15 @@ def _share_raw_files(datasets: dict[str, Any]) -> None:
         entry |= {key: owner[key] for key in keys if key in owner}
 
 
-def read_schema(root: Path, name: str) -> dict[str, Any]:
+def read_schema(repository: Path, name: str) -> dict[str, Any]:
     """Read the JSON Schema of a config file."""
-    schema: dict[str, Any] = read_yaml(root / "workflow" / "schemas" / f"{name}.schema.yaml")
+    schema: dict[str, Any] = read_yaml(repository / "workflow" / "schemas" / f"{name}.schema.yaml")
     return schema
 
 
-def _recipes(root: Path, name: str) -> dict[str, dict[str, Any]]:
+def _recipes(config: Path, repository: Path, name: str) -> dict[str, dict[str, Any]]:
     """A recipe and those it extends by name, the oldest first."""
-    folder, schema = root / "config" / "recipes", read_schema(root, "recipe")
+    folder, schema = config / "recipes", read_schema(repository, "recipe")
     chain: dict[str, dict[str, Any]] = {}
     where = "config/config.yaml: recipe"
     current: str | None = name

@@ -323,34 +323,6 @@ def test_results_that_cannot_be_written(clone: Path, tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("beside", ["nothing", "scripts of others", "an older version"])
-def test_another_directory_is_one_line_before_any_job(
-    clone: Path, tmp_path: Path, beside: str
-) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    shutil.copytree(clone / "config", elsewhere / "config")
-    if beside == "scripts of others":
-        (elsewhere / "scripts").mkdir()
-        (elsewhere / "scripts" / "make.py").touch()
-    elif beside == "an older version":
-        shutil.copytree(clone / "scripts", elsewhere / "scripts")
-        (elsewhere / "scripts" / "make_table.py").unlink()
-    options = ("-s", str(clone / "workflow" / "Snakefile"), "--cores", "1", "--", "table_7")
-    said = snakemake(clone, *options, ok=False, within=("env", "-C", str(elsewhere)))
-    errors = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert f"run snakemake in {clone}, or add --directory {clone}" in errors[0]
-    assert "Traceback" not in said and "rule " not in said
-
-
-def test_a_directory_on_the_command_line(clone: Path, tmp_path: Path) -> None:
-    """The remedy of the error above."""
-    options = ("-s", str(clone / "workflow" / "Snakefile"), "--directory", str(clone))
-    more = ("--cores", "1", "--config", "recipe=smoke", "--dry-run", "--", "table_7")
-    within = ("env", "-C", str(tmp_path))
-    assert "make_table" in snakemake(clone, *options, *more, within=within)
-
-
 def test_mistake_inside_a_job_is_one_line_and_leaves_no_output(clone: Path, tmp_path: Path) -> None:
     """Fewer labelled points than classes."""
     spoilt = tmp_path / "clone"

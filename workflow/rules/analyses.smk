@@ -22,10 +22,11 @@ rule run_analysis:
         mem_mb=measured(memory_like, ANALYSE_MEASURED, 8000),
         runtime=measured(time_like, ANALYSE_MEASURED, 60),
         device=project.settings.device,
+        script=script("run_analysis"),
     params:
         spec=lambda w: as_json(analysis_spec(project, w.analysis)),
     shell:
-        "OMP_NUM_THREADS={threads} python scripts/run_analysis.py --spec {params.spec:q} "
+        "trap '' TERM; OMP_NUM_THREADS={threads} python {resources.script:q} --spec {params.spec:q} "
         "--records {input.records:q} --splits {input.splits:q} --features {input.features:q} "
         "--output {output.found:q} --device {resources.device:q} 2> >(tee {log:q} >&2)"
 
@@ -54,6 +55,7 @@ rule make_overview:
     resources:
         mem_mb=2000,
         runtime=10,
+        script=script("make_overview"),
     params:
         spec=as_json(overview_spec(project)),
         # Not before it is needed: every job reads this file.
@@ -62,5 +64,5 @@ rule make_overview:
         ),
         prefix=lambda w, output: str(Path(output.json).with_suffix("")),
     shell:
-        "python scripts/make_overview.py --spec {params.spec:q} --found {input.found:q} "
+        "trap '' TERM; python {resources.script:q} --spec {params.spec:q} --found {input.found:q} "
         "--prefix {params.prefix:q} 2> >(tee {log:q} >&2)"

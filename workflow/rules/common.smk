@@ -1,4 +1,7 @@
 # Reads the config and holds what the rules share. No rules.
+#
+# Every rule's command begins with `trap '' TERM`: a cluster's SIGTERM goes to a job's shell, too, and
+# a script that saves a checkpoint outlives it only if the shell does.
 import gc
 import json
 import os
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.job_cache import clear_cache
-from flowgmm.experiments.project import Job, Run, load
+from flowgmm.experiments.project import FILES, Job, Run, load
 from flowgmm.experiments.paths import (
     features_id,
     features_path,
@@ -59,21 +62,36 @@ from flowgmm.experiments.specs.tuning import choose_spec, tune_spec, tuning_inpu
 from flowgmm.utils.errors import UserError
 from flowgmm.experiments.resources import memory_like, time_like
 
-# Rules call scripts by their path in the repository.
-root = Path(workflow.basedir).parent
-if not all(Path("scripts", path.name).exists() for path in root.glob("scripts/*.py")):
-    sys.exit(
-        f"error: {Path.cwd()}: scripts of the workflow not found; run snakemake in {root}, or add "
-        f"--directory {root}"
-    )
+# Scripts and schemas lie beside the Snakefile, wherever that is; config/ and results/ where
+# Snakemake runs. Of a repository on the network Snakemake keeps single files in its cache.
+SCRIPTS = [
+    "choose_candidate",
+    "download_encoder",
+    "download_file",
+    "draw_split",
+    "embed_data",
+    "make_figure",
+    "make_overview",
+    "make_table",
+    "prepare_data",
+    "run_analysis",
+    "train_stack",
+    "tune_candidate",
+]
+if isinstance(workflow.current_basedir, os.PathLike):
+    REPOSITORY = Path(workflow.current_basedir).parents[1]
+else:
+    for name in [*FILES, "config", "recipe"]:
+        workflow.source_path(f"../schemas/{name}.schema.yaml")
+    for name in SCRIPTS:
+        REPOSITORY = Path(workflow.source_path(f"../../scripts/{name}.py")).parents[1]
 
 # A dry run makes millions of objects and hardly any garbage: collecting took a sixth of the time.
-# `onstart` in the Snakefile turns collection on again.
-gc.disable()
+gc.set_threshold(1_000_000)
 try:
     # Planning has checked the config already where this is a job.
     read = load_checked if workflow.is_main_process else load
-    project = read(root, config)
+    project = read(Path.cwd(), config, REPOSITORY)
 except UserError as error:
     sys.exit(f"error: {error}")
 if Path("results").exists() and not (
@@ -100,6 +118,11 @@ OVERVIEW = [f"{RESULTS}/tables/analyses.{ext}" for ext in ("md", "csv", "json")]
 TABLES = [name for name in project.tables if name.startswith("table_")]
 FIGURES = list(project.figures)
 SHOWN = [name for name in FIGURES if is_shown(project, name)]
+
+
+def script(name):
+    """Path of a script, as a resource: that of another machine reruns nothing."""
+    return str(REPOSITORY / "scripts" / f"{name}.py")
 
 
 def one_of(names):

@@ -16,10 +16,11 @@ rule download_file:
         mem_mb=1000,
         runtime=240,
         mirror=project.settings.mirror or "",
+        script=script("download_file"),
     params:
         spec=lambda w, output: as_json(raw_files(project, w.dataset)[str(output[0])]),
     shell:
-        "python scripts/download_file.py --spec {params.spec:q} --mirror={resources.mirror:q} "
+        "trap '' TERM; python {resources.script:q} --spec {params.spec:q} --mirror={resources.mirror:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"
 
 
@@ -39,10 +40,11 @@ rule download_encoder:
     resources:
         mem_mb=1000,
         runtime=240,
+        script=script("download_encoder"),
     params:
         encoder=lambda w: ENCODERS[w.encoder],
     shell:
-        "python scripts/download_encoder.py --encoder {params.encoder:q} --output {output:q} "
+        "trap '' TERM; python {resources.script:q} --encoder {params.encoder:q} --output {output:q} "
         "2> >(tee {log:q} >&2)"
 
 
@@ -62,11 +64,12 @@ rule prepare_data:
     resources:
         mem_mb=lambda w, attempt: 8000 * attempt,
         runtime=60,
+        script=script("prepare_data"),
     params:
         spec=lambda w: as_json(features_spec(project, dataset_of(w.features))),
         raw=lambda w: raw_folder(project, dataset_of(w.features)),
     shell:
-        "python scripts/prepare_data.py --spec {params.spec:q} --raw {params.raw:q} "
+        "trap '' TERM; python {resources.script:q} --spec {params.spec:q} --raw {params.raw:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"
 
 
@@ -92,6 +95,7 @@ rule embed_data:
     resources:
         mem_mb=measured(memory_like, EMBED_MEASURED, 8000),
         runtime=measured(time_like, EMBED_MEASURED, 480),
+        script=script("embed_data"),
     params:
         spec=lambda w: as_json(features_spec(project, dataset_of(w.features))),
         raw=lambda w: raw_folder(project, dataset_of(w.features)),
@@ -99,7 +103,7 @@ rule embed_data:
         cache="results/cache/embed",
     # Passive: threads that wait leave the cores to other jobs; beside some, that is 5 times as fast.
     shell:
-        "HF_HUB_OFFLINE=1 OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=passive "
-        "python scripts/embed_data.py --spec {params.spec:q} --raw {params.raw:q} "
+        "trap '' TERM; HF_HUB_OFFLINE=1 OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=passive "
+        "python {resources.script:q} --spec {params.spec:q} --raw {params.raw:q} "
         "--encoder {input.encoder:q} --cache {params.cache:q} --output {output:q} "
         "2> >(tee {log:q} >&2)"

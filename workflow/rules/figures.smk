@@ -25,12 +25,13 @@ rule make_figure:
         runtime=20,
         # For the report; a new title alone reruns nothing.
         title=lambda w: project.figures[w.figure].title,
+        script=script("make_figure"),
     params:
         spec=lambda w: as_json(figure_spec(project, w.figure)),
         origin=lambda w: figure_origin(project, w.figure),
         prefix=lambda w, output: str(Path(output.png).with_suffix("")),
     shell:
-        "python scripts/make_figure.py --spec {params.spec:q} --features {input.features:q} "
+        "trap '' TERM; python {resources.script:q} --spec {params.spec:q} --features {input.features:q} "
         "--splits {input.splits:q} --models {input.models:q} --table {input.table:q} "
         "--found {input.found:q} "
         "--prefix {params.prefix:q} 2> >(tee {log:q} >&2)"

@@ -14,8 +14,9 @@ rule draw_split:
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
         runtime=5,
+        script=script("draw_split"),
     params:
         spec=lambda w: as_json(split_spec(project, w.dataset, w.labels, int(w.split))),
     shell:
-        "python scripts/draw_split.py --spec {params.spec:q} --features {input.features:q} "
+        "trap '' TERM; python {resources.script:q} --spec {params.spec:q} --features {input.features:q} "
         "--output {output:q} 2> >(tee {log:q} >&2)"

@@ -24,10 +24,11 @@ rule make_table:
         changes=as_json(project.changes),
         # For the report; a new title alone reruns nothing.
         title=lambda w: project.table(w.table).title,
+        script=script("make_table"),
     params:
         spec=lambda w: as_json(table_spec(project, w.table)),
         origin=lambda w: table_origin(project, w.table),
         prefix=lambda w, output: str(Path(output.json).with_suffix("")),
     shell:
-        "python scripts/make_table.py --spec {params.spec:q} --records {input.records:q} "
+        "trap '' TERM; python {resources.script:q} --spec {params.spec:q} --records {input.records:q} "
         "--changes {resources.changes:q} --prefix {params.prefix:q} 2> >(tee {log:q} >&2)"

@@ -25,12 +25,13 @@ rule train_stack:
         mem_mb=measured(memory_like, TRAIN_MEASURED, 8000),
         runtime=measured(time_like, TRAIN_MEASURED, 240),
         device=project.settings.device,
+        script=script("train_stack"),
     params:
         spec=lambda w: as_json(train_spec(project, job_of(w))),
         out=lambda w, output: str(Path(output.record).parent),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
-        "OMP_NUM_THREADS={threads} python scripts/train_stack.py --spec {params.spec:q} "
+        "trap '' TERM; OMP_NUM_THREADS={threads} python {resources.script:q} --spec {params.spec:q} "
         "--features {input.features:q} --splits {input.splits:q} --choice {input.choice:q} "
         "--out {params.out:q} --checkpoints {params.checkpoints:q} --device {resources.device:q} "
         "--threads {threads} 2> >(tee {log:q} >&2)"
@@ -59,12 +60,13 @@ rule fit_classic:
     resources:
         mem_mb=measured(memory_like, CLASSIC_MEASURED, 8000),
         runtime=measured(time_like, CLASSIC_MEASURED, 120),
+        script=script("train_stack"),
     params:
         spec=lambda w: as_json(train_spec(project, job_of(w))),
         out=lambda w, output: str(Path(output.record).parent),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
-        "OMP_NUM_THREADS={threads} python scripts/train_stack.py --spec {params.spec:q} "
+        "trap '' TERM; OMP_NUM_THREADS={threads} python {resources.script:q} --spec {params.spec:q} "
         "--features {input.features:q} --splits {input.splits:q} --choice "
         "--out {params.out:q} --checkpoints {params.checkpoints:q} --device cpu "
         "--threads {threads} 2> >(tee {log:q} >&2)"

@@ -26,11 +26,12 @@ rule tune_candidate:
         mem_mb=measured(memory_like, TUNE_MEASURED, 8000),
         runtime=measured(time_like, TUNE_MEASURED, 240),
         device=project.settings.device,
+        script=script("tune_candidate"),
     params:
         spec=lambda w: as_json(tune_spec(project, run_of(w), w.point)),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
-        "OMP_NUM_THREADS={threads} python scripts/tune_candidate.py --spec {params.spec:q} "
+        "trap '' TERM; OMP_NUM_THREADS={threads} python {resources.script:q} --spec {params.spec:q} "
         "--features {input.features:q} --splits {input.splits:q} --output {output:q} "
         "--checkpoints {params.checkpoints:q} --device {resources.device:q} "
         "--threads {threads} 2> >(tee {log:q} >&2)"
@@ -46,8 +47,10 @@ rule choose_candidate:
     localrule: True
     conda:
         "../../environment.yml"
+    resources:
+        script=script("choose_candidate"),
     params:
         spec=lambda w: as_json(choose_spec(project, run_of(w))),
     shell:
-        "python scripts/choose_candidate.py --spec {params.spec:q} --points {input:q} --output {output:q} "
+        "trap '' TERM; python {resources.script:q} --spec {params.spec:q} --points {input:q} --output {output:q} "
         "2> >(tee {log:q} >&2)"
