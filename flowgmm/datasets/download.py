@@ -27,7 +27,7 @@ def resolve(
 
     Arguments:
         entry: Entry of `config/datasets.yaml`.
-        mirror: Folder that replaces the network; None: download.
+        mirror: Folder with raw files, which goes before the network; None: download.
 
     Returns:
         The files, as arguments of `download_file`; notes of the chosen alternatives; reasons for
@@ -54,10 +54,15 @@ def resolve(
     return files, notes, reasons
 
 
-def absent(entry: Mapping[str, Any], mirror: Path | None) -> str | None:
-    """Reason for which a dataset's raw files are missing; None if they are not, or none are needed.
+def absent(entry: Mapping[str, Any], mirror: Path | None, offline: bool = False) -> str | None:
+    """Reason for which a dataset's raw files cannot be had; None if they can, or none are needed.
 
     Published tables quote it for runs that were not made.
+
+    Arguments:
+        entry: Entry of `config/datasets.yaml`.
+        mirror: Folder with raw files, which goes before the network; None: there is none.
+        offline: Whether there is no network.
 
     Raises:
         UserError: If the mirror is not a folder.
@@ -69,10 +74,14 @@ def absent(entry: Mapping[str, Any], mirror: Path | None) -> str | None:
             if not Path(file["path"]).is_file():
                 return f"data absent: {file['path']} not found"
             continue
-        if mirror is None and not file.get("url"):
+        if mirror is not None and _exists(file, mirror):
+            continue
+        if mirror is not None and (offline or not file.get("url")):
+            return f"data absent: the mirror lacks {file.get('mirror', name)}"
+        if not file.get("url"):
             return f"{name} has no URL; set `mirror` to a folder that has {file['mirror']}"
-        if mirror is not None and not _exists(file, mirror):
-            return f"data absent: the mirror lacks {file['mirror']}"
+        if offline:
+            return f"data absent: `offline` is set, and no `mirror` that has {name}"
     return None
 
 
@@ -82,6 +91,7 @@ def download_file(
     mirror: Path | None,
     progress: Progress | None = None,
     retries: int = 3,
+    offline: bool = False,
 ) -> str:
     """Download or copy a file and verify it; after any failure `destination` does not exist.
 
@@ -92,9 +102,10 @@ def download_file(
             or `md5` where the official checksum is known, `mirror` (path inside the mirror); or
             `path`, a file of this machine that neither network nor mirror replaces.
         destination: Path of the file.
-        mirror: Folder that replaces the network; None: download.
+        mirror: Folder with raw files, which goes before the network; None: download.
         progress: Called at most every few seconds with (bytes, bytes in all or 0, line of text).
-        retries: Number of further tries of a failed download, a few seconds apart.
+        retries: Number of further tries of a failed download, some seconds apart.
+        offline: Whether the network is not to be used.
 
     Returns:
         The file's sha256.
@@ -108,12 +119,15 @@ def download_file(
         if "path" in file:
             remedy = "put the file back, or correct the entry in config/datasets.yaml"
             _copy(file, Path(file["path"]), part, remedy, remedy)
-        elif mirror is None:
-            _download(file, destination, part, progress, retries)
-        else:
+        elif mirror is not None and (_exists(file, mirror) or not file.get("url")):
             missing = "add it to the mirror or unset `mirror`"
-            wrong = "replace it with the official file or unset `mirror`"
+            wrong = "replace it with the official file, or delete it from the mirror to download it"
             _copy(file, mirror / file["mirror"], part, missing, wrong)
+        elif offline:
+            missing = "add it to a mirror or unset `offline`"
+            raise UserError(f"{(mirror or Path()) / file['mirror']} not found; {missing}")
+        else:
+            _download(file, destination, part, progress, retries)
         return sha256(part)
 
 

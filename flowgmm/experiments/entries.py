@@ -55,6 +55,7 @@ class Settings:
     seeds_per_job: int
     device: str
     threads: int
+    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -228,7 +228,11 @@ def test_a_picture_of_immense_size_is_refused_before_it_is_decoded(batches, tmp_
 def test_pictures_stand_in_where_the_mirror_lacks_the_archive(tmp_path):
     (pictures,) = ENTRY["alternative_files"]
     for file in [*list(pictures.values())[:-1], ENTRY["files"][cifar.ARCHIVE]]:
-        assert absent(ENTRY, tmp_path) == f"data absent: the mirror lacks cifar10/{cifar.ARCHIVE}"
+        assert absent(ENTRY, tmp_path) is None
+        assert (
+            absent(ENTRY, tmp_path, True)
+            == f"data absent: the mirror lacks cifar10/{cifar.ARCHIVE}"
+        )
         (tmp_path / file["mirror"]).parent.mkdir(exist_ok=True)
         if file is not ENTRY["files"][cifar.ARCHIVE]:
             (tmp_path / file["mirror"]).touch()

@@ -175,14 +175,14 @@ def test_unreachable(tmp_path):
         download_file({"url": ["http://127.0.0.1:1/x"]}, tmp_path / "file", None, retries=0)
 
 
-def test_mirror(server, tmp_path):
-    """With a mirror the network is not used, and the checksum is checked all the same."""
+def test_mirror_goes_before_the_network(server, tmp_path):
+    """What it has is taken from it, right or wrong; what it lacks is downloaded."""
     url, hits = server
     mirror, target = tmp_path / "mirror", tmp_path / "raw" / "file"
     mirror.mkdir()
     file = {"url": [f"{url}/whole"], "sha256": SHA256, "mirror": "copy"}
-    with pytest.raises(UserError, match="copy not found; add it to the mirror or unset"):
-        download_file(file, target, mirror)
+    assert download_file(file, target, mirror) == SHA256
+    assert hits == ["/whole"]
     (mirror / "copy").write_bytes(CONTENT)
     assert download_file(file, target, mirror) == SHA256
     for spoiled in (CONTENT[:100], b"x" + CONTENT[1:]):
@@ -193,7 +193,25 @@ def test_mirror(server, tmp_path):
         ):
             download_file(file, target, mirror)
         assert not list(target.parent.iterdir())
+    assert hits == ["/whole"]
+
+
+def test_offline_nothing_is_asked(server, tmp_path):
+    url, hits = server
+    mirror, target = tmp_path / "mirror", tmp_path / "raw" / "file"
+    mirror.mkdir()
+    file = {"url": [f"{url}/whole"], "sha256": SHA256, "mirror": "copy"}
+    for folder in (mirror, None):
+        with pytest.raises(UserError, match="copy not found; add it to a mirror or unset `off"):
+            download_file(file, target, folder, offline=True)
+    (mirror / "copy").write_bytes(CONTENT)
+    assert download_file(file, target, mirror, offline=True) == SHA256
     assert not hits
+
+
+def test_a_file_without_address_comes_from_the_mirror_alone(tmp_path):
+    with pytest.raises(UserError, match="copy not found; add it to the mirror or unset"):
+        download_file({"mirror": "copy"}, tmp_path / "file", tmp_path)
 
 
 def test_mirror_that_is_not_there(tmp_path):
@@ -208,14 +226,34 @@ def test_mirror_that_is_not_there(tmp_path):
             call()
 
 
-def test_absent(tmp_path):
-    entry = {"files": {"f": {"url": ["http://localhost/f"], "mirror": "a/f"}}}
-    assert absent(entry, None) is None
-    assert absent({}, tmp_path) is None
-    assert absent(entry, tmp_path) == "data absent: the mirror lacks a/f"
-    assert "set `mirror` to a folder that has a/f" in absent(
-        {"files": {"f": {"mirror": "a/f"}}}, None
-    )
+@pytest.mark.parametrize(
+    ("file", "mirrored", "offline", "expected"),
+    [
+        ({"url": ["http://localhost/f"], "mirror": "a/f"}, None, False, None),
+        ({"url": ["http://localhost/f"], "mirror": "a/f"}, False, False, None),
+        ({"url": ["http://localhost/f"], "mirror": "a/f"}, True, True, None),
+        (
+            {"url": ["http://localhost/f"], "mirror": "a/f"},
+            False,
+            True,
+            "data absent: the mirror lacks a/f",
+        ),
+        ({"url": ["http://localhost/f"]}, None, True, "data absent: `offline` is set, and no"),
+        ({"url": ["http://localhost/f"]}, False, True, "data absent: the mirror lacks f"),
+        ({"mirror": "a/f"}, None, False, "f has no URL; set `mirror` to a folder that has a/f"),
+        ({"mirror": "a/f"}, False, False, "data absent: the mirror lacks a/f"),
+        ({"mirror": "a/f"}, True, False, None),
+        ({"rules": "made"}, None, True, None),
+    ],
+)
+def test_absent(tmp_path, file, mirrored, offline, expected):
+    """`mirrored`: None without a mirror, else whether it has the file."""
+    if mirrored:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "f").touch()
+    got = absent({"files": {"f": file}}, None if mirrored is None else tmp_path, offline)
+    assert got is expected is None or got.startswith(expected)
+    assert absent({}, tmp_path, offline) is None
 
 
 def test_alternative_stands_in_and_says_so(tmp_path):
@@ -223,7 +261,7 @@ def test_alternative_stands_in_and_says_so(tmp_path):
     folder = tmp_path / "ag_news_csv"
     folder.mkdir()
     (folder / "test.csv").touch()
-    assert absent(entry, tmp_path) == "data absent: the mirror lacks ag_news_csv/train.csv"
+    assert absent(entry, tmp_path, True) == "data absent: the mirror lacks ag_news_csv/train.csv"
     (folder / "train_partial.csv.gz").touch()
     spec = dataset_spec("ag_news", entry, tmp_path)
     assert spec["files"]["train.csv"]["mirror"] == "ag_news_csv/train_partial.csv.gz"

@@ -16,11 +16,12 @@ rule download_file:
         mem_mb=1000,
         runtime=240,
         mirror=project.settings.mirror or "",
+        offline="true" if project.settings.offline else "false",
     params:
         spec=lambda w, output: as_json(raw_files(project, w.dataset)[str(output[0])]),
     shell:
         "python scripts/download_file.py --spec {params.spec:q} --mirror={resources.mirror:q} "
-        "--output {output:q} 2> >(tee {log:q} >&2)"
+        "--offline={resources.offline:q} --output {output:q} 2> >(tee {log:q} >&2)"
 
 
 # A JSON file with the names and hashes of the encoder's files, which lie in the folder beside it.

@@ -42,7 +42,12 @@ def absent_reason(project: Project, dataset: str) -> str | None:
 
     if is_surrogate(project, dataset):
         return None
-    return absent(as_written(project.dataset(dataset)), project.mirror)
+    entry = as_written(project.dataset(dataset))
+    reason = absent(entry, project.mirror, project.settings.offline)
+    if reason is None and project.settings.offline:
+        missing = [f for f in encoder_files(project, dataset) if not Path(f).is_file()]
+        return f"encoder absent: `offline` is set, and {missing[0]} not found" if missing else None
+    return reason
 
 
 def raw_files(project: Project, dataset: str) -> dict[str, dict[str, Any]]:
