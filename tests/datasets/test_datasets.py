@@ -88,7 +88,11 @@ SMALL = {
     "ag_news": (write_ag_news, {}, {}),
     "yahoo": (write_yahoo, {}, {}),
     "magic": (write_magic, {}, {}),
-    "hepmass": (write_hepmass, {"train_rows": 200}, {"train": 200, "test": 40}),
+    "hepmass": (
+        write_hepmass,
+        {"train_rows": 200, "file_rows": [2000, 1000]},
+        {"train": 200, "test": 40},
+    ),
     "miniboone": (write_miniboone, {}, {"train": 540, "test": 60}),
     "miniboone_clean": (write_miniboone, {}, {"train": 538, "test": 60}),
 }
@@ -99,7 +103,7 @@ def spec_and_files(name, raw):
     entry = DATASETS[name]
     if "files" not in entry:
         return dataset_spec(name, entry, None)
-    if MIRROR.is_dir() and absent(entry, MIRROR) is None:
+    if MIRROR.is_dir() and absent(entry, MIRROR, offline=True) is None:
         spec = dataset_spec(name, entry, MIRROR)
         for file, source in spec["files"].items():
             download_file(source, raw / file, MIRROR)
@@ -293,7 +297,7 @@ def test_pinwheel(tmp_path):
 def test_hepmass_as_the_authors_prepared_it(tmp_path):
     write_hepmass(tmp_path)
     spec = dataset_spec("hepmass", DATASETS["hepmass"], None)
-    spec["options"] = spec["options"] | {"train_rows": None}
+    spec["options"] = spec["options"] | {"train_rows": None, "file_rows": [2000, 1000]}
     data = load(spec, tmp_path)
     assert data.X_train.shape == (400, 21) and data.X_test.shape == (40, 21)
     np.testing.assert_allclose(data.X_train.mean(axis=0), 0, atol=1e-6)
@@ -318,6 +322,16 @@ def test_miniboone_as_the_authors_prepared_it(tmp_path):
     assert np.abs(clean.X_test.mean(axis=0)).max() > 1e-3
 
 
+def all_masses(raw):
+    """Put the file of all masses in place of the test file."""
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((1000, 29))
+    table[:, 0] = np.arange(1000) % 2
+    table[:, 28] = rng.choice([500, 750, 1000, 1250, 1500], 1000)
+    lines = ["# label,f0,mass", *(",".join(f"{value:.18e}" for value in row) for row in table)]
+    (raw / "1000_test.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+
+
 @pytest.mark.parametrize(
     ("name", "spoil", "message"),
     [
@@ -326,6 +340,14 @@ def test_miniboone_as_the_authors_prepared_it(tmp_path):
             lambda raw: write_hepmass(raw, train_columns=27),
             "expected 28 columns.*got 27",
         ),
+        (
+            "hepmass",
+            lambda raw: write_hepmass(raw, train_columns=29),  # all_train.csv
+            "expected 28 columns.*got 29",
+        ),
+        ("hepmass", lambda raw: write_hepmass(raw, n_train=1999), "expected 2000 rows, got 1999"),
+        ("hepmass", lambda raw: write_hepmass(raw, n_test=2000), "expected 1000 rows, got 2000"),
+        ("hepmass", all_masses, "last column is the mass, as in all_test.csv"),
         ("hepmass", lambda raw: truncate(raw / "1000_test.csv.gz"), "cut off or damaged"),
         (
             "hepmass",
@@ -349,8 +371,10 @@ def test_miniboone_as_the_authors_prepared_it(tmp_path):
 def test_wrong_uci_files(tmp_path, name, spoil, message):
     SMALL[name][0](tmp_path)
     spoil(tmp_path)
+    spec = dataset_spec(name, DATASETS[name], None)
+    spec["options"] = spec["options"] | SMALL[name][1]
     with pytest.raises(UserError, match=message) as caught:
-        load(dataset_spec(name, DATASETS[name], None), tmp_path)
+        load(spec, tmp_path)
     assert "\n" not in str(caught.value)
 
 
