@@ -13,7 +13,11 @@ from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, sha256
 from flowgmm.utils.progress import Progress
 
-__all__ = ["absent", "download_file", "resolve"]
+__all__ = ["DownloadError", "absent", "download_file", "resolve"]
+
+
+class DownloadError(UserError):
+    """A file that no address gave: only the dataset or encoder that needs it cannot be made."""
 
 
 def resolve(
@@ -111,6 +115,7 @@ def download_file(
         The file's sha256.
 
     Raises:
+        DownloadError: If no address gave the file.
         UserError: If the file is missing, or its checksum is not the expected one.
     """
     _check_mirror(mirror)
@@ -185,7 +190,7 @@ def _download(
     if "mirror" in file:
         remedies.append(f"set `mirror` to a folder that has {file['mirror']}")
     remedies.append("name a file of your own by `path`, or leave the dataset out by `skip`")
-    raise UserError(f"cannot download {name} ({reason}); {', '.join(remedies)}")
+    raise DownloadError(f"cannot download {name} ({reason}); {', '.join(remedies)}")
 
 
 def _from_address(
