@@ -36,7 +36,7 @@ FLOORS = {
 TARGETS = ["table_7", "results/smoke/tuning/ag_news/200/mlp_dropout/choice.json"]
 # Scripts whose work is generating or drawing, not overhead.
 COMPUTE = {"prepare_data", "make_figure"}
-SMOKE = ["--cores", "1", "--config", "recipe=smoke", "mirror=config"]
+SMOKE = ["--cores", "1", "--config", "recipe=smoke", "mirror=config", "offline=true"]
 
 
 def snakemake(folder: Path, *arguments: str) -> str:

@@ -16,8 +16,12 @@ from flowgmm.utils.progress import Progress
 
 __all__ = ["app", "main"]
 
-Separator = Annotated[str | None, typer.Option(help="Separator of a text file. [default: recognised]")]
-Encoding = Annotated[str | None, typer.Option(help="Encoding of a text file. [default: utf-8, or its BOM]")]
+Separator = Annotated[
+    str | None, typer.Option(help="Separator of a text file. [default: recognised]")
+]
+Encoding = Annotated[
+    str | None, typer.Option(help="Encoding of a text file. [default: utf-8, or its BOM]")
+]
 
 app = typer.Typer(
     help="Semi-supervised classification with FlowGMM, on your own data and in the paper's tables.",

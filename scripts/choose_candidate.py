@@ -14,4 +14,11 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "points*", "output")
+    run_script(
+        main,
+        "spec",
+        "points*",
+        "output",
+        needs=lambda options: options.points,
+        makes=lambda options: [options.output],
+    )

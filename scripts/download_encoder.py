@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 
 from flowgmm.embed.fetch import download_encoder
-from flowgmm.experiments.job_script import ProgressLog, run_script
+from flowgmm.experiments.job_script import ProgressLog, or_reason, run_script
 
 
 def main(options: argparse.Namespace) -> None:
-    progress = ProgressLog(f"fetch {options.encoder}")
-    download_encoder(options.encoder, Path(options.output), progress)
+    output = Path(options.output)
+    with or_reason(output, {"encoder": options.encoder}):
+        download_encoder(options.encoder, output, ProgressLog(f"fetch {options.encoder}"))
 
 
 if __name__ == "__main__":

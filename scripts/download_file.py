@@ -5,14 +5,16 @@ import json
 from pathlib import Path
 
 from flowgmm.datasets.download import download_file
-from flowgmm.experiments.job_script import ProgressLog, run_script
+from flowgmm.experiments.job_script import ProgressLog, or_reason, run_script
 
 
 def main(options: argparse.Namespace) -> None:
+    spec, output = json.loads(options.spec), Path(options.output)
     mirror = Path(options.mirror) if options.mirror else None
-    output = Path(options.output)
-    download_file(json.loads(options.spec), output, mirror, ProgressLog(f"fetch {output.name}"))
+    with or_reason(output, spec):
+        progress = ProgressLog(f"fetch {output.name}")
+        download_file(spec, output, mirror, progress, offline=options.offline == "true")
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "mirror", "output")
+    run_script(main, "spec", "mirror", "offline", "output")

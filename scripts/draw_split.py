@@ -29,4 +29,11 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "features", "output")
+    run_script(
+        main,
+        "spec",
+        "features",
+        "output",
+        needs=lambda options: [options.features],
+        makes=lambda options: [options.output],
+    )

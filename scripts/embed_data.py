@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from flowgmm.datasets.features import raw_files
 from flowgmm.embed.embed_data import embed_data
 from flowgmm.experiments.job_script import ProgressLog, run_script
 from flowgmm.utils.io import write_tensors
@@ -19,4 +20,16 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "raw", "encoder*", "cache", "output")
+    run_script(
+        main,
+        "spec",
+        "raw",
+        "encoder*",
+        "cache",
+        "output",
+        needs=lambda options: [
+            *raw_files(json.loads(options.spec), Path(options.raw)),
+            *options.encoder,
+        ],
+        makes=lambda options: [options.output],
+    )

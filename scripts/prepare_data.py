@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from flowgmm.datasets.features import prepare_data
+from flowgmm.datasets.features import prepare_data, raw_files
 from flowgmm.experiments.job_script import run_script
 from flowgmm.utils.io import write_tensors
 
@@ -14,4 +14,11 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "raw", "output")
+    run_script(
+        main,
+        "spec",
+        "raw",
+        "output",
+        needs=lambda options: raw_files(json.loads(options.spec), Path(options.raw)),
+        makes=lambda options: [options.output],
+    )

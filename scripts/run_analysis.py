@@ -5,17 +5,18 @@ import json
 import sys
 from pathlib import Path
 
-from flowgmm.experiments.analysis_job import run_analysis
+from flowgmm.experiments.analysis_job import leave_out_absent, run_analysis
 from flowgmm.experiments.job_script import run_script
 
 
 def main(options: argparse.Namespace) -> None:
-    spec = json.loads(options.spec)
+    features = [Path(path) for path in options.features]
+    spec, features = leave_out_absent(json.loads(options.spec), features)
     result = run_analysis(
         spec,
         [Path(path) for path in options.records],
         [Path(path) for path in options.splits],
-        [Path(path) for path in options.features],
+        features,
         Path(options.output),
         options.device,
     )
@@ -26,4 +27,14 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "records*", "splits*", "features*", "output", "device")
+    run_script(
+        main,
+        "spec",
+        "records*",
+        "splits*",
+        "features*",
+        "output",
+        "device",
+        needs=lambda options: options.records,
+        makes=lambda options: [options.output, Path(options.output).with_suffix(".safetensors")],
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.job_script import ProgressLog, keep_freed_memory, run_script
-from flowgmm.experiments.train_job import train_stack
+from flowgmm.experiments.train_job import output_files, train_stack
 
 
 def main(options: argparse.Namespace) -> None:
@@ -40,4 +40,9 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     options = ("spec", "features", "splits*", "choice*", "out", "checkpoints", "device", "threads")
-    run_script(main, *options)
+    run_script(
+        main,
+        *options,
+        needs=lambda options: [options.features, *options.splits, *options.choice],
+        makes=lambda options: output_files(json.loads(options.spec), Path(options.out)),
+    )

@@ -31,4 +31,10 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, "spec", "features", "splits*", "output", "checkpoints", "device", "threads")
+    options = ("spec", "features", "splits*", "output", "checkpoints", "device", "threads")
+    run_script(
+        main,
+        *options,
+        needs=lambda options: [options.features, *options.splits],
+        makes=lambda options: [options.output],
+    )

@@ -19,7 +19,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
     """Run a server with this handler; yields its address."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{httpd.server_port}"

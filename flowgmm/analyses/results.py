@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm.utils.io import read_json, read_tensors
+from flowgmm.utils.absence import reason_in
+from flowgmm.utils.io import REASON, read_json, read_tensors
 
 __all__ = ["Findings", "Found", "Number", "float32", "number", "read_found"]
 
@@ -106,11 +107,15 @@ def read_found(
     Arguments:
         names: The analyses.
         not_run: Why some of them were not run.
-        files: The others' json, each with its arrays beside it.
+        files: The others' json, each with its arrays beside it, or a reason file
+            (`flowgmm.utils.absence`).
         printed: The paper's numbers, by analysis and number.
     """
-    read = {}
+    read, not_run = {}, dict(not_run)
     for path in map(Path, files):
+        if (reason := reason_in(path)) is not None:
+            not_run[reason["spec"]["name"]] = reason[REASON]
+            continue
         result = read_json(path)
         arrays, _ = read_tensors(path.with_suffix(".safetensors"))
         read[result["name"]] = Found(result, arrays, printed.get(result["name"], {}))

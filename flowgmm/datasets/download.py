@@ -1,21 +1,23 @@
-"""Download of raw files with pooch, or copy from a mirror or this machine; verified."""
+"""Download of raw files, or copy from a mirror or this machine; verified."""
 
-import logging
+import hashlib
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flowgmm.datasets.archives import extract
+from flowgmm.datasets.http import RefusedError, RetriableError, fetch
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, sha256
 from flowgmm.utils.progress import Progress
 
-__all__ = ["absent", "download_file", "resolve"]
+__all__ = ["DownloadError", "absent", "download_file", "resolve"]
 
-# Seconds without data after which a download has failed.
-TIMEOUT_S = 60.0
+
+class DownloadError(UserError):
+    """A file that no address gave: only the dataset or encoder that needs it cannot be made."""
 
 
 def resolve(
@@ -29,7 +31,7 @@ def resolve(
 
     Arguments:
         entry: Entry of `config/datasets.yaml`.
-        mirror: Folder that replaces the network; None: download.
+        mirror: Folder with raw files, which goes before the network; None: download.
 
     Returns:
         The files, as arguments of `download_file`; notes of the chosen alternatives; reasons for
@@ -56,10 +58,15 @@ def resolve(
     return files, notes, reasons
 
 
-def absent(entry: Mapping[str, Any], mirror: Path | None) -> str | None:
-    """Reason for which a dataset's raw files are missing; None if they are not, or none are needed.
+def absent(entry: Mapping[str, Any], mirror: Path | None, offline: bool = False) -> str | None:
+    """Reason for which a dataset's raw files cannot be had; None if they can, or none are needed.
 
     Published tables quote it for runs that were not made.
+
+    Arguments:
+        entry: Entry of `config/datasets.yaml`.
+        mirror: Folder with raw files, which goes before the network; None: there is none.
+        offline: Whether there is no network.
 
     Raises:
         UserError: If the mirror is not a folder.
@@ -71,10 +78,14 @@ def absent(entry: Mapping[str, Any], mirror: Path | None) -> str | None:
             if not Path(file["path"]).is_file():
                 return f"data absent: {file['path']} not found"
             continue
-        if mirror is None and not file.get("url"):
+        if mirror is not None and _exists(file, mirror):
+            continue
+        if mirror is not None and (offline or not file.get("url")):
+            return f"data absent: the mirror lacks {file.get('mirror', name)}"
+        if not file.get("url"):
             return f"{name} has no URL; set `mirror` to a folder that has {file['mirror']}"
-        if mirror is not None and not _exists(file, mirror):
-            return f"data absent: the mirror lacks {file['mirror']}"
+        if offline:
+            return f"data absent: `offline` is set, and no `mirror` that has {name}"
     return None
 
 
@@ -84,22 +95,27 @@ def download_file(
     mirror: Path | None,
     progress: Progress | None = None,
     retries: int = 3,
+    offline: bool = False,
 ) -> str:
     """Download or copy a file and verify it; after any failure `destination` does not exist.
 
     Arguments:
-        file: One of the files from `resolve`: `url` (a list, tried in order), `sha256` or `md5`
-            where the official checksum is known, `mirror` (path inside the mirror); or `path`, a
-            file of this machine that neither network nor mirror replaces.
+        file: One of the files from `resolve`: `url` (a list, tried in order, of addresses or of
+            mappings with `url` and, where the address sends something else than the file, its own
+            `sha256` or `md5` and the `member` of a zip or tar archive that is the file), `sha256`
+            or `md5` where the official checksum is known, `mirror` (path inside the mirror); or
+            `path`, a file of this machine that neither network nor mirror replaces.
         destination: Path of the file.
-        mirror: Folder that replaces the network; None: download.
+        mirror: Folder with raw files, which goes before the network; None: download.
         progress: Called at most every few seconds with (bytes, bytes in all or 0, line of text).
-        retries: Number of further tries of a failed download, a few seconds apart.
+        retries: Number of further tries of a failed download, some seconds apart.
+        offline: Whether the network is not to be used.
 
     Returns:
         The file's sha256.
 
     Raises:
+        DownloadError: If no address gave the file.
         UserError: If the file is missing, or its checksum is not the expected one.
     """
     _check_mirror(mirror)
@@ -108,12 +124,15 @@ def download_file(
         if "path" in file:
             remedy = "put the file back, or correct the entry in config/datasets.yaml"
             _copy(file, Path(file["path"]), part, remedy, remedy)
-        elif mirror is None:
-            _download(file, destination, part, progress, retries)
-        else:
+        elif mirror is not None and (_exists(file, mirror) or not file.get("url")):
             missing = "add it to the mirror or unset `mirror`"
-            wrong = "replace it with the official file or unset `mirror`"
+            wrong = "replace it with the official file, or delete it from the mirror to download it"
             _copy(file, mirror / file["mirror"], part, missing, wrong)
+        elif offline:
+            missing = "add it to a mirror or unset `offline`"
+            raise UserError(f"{(mirror or Path()) / file['mirror']} not found; {missing}")
+        else:
+            _download(file, destination, part, progress, retries)
         return sha256(part)
 
 
@@ -122,7 +141,8 @@ def _copy(file: Mapping[str, Any], source: Path, part: Path, missing: str, wrong
     if not source.is_file():
         raise UserError(f"{source} not found; {missing}")
     shutil.copyfile(source, part)
-    _verify(file, part, str(source), wrong)
+    if difference := _verify(file, part):
+        raise UserError(f"{source} {difference}; {wrong}")
 
 
 def _check_mirror(mirror: Path | None) -> None:
@@ -140,77 +160,59 @@ def _exists(file: Mapping[str, Any], mirror: Path) -> bool:
     return "mirror" in file and (mirror / file["mirror"]).is_file()
 
 
-def _known_hash(file: Mapping[str, Any]) -> str | None:
-    """The checksum in pooch's notation; None where the source publishes none."""
-    return next((f"{kind}:{file[kind]}" for kind in ("sha256", "md5") if kind in file), None)
-
-
-def _verify(file: Mapping[str, Any], path: Path, name: str, remedy: str) -> None:
-    import pooch
-
-    expected = _known_hash(file)
-    if expected is None:
-        return
-    kind = expected.split(":")[0]
-    got = f"{kind}:{pooch.file_hash(str(path), alg=kind)}"
-    if got != expected:
-        size = path.stat().st_size
-        raise UserError(f"{name} ({size} bytes) has {got}, expected {expected}; {remedy}")
+def _verify(file: Mapping[str, Any], path: Path) -> str | None:
+    """Difference from the known checksum; None if there is none, or the source publishes none."""
+    for kind in ("sha256", "md5"):
+        if kind in file:
+            with path.open("rb") as handle:
+                got = hashlib.file_digest(handle, kind).hexdigest()
+            if got == file[kind]:
+                return None
+            return f"({path.stat().st_size} bytes) has {kind}:{got}, expected {kind}:{file[kind]}"
+    return None
 
 
 def _download(
     file: Mapping[str, Any], destination: Path, part: Path, progress: Progress | None, retries: int
 ) -> None:
-    """Try the URLs in order; pooch downloads to a folder of its own and checks there."""
-    import pooch
-    import requests
-
-    pooch.get_logger().setLevel(logging.WARNING)
+    """Try the addresses in order, each in a folder of its own."""
     name, failures = destination.name, []
-    for url in file.get("url", []):
+    for address in file.get("url", []):
+        source = {"url": address} if isinstance(address, str) else address
         with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{name}.") as folder:
-            getter = pooch.create(
-                folder,
-                base_url="",
-                registry={name: _known_hash(file)},
-                urls={name: url},
-                retry_if_failed=retries,
-            )
-            downloader = pooch.HTTPDownloader(
-                progressbar=_Progress(name, progress), chunk_size=2**20, timeout=TIMEOUT_S
-            )
             try:
-                Path(getter.fetch(name, downloader=downloader)).replace(part)
+                _from_address(file, source, Path(folder) / name, progress, retries).replace(part)
                 return
-            except (requests.exceptions.RequestException, OSError, ValueError) as error:
-                failures.append(f"{url}: {' '.join(str(error).split())}")
-    remedy = "check the network and the URL"
-    if "mirror" in file:
-        remedy += f", or set `mirror` to a folder that has {file['mirror']}"
+            except RefusedError as error:
+                failures.append(f"{source['url']}: {error}")
     reason = "; ".join(failures) or "no URL is known"
-    raise UserError(f"cannot download {name} ({reason}); {remedy}")
+    remedies = ["check the network", "add another address to its `url`"]
+    if "mirror" in file:
+        remedies.append(f"set `mirror` to a folder that has {file['mirror']}")
+    remedies.append("name a file of your own by `path`, or leave the dataset out by `skip`")
+    raise DownloadError(f"cannot download {name} ({reason}); {', '.join(remedies)}")
 
 
-class _Progress:
-    """Progress bar for pooch that calls `progress` every few seconds."""
+def _from_address(
+    file: Mapping[str, Any],
+    source: Mapping[str, Any],
+    path: Path,
+    progress: Progress | None,
+    retries: int,
+) -> Path:
+    """Download from one address and verify; the path of the file or of the archive's member."""
+    # Checksums of an address are of what it sends; those of the file are of what is kept.
+    own = {kind: source[kind] for kind in ("sha256", "md5") if kind in source}
+    expected = own if own or "member" in source else file
 
-    def __init__(self, name: str, progress: Progress | None) -> None:
-        self.total = 0
-        self._name, self._progress = name, progress
-        self._done, self._reported, self._start = 0, 0.0, time.monotonic()
+    def verify(received: Path) -> None:
+        if wrong := _verify(expected, received):
+            raise RetriableError(f"the answer {wrong}")
 
-    def update(self, count: int) -> None:
-        """Count `count` further bytes."""
-        self._done += count
-        elapsed = time.monotonic() - self._start
-        if self._progress and (elapsed - self._reported > 3 or self._done == self.total):
-            self._reported = elapsed
-            rate = self._done / 1e6 / max(elapsed, 1e-9)
-            self._progress(self._done, self.total, f"{self._name}: {rate:.1f} MB/s")
-
-    def reset(self) -> None:
-        """Restart the count; pooch calls it once at the end, to draw a full bar."""
-        self._done = 0
-
-    def close(self) -> None:
-        """Do nothing; pooch requires it."""
+    fetch(source["url"], path, verify, retries, progress)
+    if "member" not in source:
+        return path
+    member = extract(path, source["member"], path.with_name("member"))
+    if wrong := _verify(file, member):
+        raise RefusedError(f"{source['member']} {wrong}")
+    return member

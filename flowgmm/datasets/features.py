@@ -19,7 +19,7 @@ from flowgmm.datasets.validation import (
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
 
-__all__ = ["drop_constant_columns", "make_features", "prepare_data"]
+__all__ = ["drop_constant_columns", "make_features", "prepare_data", "raw_files"]
 
 
 def prepare_data(
@@ -96,10 +96,20 @@ def make_features(
         "classes": data.classes,
         "notes": [*spec.get("notes", []), *data.notes],
         "not_comparable": [*spec.get("not_comparable", []), *(not_comparable or [])],
-        "sources": {name: sha256(raw / name) for name in spec.get("files", {})},
+        "sources": {path.name: sha256(path) for path in raw_files(spec, raw)},
         "spec": dict(spec),
     }
     return arrays, meta
+
+
+def raw_files(spec: Mapping[str, Any], raw: Path) -> list[Path]:
+    """Paths of the files that a dataset's features are made of.
+
+    Arguments:
+        spec: From `flowgmm.datasets.registry.dataset_spec`.
+        raw: Folder with them.
+    """
+    return [raw / name for name in spec.get("files", {})]
 
 
 def drop_constant_columns(data: Arrays) -> Arrays:

@@ -47,7 +47,7 @@ def dataset_spec(
     Arguments:
         name: Name of the entry.
         entry: The entry.
-        mirror: Folder that replaces the network; None: download.
+        mirror: Folder with raw files, which goes before the network; None: download.
         surrogate: Replace the data by generated ones, as the entry's `surrogate` says.
 
     Returns:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from flowgmm.datasets.download import download_file
+from flowgmm.datasets.download import DownloadError, download_file
 from flowgmm.embed.cache import make_folder
 from flowgmm.embed.image import B4_SHA256, PAPER_IMAGE_ENCODER
 from flowgmm.embed.text import MODEL_FILES
@@ -29,7 +29,7 @@ def download_encoder(encoder: str, manifest: Path, progress: Progress | None = N
         progress: Called at most every few seconds with (bytes, bytes in all, line of text).
 
     Raises:
-        UserError: If a download fails or its checksum does not match.
+        DownloadError: If a download fails or its checksum does not match.
     """
     make_folder(manifest.parent)
     manifest.unlink(missing_ok=True)
@@ -72,8 +72,8 @@ def _official_b4(folder: Path, progress: Progress | None) -> None:
     url = EfficientNet_B4_Weights.IMAGENET1K_V1.url
     try:
         got = download_file({"url": [url]}, folder / url.rpartition("/")[2], None, progress)
-    except UserError as error:
-        raise UserError(
+    except DownloadError as error:
+        raise DownloadError(
             f"encoder {PAPER_IMAGE_ENCODER!r}: {error}; or set `image_encoder` to a file of the "
             "weights, or to efficientnet_lite0, which is a package"
         ) from error
@@ -98,25 +98,25 @@ def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
     )
     try:
         revision, listed = _listing(encoder)
-    except UserError as error:
-        raise UserError(f"{error}; {remedy}") from error
+    except DownloadError as error:
+        raise DownloadError(f"{error}; {remedy}") from error
     wanted = [
         file
         for file in listed
         if "/" not in file.rfilename and any(map(PurePosixPath(file.rfilename).match, MODEL_FILES))
     ]
     if not any(file.rfilename.endswith(".safetensors") for file in wanted):
-        raise UserError(f"encoder {encoder!r}: *.safetensors not found on the hub; {remedy}")
+        raise DownloadError(f"encoder {encoder!r}: *.safetensors not found on the hub; {remedy}")
     for file in wanted:
         path, url = folder / file.rfilename, hf_hub_url(encoder, file.rfilename, revision=revision)
         checksum = {"sha256": file.lfs.sha256} if file.lfs else {}
         try:
             download_file({"url": [url], **checksum}, path, None, progress)
-        except UserError as error:
-            raise UserError(f"encoder {encoder!r}: {error}; or {remedy}") from error
+        except DownloadError as error:
+            raise DownloadError(f"encoder {encoder!r}: {error}; or {remedy}") from error
         # The hub has git's hash of a small file.
         if not file.lfs and git_hash(path.read_bytes()) != file.blob_id:
-            raise UserError(f"{url} does not match the hash that the hub has of it; try again")
+            raise DownloadError(f"{url} does not match the hash that the hub has of it; try again")
 
 
 def _listing(encoder: str) -> tuple[str, "list[RepoSibling]"]:
@@ -132,7 +132,7 @@ def _listing(encoder: str) -> tuple[str, "list[RepoSibling]"]:
     # OSError: HF_HUB_OFFLINE is set, too; the others: an invalid name or answer.
     except (httpx.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(
+        raise DownloadError(
             f"encoder {encoder!r} not available from the model hub ({reason})"
         ) from error
     return model.sha, model.siblings

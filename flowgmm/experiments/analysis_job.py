@@ -10,8 +10,10 @@ import numpy as np
 
 from flowgmm.analyses.inputs import Data, Model
 from flowgmm.analyses.registry import FUNCTIONS
+from flowgmm.utils.absence import reason_in
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import (
+    REASON,
     read_json,
     read_meta,
     read_tensors,
@@ -20,7 +22,29 @@ from flowgmm.utils.io import (
     write_tensors,
 )
 
-__all__ = ["run_analysis"]
+__all__ = ["leave_out_absent", "run_analysis"]
+
+
+def leave_out_absent(
+    spec: Mapping[str, Any], features: Sequence[Path]
+) -> tuple[dict[str, Any], list[Path]]:
+    """Leave out the further datasets of an analysis whose features could not be made.
+
+    Arguments:
+        spec: As `flowgmm.experiments.specs.analyses.analysis_spec` makes it.
+        features: Features of the datasets of runs and data; some may be reason files.
+
+    Returns:
+        The spec without these datasets, which its ``left_out`` names; the features of the others.
+    """
+    found = {path: reason_in(path) for path in features}
+    absent = {r["spec"]["dataset"]: r[REASON] for r in found.values() if r is not None}
+    changes = {
+        "data": [name for name in spec["data"] if name not in absent],
+        "left_out": {**spec["left_out"], **absent},
+        "titles": {name: t for name, t in spec["titles"].items() if name not in absent},
+    }
+    return {**spec, **changes}, [path for path, reason in found.items() if reason is None]
 
 
 def run_analysis(

@@ -56,6 +56,7 @@ class Settings:
     device: str
     threads: int
     container: str | None = None
+    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,7 @@ class Project:
 
     @property
     def mirror(self) -> Path | None:
-        """Folder that replaces the network."""
+        """Folder with raw files, which goes before the network."""
         return None if self.settings.mirror is None else Path(self.settings.mirror)
 
     @property

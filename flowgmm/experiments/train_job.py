@@ -23,7 +23,7 @@ from flowgmm.methods import override
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_meta, read_tensors, sha256, write_json, write_tensors
 
-__all__ = ["train_stack"]
+__all__ = ["output_files", "train_stack"]
 
 
 def train_stack(
@@ -100,9 +100,19 @@ def train_stack(
         }
         write_json(out / "record.json", record)
 
-    outputs = [out / "predictions.safetensors", out / "record.json"]
-    run_once(checkpoint, [*([out / "model.safetensors"] if spec["neural"] else []), *outputs], make)
+    run_once(checkpoint, output_files(spec, out), make)
     return dict(read_json(out / "record.json"))
+
+
+def output_files(spec: Mapping[str, Any], out: Path) -> list[Path]:
+    """The files that a training job writes.
+
+    Arguments:
+        spec: From `flowgmm.experiments.specs.runs.train_spec`.
+        out: Their folder.
+    """
+    model = ["model.safetensors"] if spec["neural"] else []
+    return [out / name for name in (*model, "predictions.safetensors", "record.json")]
 
 
 def _entries(

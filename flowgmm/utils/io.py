@@ -20,6 +20,8 @@ import numpy as np
 from flowgmm.utils.errors import UserError
 
 __all__ = [
+    "REASON",
+    "AbsentError",
     "add_checksum",
     "atomic_path",
     "content_hash",
@@ -35,9 +37,24 @@ __all__ = [
     "write_text",
 ]
 
+# Key of the reason in a reason file (`flowgmm.utils.absence`), JSON or safetensors.
+REASON = "absent"
+
 # The end of the metadata. Quotes inside its strings are escaped, so there is one match.
 _CHECKSUM = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"\}"\}')
 _BLANK = "0" * 64
+
+
+class AbsentError(UserError):
+    """A reason file (`flowgmm.utils.absence`) was read as the file that it stands for.
+
+    Attributes:
+        content: Its content.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+        super().__init__(f"{path} was not made: {content[REASON]}")
+        self.content = content
 
 
 @contextlib.contextmanager
@@ -109,6 +126,7 @@ def read_json(path: str | os.PathLike[str], checksum: bool = True) -> Any:
         The value, without the checksum.
 
     Raises:
+        AbsentError: If it is a reason file.
         UserError: If the file is missing, is not JSON, or was changed after it was written.
     """
     try:
@@ -122,7 +140,13 @@ def read_json(path: str | os.PathLike[str], checksum: bool = True) -> Any:
     found = value.pop("sha256", None) if isinstance(value, dict) else None
     if found is None or found != content_hash(value):
         raise UserError(f"{path} is damaged ({_mismatch(found)}); delete it and run again")
+    _check_made(path, value)
     return value
+
+
+def _check_made(path: str | os.PathLike[str], content: Any) -> None:
+    if isinstance(content, dict) and content.keys() == {REASON, "spec"}:
+        raise AbsentError(path, content)
 
 
 def _mismatch(found: Any) -> str:
@@ -223,6 +247,7 @@ def read_tensors(
         Arrays by name, and the header.
 
     Raises:
+        AbsentError: If it is a reason file.
         UserError: If the file or an array is missing, or the file is damaged.
     """
     from safetensors import SafetensorError, safe_open
@@ -232,6 +257,7 @@ def read_tensors(
         if reason is not None:
             raise UserError(f"{path} is damaged ({reason}); delete it and run again")
         with safe_open(path, framework="numpy") as handle:
+            _check_made(path, read_header(handle))
             present = handle.keys()
             wanted = present if names is None else names
             if missing := sorted(set(wanted) - set(present)):

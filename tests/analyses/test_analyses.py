@@ -15,13 +15,14 @@ from flowgmm.analyses.inputs import Data, Model
 from flowgmm.analyses.interpolation import _drop
 from flowgmm.analyses.registry import FUNCTIONS, check_arguments
 from flowgmm.analyses.results import Found, read_found
-from flowgmm.experiments.analysis_job import run_analysis
+from flowgmm.experiments.analysis_job import leave_out_absent, run_analysis
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.entries import Recipe
 from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec, printed_numbers
 from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.reporting.figures.make import make_figure
 from flowgmm.reporting.overview import claim_holds, judged, make_overview
+from flowgmm.utils.absence import write_reason
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, write_json, write_tensors
 
@@ -438,6 +439,25 @@ def test_what_is_printed_must_be_there(tmp_path, inputs):
         printed_numbers({"n": "a/c"}, paper, "here")
     with pytest.raises(UserError, match=r"'a/word'.* is not a number"):
         printed_numbers({"n": "a/word"}, paper, "here")
+
+
+def test_an_analysis_without_data_is_not_run(tmp_path):
+    write_reason(tmp_path / "em.json", "data absent: no network", {"name": "em"})
+    found = read_found(["em"], {}, [tmp_path / "em.json"], PRINTED)
+    assert found["em"].missing == "not run: data absent: no network"
+
+
+def test_further_data_that_are_absent_are_left_out(tmp_path):
+    spec = {"data": ["far", "near"], "left_out": {"other": "skipped"}}
+    spec |= {"titles": {"far": "Far", "near": "Near", "own": "Own"}, "name": "ood"}
+    write_reason(tmp_path / "far.safetensors", "no network", {"dataset": "far"})
+    write_tensors(tmp_path / "near.safetensors", {}, {"dataset": "near"})
+    paths = [tmp_path / f"{name}.safetensors" for name in ("far", "near")]
+    changed, left = leave_out_absent(spec, paths)
+    assert left == paths[1:] and changed["data"] == ["near"]
+    assert changed["left_out"] == {"other": "skipped", "far": "no network"}
+    assert changed["titles"] == {"near": "Near", "own": "Own"}
+    assert leave_out_absent(spec, paths[1:]) == (spec, paths[1:])
 
 
 def test_overview_has_every_number_and_says_what_is_not_run(tmp_path, inputs):

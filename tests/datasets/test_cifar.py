@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import os
+import pickle
 import tarfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from PIL import Image
 
 from flowgmm.datasets.download import absent
 from flowgmm.datasets.loaders import cifar
+from flowgmm.datasets.loaders.cifar_pickle import unpickle_batch
 from flowgmm.datasets.registry import dataset_spec, load
 from flowgmm.experiments.checks import load_checked as load_config
 from flowgmm.experiments.entries import as_written
@@ -47,6 +50,40 @@ def write_archive(raw, batches, before=()):
             archive.addfile(member, io.BytesIO(data))
 
 
+def python_2_pickle(
+    labels, pixels, dtype=b"u1", reconstruct=b"numpy.core.multiarray\n_reconstruct"
+):
+    """Pickle a batch as Python 2 and NumPy 1 did: its strings are of bytes."""
+
+    def text(value):
+        return b"T" + len(value).to_bytes(4, "little") + value
+
+    def numbers(values):
+        return b"(" + b"".join(b"K" + bytes([value]) for value in values)
+
+    array = b"c" + reconstruct + b"\n(cnumpy\nndarray\n(K\0t" + text(b"b") + b"tR"
+    shape = b"(J" + len(pixels).to_bytes(4, "little") + b"M" + (3072).to_bytes(2, "little") + b"t"
+    kind = b"cnumpy\ndtype\n(" + text(dtype) + b"K\0K\1tR"
+    kind += b"(K\3" + text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+    array += b"(K\1" + shape + kind + b"\x89" + text(pixels.tobytes()) + b"tb"
+    return (
+        b"\x80\2}(" + text(b"batch_label") + text(b"testing batch 1 of 1")
+        + text(b"labels") + b"]" + numbers(labels) + b"e"
+        + text(b"data") + array
+        + text(b"filenames") + b"](" + text(b"a_s_1.png") + b"eu."
+    )  # fmt: skip
+
+
+def write_python_archive(raw, batches, **changes):
+    with tarfile.open(raw / cifar.ARCHIVE, "w:gz") as archive:
+        for name, data in batches.items():
+            rows = np.frombuffer(data, np.uint8).reshape(-1, 3073)
+            content = python_2_pickle(rows[:, 0].tolist(), rows[:, 1:], **changes)
+            member = tarfile.TarInfo(f"{cifar.PYTHON_FOLDER}/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
 def write_pictures(raw, batches):
     labels = {}
     for name, data in batches.items():
@@ -62,7 +99,7 @@ def load_cifar(raw):
     return load(dataset_spec("cifar", ENTRY, None), raw)
 
 
-@pytest.mark.parametrize("write", [write_archive, write_pictures])
+@pytest.mark.parametrize("write", [write_archive, write_python_archive, write_pictures])
 def test_the_same_images_from_either(write, batches, tmp_path):
     write(tmp_path, batches)
     data = load_cifar(tmp_path)
@@ -191,7 +228,11 @@ def test_a_picture_of_immense_size_is_refused_before_it_is_decoded(batches, tmp_
 def test_pictures_stand_in_where_the_mirror_lacks_the_archive(tmp_path):
     (pictures,) = ENTRY["alternative_files"]
     for file in [*list(pictures.values())[:-1], ENTRY["files"][cifar.ARCHIVE]]:
-        assert absent(ENTRY, tmp_path) == f"data absent: the mirror lacks cifar10/{cifar.ARCHIVE}"
+        assert absent(ENTRY, tmp_path) is None
+        assert (
+            absent(ENTRY, tmp_path, True)
+            == f"data absent: the mirror lacks cifar10/{cifar.ARCHIVE}"
+        )
         (tmp_path / file["mirror"]).parent.mkdir(exist_ok=True)
         if file is not ENTRY["files"][cifar.ARCHIVE]:
             (tmp_path / file["mirror"]).touch()
@@ -201,3 +242,53 @@ def test_pictures_stand_in_where_the_mirror_lacks_the_archive(tmp_path):
     (tmp_path / "cifar10" / cifar.ARCHIVE).touch()
     assert list(dataset_spec("cifar", ENTRY, tmp_path)["files"]) == [cifar.ARCHIVE]
     assert dataset_spec("cifar", ENTRY, tmp_path) == dataset_spec("cifar", ENTRY, None)
+
+
+def test_the_pickle_of_these_tests_is_one_of_numpy_s():
+    """What the restricted reader is tested with, numpy reads too."""
+    pixels = np.arange(2 * 3072).astype(np.uint8).reshape(2, 3072)
+    batch = pickle.loads(python_2_pickle([3, 9], pixels), encoding="latin1")  # noqa: S301
+    np.testing.assert_array_equal(batch["data"], pixels)
+    assert batch["labels"] == [3, 9] and batch["filenames"] == ["a_s_1.png"]
+
+
+class Harmful:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("function", [os.system, eval, print, np.frombuffer, getattr])
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_no_code_is_unpickled(function, protocol, capfd):
+    content = pickle.dumps({"labels": [0], "data": Harmful(function, "1")}, protocol)
+    with pytest.raises(UserError, match=r"no batch of CIFAR-10 \(it asks for"):
+        unpickle_batch(content, "archive: data_batch_1")
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no pickle",
+        pickle.dumps([1, 2]),
+        pickle.dumps({"labels": [1]}),
+        pickle.dumps({"labels": [300], "data": b"x"}),
+        python_2_pickle([1], np.zeros((2, 3072), np.uint8)),
+        python_2_pickle([1], np.zeros((1, 3072), np.uint8), dtype=b"O8"),
+        python_2_pickle([1], np.zeros((1, 3072), np.uint8), reconstruct=b"os\nsystem"),
+        python_2_pickle([1], np.zeros((1, 3072), np.uint8))[:-2000],
+    ],
+)
+def test_damaged_pickles(content):
+    with pytest.raises(UserError, match="no batch of CIFAR-10"):
+        unpickle_batch(content, "archive: data_batch_1")
+
+
+def test_a_batch_of_the_python_archive_has_the_official_checksum(batches, tmp_path):
+    write_python_archive(tmp_path, batches | {"test_batch": batches["data_batch_1"]})
+    with pytest.raises(UserError, match="test_batch has md5"):
+        load_cifar(tmp_path)

@@ -1,12 +1,9 @@
-"""Datasets: fetching, every loader on files of the true format, and the contract."""
+"""Datasets: every loader on files of the true format, and the contract."""
 
 import gzip
-import hashlib
-import http.server
 import subprocess
 import sys
 import tarfile
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from flowgmm.datasets.download import absent, download_file, resolve
+from flowgmm.datasets.download import absent, download_file
 from flowgmm.datasets.features import drop_constant_columns, prepare_data
 from flowgmm.datasets.loaders.text import normalise
 from flowgmm.datasets.registry import LOADERS, dataset_spec, load
@@ -91,7 +88,11 @@ SMALL = {
     "ag_news": (write_ag_news, {}, {}),
     "yahoo": (write_yahoo, {}, {}),
     "magic": (write_magic, {}, {}),
-    "hepmass": (write_hepmass, {"train_rows": 200}, {"train": 200, "test": 40}),
+    "hepmass": (
+        write_hepmass,
+        {"train_rows": 200, "file_rows": [2000, 1000]},
+        {"train": 200, "test": 40},
+    ),
     "miniboone": (write_miniboone, {}, {"train": 540, "test": 60}),
     "miniboone_clean": (write_miniboone, {}, {"train": 538, "test": 60}),
 }
@@ -102,7 +103,7 @@ def spec_and_files(name, raw):
     entry = DATASETS[name]
     if "files" not in entry:
         return dataset_spec(name, entry, None)
-    if MIRROR.is_dir() and absent(entry, MIRROR) is None:
+    if MIRROR.is_dir() and absent(entry, MIRROR, offline=True) is None:
         spec = dataset_spec(name, entry, MIRROR)
         for file, source in spec["files"].items():
             download_file(source, raw / file, MIRROR)
@@ -296,7 +297,7 @@ def test_pinwheel(tmp_path):
 def test_hepmass_as_the_authors_prepared_it(tmp_path):
     write_hepmass(tmp_path)
     spec = dataset_spec("hepmass", DATASETS["hepmass"], None)
-    spec["options"] = spec["options"] | {"train_rows": None}
+    spec["options"] = spec["options"] | {"train_rows": None, "file_rows": [2000, 1000]}
     data = load(spec, tmp_path)
     assert data.X_train.shape == (400, 21) and data.X_test.shape == (40, 21)
     np.testing.assert_allclose(data.X_train.mean(axis=0), 0, atol=1e-6)
@@ -321,6 +322,16 @@ def test_miniboone_as_the_authors_prepared_it(tmp_path):
     assert np.abs(clean.X_test.mean(axis=0)).max() > 1e-3
 
 
+def all_masses(raw):
+    """Put the file of all masses in place of the test file."""
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((1000, 29))
+    table[:, 0] = np.arange(1000) % 2
+    table[:, 28] = rng.choice([500, 750, 1000, 1250, 1500], 1000)
+    lines = ["# label,f0,mass", *(",".join(f"{value:.18e}" for value in row) for row in table)]
+    (raw / "1000_test.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+
+
 @pytest.mark.parametrize(
     ("name", "spoil", "message"),
     [
@@ -329,6 +340,14 @@ def test_miniboone_as_the_authors_prepared_it(tmp_path):
             lambda raw: write_hepmass(raw, train_columns=27),
             "expected 28 columns.*got 27",
         ),
+        (
+            "hepmass",
+            lambda raw: write_hepmass(raw, train_columns=29),  # all_train.csv
+            "expected 28 columns.*got 29",
+        ),
+        ("hepmass", lambda raw: write_hepmass(raw, n_train=1999), "expected 2000 rows, got 1999"),
+        ("hepmass", lambda raw: write_hepmass(raw, n_test=2000), "expected 1000 rows, got 2000"),
+        ("hepmass", all_masses, "last column is the mass, as in all_test.csv"),
         ("hepmass", lambda raw: truncate(raw / "1000_test.csv.gz"), "cut off or damaged"),
         (
             "hepmass",
@@ -352,8 +371,10 @@ def test_miniboone_as_the_authors_prepared_it(tmp_path):
 def test_wrong_uci_files(tmp_path, name, spoil, message):
     SMALL[name][0](tmp_path)
     spoil(tmp_path)
+    spec = dataset_spec(name, DATASETS[name], None)
+    spec["options"] = spec["options"] | SMALL[name][1]
     with pytest.raises(UserError, match=message) as caught:
-        load(dataset_spec(name, DATASETS[name], None), tmp_path)
+        load(spec, tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -593,152 +614,11 @@ def test_constant_columns_are_dropped_on_request(tmp_path):
     assert meta["notes"] == ["1 constant columns dropped: c"]
 
 
-# Fetching
-
-
-CONTENT = bytes(range(256)) * 40
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-MD5 = hashlib.md5(CONTENT).hexdigest()
-
-
-@pytest.fixture
-def server():
-    """Address of a server: /whole is CONTENT, /half breaks off, /other differs; a list of hits."""
-    hits = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            hits.append(self.path)
-            body = {"/whole": CONTENT, "/half": CONTENT[:5000], "/other": CONTENT[::-1]}
-            known = self.path in body
-            self.send_response(200 if known else 404)
-            self.send_header("Content-Length", str(len(CONTENT)) if known else "0")
-            self.end_headers()
-            self.wfile.write(body.get(self.path, b""))
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{httpd.server_port}", hits
-        httpd.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize("known", [{"sha256": SHA256}, {"md5": MD5}, {}])
-def test_download(server, tmp_path, known):
-    url, _ = server
-    lines = []
-    target = tmp_path / "raw" / "file"
-    got = download_file(
-        {"url": [f"{url}/whole"], **known}, target, None, lambda *line: lines.append(line)
-    )
-    assert got == SHA256 and target.read_bytes() == CONTENT
-    assert [path.name for path in target.parent.iterdir()] == ["file"]
-    assert lines[-1][:2] == (len(CONTENT), len(CONTENT)) and "MB/s" in lines[-1][2]
-
-
-def test_second_url_and_retry(server, tmp_path):
-    url, hits = server
-    urls = [f"{url}/other", f"{url}/whole"]
-    assert download_file({"url": urls, "md5": MD5}, tmp_path / "file", None, retries=1) == SHA256
-    assert hits == ["/other", "/other", "/whole"]
-
-
-@pytest.mark.parametrize(
-    ("path", "known", "message"),
-    [
-        ("/other", {"sha256": SHA256}, f"hash.*{SHA256}"),
-        ("/half", {"sha256": SHA256}, "5000 bytes read"),
-        ("/half", {}, "5000 bytes read"),
-        ("/missing", {"md5": MD5}, "404"),
-    ],
-)
-def test_failed_download_leaves_nothing(server, tmp_path, path, known, message):
-    url, _ = server
-    target = tmp_path / "file"
-    target.write_text("what was there before")
-    file = {"url": [url + path], "mirror": "a/file", **known}
-    with pytest.raises(
-        UserError, match=f"cannot download file .*{message}.*set `mirror`"
-    ) as caught:
-        download_file(file, target, None, retries=0)
-    assert url + path in str(caught.value) and "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
-
-
-def test_unreachable(tmp_path):
-    with pytest.raises(UserError, match=r"cannot download file .*127.0.0.1:1/x.*check the network"):
-        download_file({"url": ["http://127.0.0.1:1/x"]}, tmp_path / "file", None, retries=0)
-
-
-def test_mirror(server, tmp_path):
-    """With a mirror the network is not used, and the checksum is checked all the same."""
-    url, hits = server
-    mirror, target = tmp_path / "mirror", tmp_path / "raw" / "file"
-    mirror.mkdir()
-    file = {"url": [f"{url}/whole"], "sha256": SHA256, "mirror": "copy"}
-    with pytest.raises(UserError, match="copy not found; add it to the mirror or unset"):
-        download_file(file, target, mirror)
-    (mirror / "copy").write_bytes(CONTENT)
-    assert download_file(file, target, mirror) == SHA256
-    for spoiled in (CONTENT[:100], b"x" + CONTENT[1:]):
-        (mirror / "copy").write_bytes(spoiled)
-        got = hashlib.sha256(spoiled).hexdigest()
-        with pytest.raises(
-            UserError, match=f"copy .{len(spoiled)} bytes.*{got}, expected .*{SHA256}"
-        ):
-            download_file(file, target, mirror)
-        assert not list(target.parent.iterdir())
-    assert not hits
-
-
-def test_mirror_that_is_not_there(tmp_path):
-    for call in (
-        lambda: download_file({"mirror": "a"}, tmp_path / "file", tmp_path / "none"),
-        lambda: absent({"files": {}}, tmp_path / "none"),
-        lambda: resolve({}, tmp_path / "none"),
-    ):
-        with pytest.raises(
-            UserError, match="none' is not a folder; correct `mirror` in the config"
-        ):
-            call()
-
-
-def test_absent(tmp_path):
-    entry = {"files": {"f": {"url": ["http://localhost/f"], "mirror": "a/f"}}}
-    assert absent(entry, None) is None
-    assert absent({}, tmp_path) is None
-    assert absent(entry, tmp_path) == "data absent: the mirror lacks a/f"
-    assert "set `mirror` to a folder that has a/f" in absent(
-        {"files": {"f": {"mirror": "a/f"}}}, None
-    )
-
-
-def test_alternative_stands_in_and_says_so(tmp_path):
-    entry = DATASETS["ag_news"]
-    folder = tmp_path / "ag_news_csv"
-    folder.mkdir()
-    (folder / "test.csv").touch()
-    assert absent(entry, tmp_path) == "data absent: the mirror lacks ag_news_csv/train.csv"
-    (folder / "train_partial.csv.gz").touch()
-    spec = dataset_spec("ag_news", entry, tmp_path)
-    assert spec["files"]["train.csv"]["mirror"] == "ag_news_csv/train_partial.csv.gz"
-    assert spec["rows"] == {"train": 67_200, "test": 7600}
-    assert spec["not_comparable"] == ["67,200 of 120,000 training texts"]
-    assert "67,200" in spec["notes"][0]
-    (folder / "train.csv").touch()
-    official = dataset_spec("ag_news", entry, tmp_path)
-    assert official == dataset_spec("ag_news", entry, None)
-    assert official["rows"] == {"train": 120_000, "test": 7600} and not official["not_comparable"]
-
-
 def test_importing_the_registry_imports_nothing_heavy():
     code = (
         "import sys, flowgmm.datasets, flowgmm.datasets.splits, flowgmm.datasets.download;"
-        "print([m for m in ('torch', 'pandas', 'sklearn', 'pandera', 'pooch') if m in sys.modules])"
+        "heavy = ('torch', 'pandas', 'sklearn', 'pandera', 'requests');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

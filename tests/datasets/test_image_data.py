@@ -360,14 +360,15 @@ def test_debian_s_files_stand_in_where_the_mirror_lacks_them(tmp_path):
     own.write_bytes(b"changed")
     refused("own.gz .7 bytes. has sha256:", download_file, stand_in, target, mirror)
     own.unlink()
-    assert absent(entry, mirror) == "data absent: the mirror lacks f"
+    assert absent(entry, mirror) is None
+    assert absent(entry, mirror, offline=True) == "data absent: the mirror lacks f"
     (mirror / "f").touch()
     assert resolve(entry, mirror)[0] == {"f": file}
 
 
 def test_a_sample_of_notmnist_says_so(tmp_path):
     entry = IMAGES["notmnist"]
-    assert "lacks notmnist/notMNIST_small.tar.gz" in str(absent(entry, tmp_path))
+    assert "lacks notmnist/notMNIST_small.tar.gz" in str(absent(entry, tmp_path, True))
     (sample,) = entry["alternative_files"]
     for file in sample.values():
         (tmp_path / file["mirror"]).parent.mkdir(exist_ok=True)
@@ -396,7 +397,7 @@ def changed(copy, name, **changes):
 
 def test_shared_raw_files(tmp_path):
     settings = read_yaml(ROOT / "config" / "config.yaml")
-    config = load_config(ROOT, settings | {"mirror": str(tmp_path)})
+    config = load_config(ROOT, settings | {"mirror": str(tmp_path), "offline": True})
     for name in ("cifar10_calibration", "cifar10_efficientnet"):
         assert raw_files(config, name) == raw_files(config, "cifar10") != {}
         assert raw_folder(config, name) == "results/raw/cifar10"

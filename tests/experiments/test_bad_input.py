@@ -90,7 +90,12 @@ def embed(encoder: str = "none") -> tuple[str, dict[str, str]]:
 
 def fetch(mirror: str = "raw", file: str = "t.csv", **checksum: str) -> tuple[str, dict[str, str]]:
     spec = json.dumps({"mirror": file} | checksum)
-    return "download_file", {"spec": spec, "mirror": mirror, "output": "out/t.csv"}
+    return "download_file", {
+        "spec": spec,
+        "mirror": mirror,
+        "offline": "false",
+        "output": "out/t.csv",
+    }
 
 
 def train(**changes: Any) -> tuple[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.entries import Recipe, make_entry
 from flowgmm.experiments.project import Job, Project, Run
 from flowgmm.experiments.recipes import label_set, merge, method_settings, resolve_settings
-from flowgmm.experiments.specs.data import features_spec, skip_reason
+from flowgmm.experiments.specs.data import absent_reason, features_spec, skip_reason
 from flowgmm.experiments.specs.figures import figure_jobs, figure_spec
 from flowgmm.experiments.specs.runs import jobs_of, n_seeds, train_spec
 from flowgmm.experiments.specs.splits import split_spec
@@ -266,11 +266,28 @@ def test_seeds_in_blocks() -> None:
 
 
 def test_absent_data_give_a_reason_and_the_rest_is_planned(tmp_path: Path) -> None:
-    config = load_checked(ROOT, settings(mirror=str(tmp_path)))
+    config = load_checked(ROOT, settings(mirror=str(tmp_path), offline=True))
     reasons = set(table_runs(config, "table_1").values())
     assert "data absent: the mirror lacks uci_miniboone/MiniBooNE_PID.txt" in reasons
     assert table_records(config, "table_1") == []
     assert len(table_records(config, "demo")) == 14
+
+
+def test_offline_an_encoder_that_is_not_here_is_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ag_news_csv").mkdir()
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / "ag_news_csv" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    config = load_checked(ROOT, settings(mirror=str(tmp_path), offline=True))
+    manifest = Path("results/raw/encoders/bert-base-uncased.json")
+    assert f"`offline` is set, and {manifest} not found" in str(absent_reason(config, "ag_news"))
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    assert absent_reason(config, "ag_news") is None
+    changes = {"offline": True, "mirror": str(tmp_path), "text_encoder": "minilm"}
+    assert absent_reason(load_checked(ROOT, settings(**changes)), "ag_news") is None
 
 
 def test_skip() -> None:

@@ -20,6 +20,7 @@ from flowgmm.reporting.tables.files import read_table, write
 from flowgmm.reporting.tables.latex_writer import escape
 from flowgmm.reporting.tables.markdown_writer import markdown_text
 from flowgmm.utils import io as files
+from flowgmm.utils.absence import write_reason
 from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -231,6 +232,19 @@ def test_failed_seeds_are_shown_and_never_dropped(add_record):
     assert "82.0 ± 0.0 (n = 3 of 4, 2 failed)<br>82.0 over the 2 that did not fail" in text
     assert "failed (3 of 4 seeds) · paper 80.2 ± 0.3" in text
     assert "seed 2 failed: loss is NaN at step 7" in text
+
+
+def test_a_reason_in_place_of_a_record(add_record, tmp_path):
+    """The column is not run, with this reason; the others stay as they are."""
+    record = add_record("ag_news", "200", "flowgmm", [0.8] * 4)
+    why = "data absent: cannot download MiniBooNE_PID.txt"
+    spec = {"dataset": "miniboone", "labels": "20", "method": "flowgmm", "seeds": [0]}
+    write_reason(tmp_path / "record.json", why, spec)
+    table = make_table(spec_of("table_1"), [record, tmp_path / "record.json"])
+    cells = {cell.dataset: cell for row in table.cells for cell in row if cell.method == "flowgmm"}
+    assert (cells["miniboone"].verdict, cells["miniboone"].why) == ("not run", why)
+    assert cells["ag_news"].value == pytest.approx(80)
+    assert why in write(table, "t")[1].read_text("utf-8")
 
 
 def test_what_is_not_run_says_why(add_record):

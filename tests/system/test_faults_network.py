@@ -90,7 +90,7 @@ def test_broken_network(
     fault: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No file is left at the destination, and the next try succeeds."""
-    monkeypatch.setattr("flowgmm.datasets.download.TIMEOUT_S", 1.0)
+    monkeypatch.setattr("flowgmm.datasets.http.TIMEOUT_S", 1.0)
     Unreliable.asked.clear()
     target = tmp_path / "raw" / "file"
     always, once = f"{server}/{fault}", f"{server}/once-{fault}"

@@ -248,6 +248,10 @@ def sets() -> dict[str, tuple[dict[str, Any], dict[str, bytes]]]:
         b",".join([b"%d.0" % (i % 2), *(b"%.3f" % v for v in rng.normal(size=27))]) + b"\n"
         for i in range(60)
     )
+    # The official test file has a column more than its header says.
+    hep_test = b"\n".join(
+        line + b",0.0" * (i > 0) for i, line in enumerate(hep.strip().split(b"\n"))
+    )
     boone = b" 20 20\n" + b"".join(
         b" ".join(b"%.4f" % v for v in rng.normal(size=50)) + b"\n" for _ in range(40)
     )
@@ -300,7 +304,7 @@ def sets() -> dict[str, tuple[dict[str, Any], dict[str, bytes]]]:
                 "loader": "hepmass",
                 "options": {"train_rows": None, "train_fraction": 0.8, "test_fraction": 0.5},
             },
-            {"1000_train.csv.gz": gz(hep), "1000_test.csv.gz": hep},
+            {"1000_train.csv.gz": gz(hep), "1000_test.csv.gz": hep_test},
         ),
         "miniboone": (plain | {"loader": "miniboone"}, {"MiniBooNE_PID.txt": boone}),
         "text": (

@@ -1,5 +1,6 @@
 # Analyses of trained image models. An analysis may need a GPU; its figure is then cheap.
 ANALYSE_MEASURED = f"{RESULTS}/benchmarks/run_analysis/{{analysis}}.tsv"
+ANALYSE_RECORD = f"{RESULTS}/analyses/{{analysis}}.json"
 
 
 rule run_analysis:
@@ -19,8 +20,8 @@ rule run_analysis:
         "../../environment.yml"
     threads: project.settings.threads
     resources:
-        mem_mb=measured(memory_like, ANALYSE_MEASURED, 8000),
-        runtime=measured(time_like, ANALYSE_MEASURED, 60),
+        mem_mb=measured(memory_like, ANALYSE_MEASURED, 8000, ANALYSE_RECORD),
+        runtime=measured(time_like, ANALYSE_MEASURED, 60, ANALYSE_RECORD),
         device=project.settings.device,
         script=script("run_analysis"),
     params:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from flowgmm.experiments.checks import load_checked
@@ -37,6 +38,7 @@ from flowgmm.experiments.specs.data import (
     made_files,
     raw_files,
     raw_inputs,
+    wanted_file,
 )
 from flowgmm.experiments.specs.figures import (
     figure_analyses,
@@ -59,6 +61,7 @@ from flowgmm.experiments.specs.tables import (
     table_spec,
 )
 from flowgmm.experiments.specs.tuning import choose_spec, tune_spec, tuning_inputs
+from flowgmm.utils.absence import failures, reason_of
 from flowgmm.utils.errors import UserError
 from flowgmm.experiments.resources import memory_like, time_like
 
@@ -150,13 +153,30 @@ def job_of(wildcards):
     return Job(run_of(wildcards), int(wildcards.first), int(wildcards.last))
 
 
-def measured(ask, benchmark, default):
+def measured(ask, benchmark, default, output):
     """A resource from the benchmarks of finished jobs, by one of flowgmm.experiments.resources' functions."""
     # Side by side in the folder of a method lie other seeds and candidates, elsewhere other jobs.
     neighbours = "{method}" in benchmark
-    return lambda w, attempt: ask(
-        benchmark.format(**dict(w.items())), attempt, default, neighbours
-    )
+
+    # A job that only passed a reason on says nothing about its cost. As it was before the run.
+    @cache
+    def did_nothing(path):
+        return reason_of([path]) is not None
+
+    def request(w, attempt):
+        names = dict(w.items())
+        if did_nothing(output.format(**names)):
+            return default * attempt
+        return ask(benchmark.format(**names), attempt, default, neighbours)
+
+    return request
+
+
+def report_absent():
+    """Say at the end of a run what could not be downloaded."""
+    for path in sorted(Path("results/raw").glob("*/*")):
+        if (reason := reason_of([path])) is not None:
+            print(f"not run: {path}: {reason}; the next run tries again", file=sys.stderr)
 
 
 def table_files(names):

@@ -1,3 +1,5 @@
+# A download that fails for good leaves a reason file in place of the file, as do the jobs after it;
+# tables show the reason, and the next run tries again (flowgmm/utils/absence.py).
 # Downloads run where Snakemake runs: a cluster's nodes are often offline.
 rule download_file:
     output:
@@ -17,11 +19,16 @@ rule download_file:
         runtime=240,
         mirror=project.settings.mirror or "",
         script=script("download_file"),
+        offline="true" if project.settings.offline else "false",
     params:
+        # Snakemake does not compare a param that depends on the output.
         spec=lambda w, output: as_json(raw_files(project, w.dataset)[str(output[0])]),
+        wanted=lambda w: as_json(
+            wanted_file(project, f"results/raw/{w.dataset}/{w.file}")
+        ),
     shell:
         "trap '' TERM; python {resources.script:q} --spec {params.spec:q} --mirror={resources.mirror:q} "
-        "--output {output:q} 2> >(tee {log:q} >&2)"
+        "--offline={resources.offline:q} --output {output:q} 2> >(tee {log:q} >&2)"
 
 
 # A JSON file with the names and hashes of the encoder's files, which lie in the folder beside it.
@@ -43,6 +50,7 @@ rule download_encoder:
         script=script("download_encoder"),
     params:
         encoder=lambda w: ENCODERS[w.encoder],
+        failures=lambda w: failures(f"results/raw/encoders/{w.encoder}.json"),
     shell:
         "trap '' TERM; python {resources.script:q} --encoder {params.encoder:q} --output {output:q} "
         "2> >(tee {log:q} >&2)"
@@ -73,6 +81,7 @@ rule prepare_data:
         "--output {output:q} 2> >(tee {log:q} >&2)"
 
 
+FEATURES_FILE = "results/features/{features}.safetensors"
 EMBED_MEASURED = "results/benchmarks/embed_data/{features}.tsv"
 
 
@@ -93,8 +102,8 @@ rule embed_data:
     # All cores of the machine; a profile for a cluster says how many.
     threads: 1024
     resources:
-        mem_mb=measured(memory_like, EMBED_MEASURED, 8000),
-        runtime=measured(time_like, EMBED_MEASURED, 480),
+        mem_mb=measured(memory_like, EMBED_MEASURED, 8000, FEATURES_FILE),
+        runtime=measured(time_like, EMBED_MEASURED, 480, FEATURES_FILE),
         script=script("embed_data"),
     params:
         spec=lambda w: as_json(features_spec(project, dataset_of(w.features))),

@@ -1,6 +1,7 @@
 # Neural methods: all seeds of a block in one stack. With tune_candidate the only trainings that use a
 # GPU; which partition that is stands in the profile.
 TRAIN_MEASURED = f"{RESULTS}/benchmarks/train_stack/{JOB}.tsv"
+TRAIN_RECORD = f"{RUN}/record.json"
 
 
 rule train_stack:
@@ -22,8 +23,8 @@ rule train_stack:
         "../../environment.yml"
     threads: project.settings.threads
     resources:
-        mem_mb=measured(memory_like, TRAIN_MEASURED, 8000),
-        runtime=measured(time_like, TRAIN_MEASURED, 240),
+        mem_mb=measured(memory_like, TRAIN_MEASURED, 8000, TRAIN_RECORD),
+        runtime=measured(time_like, TRAIN_MEASURED, 240, TRAIN_RECORD),
         device=project.settings.device,
         script=script("train_stack"),
     params:
@@ -58,8 +59,8 @@ rule fit_classic:
         "../../environment.yml"
     threads: project.settings.threads
     resources:
-        mem_mb=measured(memory_like, CLASSIC_MEASURED, 8000),
-        runtime=measured(time_like, CLASSIC_MEASURED, 120),
+        mem_mb=measured(memory_like, CLASSIC_MEASURED, 8000, TRAIN_RECORD),
+        runtime=measured(time_like, CLASSIC_MEASURED, 120, TRAIN_RECORD),
         script=script("train_stack"),
     params:
         spec=lambda w: as_json(train_spec(project, job_of(w))),

@@ -4,6 +4,7 @@ TUNING = f"{RESULTS}/tuning/{{dataset}}/{{labels}}/{{method}}"
 
 
 TUNE_MEASURED = f"{RESULTS}/benchmarks/tune_candidate/{{dataset}}/{{labels}}/{{method}}/point-{{point}}.tsv"
+TUNE_RECORD = f"{TUNING}/point-{{point}}.json"
 
 
 rule tune_candidate:
@@ -23,8 +24,8 @@ rule tune_candidate:
         "../../environment.yml"
     threads: project.settings.threads
     resources:
-        mem_mb=measured(memory_like, TUNE_MEASURED, 8000),
-        runtime=measured(time_like, TUNE_MEASURED, 240),
+        mem_mb=measured(memory_like, TUNE_MEASURED, 8000, TUNE_RECORD),
+        runtime=measured(time_like, TUNE_MEASURED, 240, TUNE_RECORD),
         device=project.settings.device,
         script=script("tune_candidate"),
     params:

@@ -10,7 +10,7 @@ from flowgmm.apps.estimate.dry_run import DryRun, DryRunJob, make_dry_run
 from flowgmm.apps.estimate.history import Finished, finished_jobs
 from flowgmm.apps.estimate.predict import Guess, past_error, predict
 from flowgmm.apps.estimate.schedule import critical_path, wall_time
-from flowgmm.apps.estimate.sizes import data_size, output_bytes
+from flowgmm.apps.estimate.sizes import data_size, output_bytes, source_bytes
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import settings_with
 
@@ -89,8 +89,12 @@ def estimate(
         sizes.append(output_bytes(config, job, size, work))
     seconds = [guess.seconds for guess in guesses]
     notes = list(machine.notes) + (list(gpu_machine.notes) if any(gpu) else [])
-    unknown = sum("/raw/" in path for job in dry_run.jobs for path in job.outputs)
-    if unknown and config.mirror is None:
+    unknown = sum(
+        "/raw/" in path and not source_bytes(config, job.spec)
+        for job in dry_run.jobs
+        for path in job.outputs
+    )
+    if unknown:
         notes.append(f"size and time of {unknown} downloads are not known")
     return Estimate(
         dry_run,

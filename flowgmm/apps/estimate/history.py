@@ -10,6 +10,7 @@ from flowgmm.apps.estimate.cost_model import Work, count
 from flowgmm.apps.estimate.sizes import data_size, recorded_size
 from flowgmm.experiments.benchmark_files import read_benchmark
 from flowgmm.experiments.project import Project
+from flowgmm.utils.absence import reason_in
 from flowgmm.utils.io import read_json, read_meta
 
 __all__ = ["Finished", "finished_jobs"]
@@ -61,6 +62,8 @@ def finished_jobs(config: Project, has_gpu: bool = False) -> list[Finished]:
                 continue
             rule, *stem = path.relative_to(folder).with_suffix("").parts
             made = _metadata(folder.parent, Path(*stem))
+            if made is None:
+                continue
             spec, where = made["spec"], made["environment"]
             size = recorded_size(made["data"]) or data_size(config, spec)
             gpu, threads = where.get("device", "cpu") != "cpu", where.get("threads", 1)
@@ -79,14 +82,21 @@ def finished_jobs(config: Project, has_gpu: bool = False) -> list[Finished]:
     return found
 
 
-def _metadata(folder: Path, stem: Path) -> dict[str, Any]:
-    """Metadata in the outputs of a job: ``spec``, ``data`` and ``environment``."""
+def _metadata(folder: Path, stem: Path) -> dict[str, Any] | None:
+    """Metadata in the outputs of a job: ``spec``, ``data`` and ``environment``.
+
+    None where there are reason files instead: such a job did nothing.
+    """
     found: dict[str, Any] = {"spec": {}, "data": {}, "environment": {}}
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         for path in (place / stem / "record.json", place / f"{stem}.json"):
+            if reason_in(path) is not None:
+                return None
             if path.is_file():
                 content = read_json(path)
                 return {key: content.get(key, empty) for key, empty in found.items()}
+        if reason_in(place / f"{stem}.safetensors") is not None:
+            return None
         if (place / f"{stem}.safetensors").is_file():
             return found | {"spec": read_meta(place / f"{stem}.safetensors").get("spec", {})}
     return found

@@ -14,7 +14,7 @@ from flowgmm.experiments.recipes import label_set
 from flowgmm.experiments.specs.data import features_spec
 from flowgmm.utils.io import read_header
 
-__all__ = ["data_size", "output_bytes", "recorded_size"]
+__all__ = ["data_size", "output_bytes", "recorded_size", "source_bytes"]
 
 # Bytes of an output that is neither features nor a model: tables, plots, records.
 SMALL_FILE = 5e4
@@ -93,7 +93,7 @@ def output_bytes(config: Project, job: DryRunJob, size: Size | None, work: Work 
     total = 0.0
     for path in map(Path, job.outputs):
         if "/raw/" in path.as_posix():
-            total += _source_bytes(config, job.spec)
+            total += source_bytes(config, job.spec)
         elif path.name == "model.safetensors" and work is not None:
             total += 4 * work.parameters
         elif "loader" in job.spec and size is not None:
@@ -106,8 +106,13 @@ def output_bytes(config: Project, job: DryRunJob, size: Size | None, work: Work 
     return total
 
 
-def _source_bytes(config: Project, file: Mapping[str, Any]) -> float:
-    """Size of a raw file on this machine or the mirror; 0 if not found."""
+def source_bytes(config: Project, file: Mapping[str, Any]) -> float:
+    """Size of a raw file on this machine or in the mirror, in bytes; 0 if not found.
+
+    Arguments:
+        config: Validated config files.
+        file: Entry of a raw file.
+    """
     sources = [Path(file["path"])] if "path" in file else []
     if config.mirror is not None and "mirror" in file:
         sources.append(config.mirror / file["mirror"])

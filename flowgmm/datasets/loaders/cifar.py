@@ -1,10 +1,11 @@
-"""CIFAR-10, from the official archive or from lossless pictures of the same bytes."""
+"""CIFAR-10, from an official archive or from lossless pictures of the same bytes."""
 
 import hashlib
 from pathlib import Path
 
 import numpy as np
 
+from flowgmm.datasets.loaders.cifar_pickle import unpickle_batch
 from flowgmm.datasets.loaders.images import archive_files, move_test_images
 from flowgmm.datasets.types import Images
 from flowgmm.utils.errors import UserError
@@ -14,6 +15,7 @@ __all__ = ["load_cifar10"]
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"
+PYTHON_FOLDER = "cifar-10-batches-py"
 LABELS = "labels.json"
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 SIDE = 32
@@ -36,7 +38,8 @@ def load_cifar10(raw: Path, *, test_to_train: int | None = None, seed: int = 0) 
     """Read the six batches and check each against its official checksum.
 
     Arguments:
-        raw: Folder with `cifar-10-binary.tar.gz`, or with a picture of every batch and labels.json.
+        raw: Folder with `cifar-10-binary.tar.gz`, which may also hold the content of
+            `cifar-10-python.tar.gz`, or with a picture of every batch and labels.json.
         test_to_train: Test images, drawn at random, that are moved to the end of the training part
             (D34); None: none.
         seed: Number of that draw.
@@ -71,10 +74,23 @@ def load_cifar10(raw: Path, *, test_to_train: int | None = None, seed: int = 0) 
 
 
 def _from_archive(path: Path) -> dict[str, bytes]:
-    """Batches by name, from the archive."""
-    wanted = {f"{FOLDER}/{name}.bin": name for name in MD5}
-    files = archive_files(path, lambda member: member.name in wanted and member.size == BYTES)
-    return {wanted[name]: content for name, content in files}
+    """Batches by name, from the archive of bytes or that of Python's pickles."""
+    plain = {f"{FOLDER}/{name}.bin": name for name in MD5}
+    pickled = {f"{PYTHON_FOLDER}/{name}": name for name in MD5}
+    batches = {}
+    for name, content in archive_files(
+        path,
+        # A pickle has the names of the images, too: some 40 bytes each.
+        lambda member: (
+            (member.name in plain and member.size == BYTES)
+            or (member.name in pickled and member.size < 2 * BYTES)
+        ),
+    ):
+        if name in plain:
+            batches[plain[name]] = content
+        else:
+            batches[pickled[name]] = unpickle_batch(content, f"{path}: {name}")
+    return batches
 
 
 def _from_pictures(raw: Path) -> dict[str, bytes]:

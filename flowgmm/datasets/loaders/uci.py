@@ -15,6 +15,8 @@ from flowgmm.utils.seeds import derive
 __all__ = ["load_hepmass", "load_miniboone"]
 
 _CLASSES = ["background", "signal"]
+# Of HEPMASS's files of all masses, in GeV.
+_MASSES = {500.0, 750.0, 1000.0, 1250.0, 1500.0}
 
 
 def load_hepmass(
@@ -25,9 +27,13 @@ def load_hepmass(
     train_fraction: float = 0.2,
     test_fraction: float = 0.04,
     train_rows: int | None = 140_000,
+    file_rows: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> Arrays:
     """Read the 1000 GeV files: a label and 27 features; the test file has one column more.
+
+    As no checksum of them is published, rows and columns are counted; the files of all masses
+    (`all_train.csv`, `all_test.csv`), which are another task, are refused.
 
     Both parts are standardised by the training part (ddof 1); then features whose smallest value
     occurs more than five times in training are left out, which is expected to leave 21.
@@ -39,18 +45,20 @@ def load_hepmass(
         train_fraction: Share of the training file's rows, drawn at random.
         test_fraction: Share of the test file's rows.
         train_rows: Number of training rows to keep, by class; None: all (D13).
+        file_rows: Rows that the training and the test file have; None: any number.
         seed: Number of the draw.
 
     Raises:
-        UserError: If a file is missing, damaged, or has other columns.
+        UserError: If a file is missing, damaged or cut off, or has other columns.
 
     Source: spec 2.2, after the preparation for masked autoregressive flows.
     """
     from sklearn.model_selection import train_test_split
 
     rng = np.random.RandomState(derive("hepmass", seed, "split"))
-    X, y = _sample(_read_hepmass(raw / train), train_fraction, rng)
-    X_test, y_test = _sample(_read_hepmass(raw / test), test_fraction, rng)
+    n_train, n_test = file_rows or (None, None)
+    X, y = _sample(_read_hepmass(raw / train, 28, n_train), train_fraction, rng)
+    X_test, y_test = _sample(_read_hepmass(raw / test, 29, n_test), test_fraction, rng)
     mean, std = X.mean(axis=0), X.std(axis=0, ddof=1)
     std[std == 0] = 1
     X, X_test = (X - mean) / std, (X_test - mean) / std
@@ -118,13 +126,23 @@ def load_miniboone(
     return Arrays(X[train], y[train], X[test], y[test], _CLASSES, notes, columns)
 
 
-def _read_hepmass(path: Path) -> np.ndarray:
-    """Label and features, shape (N, 28) float32; the names are not needed."""
+def _read_hepmass(path: Path, columns: int, rows: int | None) -> np.ndarray:
+    """Label and features, shape (N, 28) float32."""
     table = _read_numbers(path, np.float32)
-    if table.shape[1] not in (28, 29):
+    if table.shape[1] != columns:
         raise UserError(
-            f"{path}: expected 28 columns, a label and 27 features (one more in the test file), "
-            f"got {table.shape[1]}; is it the official file?"
+            f"{path}: expected {columns} columns, a label and 27 features (one more in the test "
+            f"file), got {table.shape[1]}; is it the official file?"
+        )
+    masses = np.unique(table[:10_000, 28:])
+    if len(masses) > 1 and set(masses.tolist()) <= _MASSES:
+        raise UserError(
+            f"{path}: its last column is the mass, as in all_test.csv; take 1000_test.csv.gz"
+        )
+    if rows is not None and len(table) != rows:
+        raise UserError(
+            f"{path}: expected {rows} rows, got {len(table)}; it is cut off or another file, "
+            "fetch it again"
         )
     labels: Any = table[:, 0]
     if outside := sorted(set(np.unique(labels).tolist()) - {0.0, 1.0}):

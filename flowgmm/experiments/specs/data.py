@@ -8,6 +8,7 @@ from flowgmm.experiments.paths import encoder_of, is_embedded, raw_folder
 from flowgmm.experiments.project import Project, once
 from flowgmm.experiments.recipes import is_surrogate
 from flowgmm.experiments.specs import rule_hash
+from flowgmm.utils.absence import failures
 
 __all__ = [
     "absent_reason",
@@ -19,6 +20,7 @@ __all__ = [
     "raw_files",
     "raw_inputs",
     "skip_reason",
+    "wanted_file",
 ]
 
 
@@ -30,6 +32,11 @@ def features_spec(project: Project, dataset: str) -> dict[str, Any]:
     surrogate = is_surrogate(project, dataset)
     entry = as_written(project.dataset(dataset))
     spec = dataset_spec(dataset, entry, project.mirror, surrogate)
+    # Wherever they came from.
+    spec["files"] = {
+        name: {key: value for key, value in file.items() if key != "url"}
+        for name, file in spec["files"].items()
+    }
     if is_embedded(project, dataset):
         spec["encoder"] = encoder_of(project, dataset)
     script = "embed_data" if is_embedded(project, dataset) else "prepare_data"
@@ -42,7 +49,12 @@ def absent_reason(project: Project, dataset: str) -> str | None:
 
     if is_surrogate(project, dataset):
         return None
-    return absent(as_written(project.dataset(dataset)), project.mirror)
+    entry = as_written(project.dataset(dataset))
+    reason = absent(entry, project.mirror, project.settings.offline)
+    if reason is None and project.settings.offline:
+        missing = [f for f in encoder_files(project, dataset) if not Path(f).is_file()]
+        return f"encoder absent: `offline` is set, and {missing[0]} not found" if missing else None
+    return reason
 
 
 def raw_files(project: Project, dataset: str) -> dict[str, dict[str, Any]]:
@@ -52,6 +64,18 @@ def raw_files(project: Project, dataset: str) -> dict[str, dict[str, Any]]:
     entry = as_written(project.dataset(dataset))
     files = dataset_spec(dataset, entry, project.mirror)["files"]
     return {f"{raw_folder(project, dataset)}/{name}": file for name, file in files.items()}
+
+
+def wanted_file(project: Project, path: str) -> dict[str, Any]:
+    """What determines a raw file, so that a change of it brings the file anew.
+
+    Failed downloads are counted in it: Snakemake tries again what failed. Another address of a file
+    whose checksum is known brings nothing anew.
+    """
+    file = raw_files(project, Path(path).parent.name)[path]
+    known = file.keys() & {"sha256", "md5"}
+    kept = {key: value for key, value in file.items() if key != "url" or not known}
+    return kept | {"failures": failures(path)}
 
 
 def raw_inputs(project: Project, dataset: str) -> list[str]:

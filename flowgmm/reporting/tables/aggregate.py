@@ -10,8 +10,9 @@ from flowgmm.evaluation import metrics, verdicts
 from flowgmm.evaluation.intervals import interval
 from flowgmm.reporting.tables.cells import Cell, Table
 from flowgmm.reporting.tables.claim import judge_claim
+from flowgmm.utils.absence import reason_in
 from flowgmm.utils.errors import UserError
-from flowgmm.utils.io import read_json, sha256
+from flowgmm.utils.io import REASON, read_json, sha256
 
 __all__ = ["make_table"]
 
@@ -21,14 +22,19 @@ def make_table(spec: dict[str, Any], records: Sequence[str | os.PathLike[str]]) 
 
     Arguments:
         spec: As `flowgmm.experiments.specs.tables.table_spec` makes it.
-        records: Paths of the runs' `record.json`; several seed blocks may feed one cell.
+        records: Paths of the runs' `record.json`; several seed blocks may feed one cell. A reason
+            file (`flowgmm.utils.absence`) among them makes a cell `not run` with this reason.
 
     Raises:
         UserError: If a record belongs to no cell of the table, belongs to another recipe, repeats a
             seed, or was made from other features or by other code than its neighbour.
     """
     found: dict[tuple[str, str, str], list[tuple[str, dict[str, Any]]]] = {}
+    absent: dict[tuple[str, str, str], str] = {}
     for path in sorted(Path(os.path.relpath(record)).as_posix() for record in records):
+        if (reason := reason_in(path)) is not None:
+            absent[_key(reason["spec"])] = reason[REASON]
+            continue
         record = read_json(path)
         key = (record["dataset"], record["labels"], record["method"])
         found.setdefault(key, []).append((path, record))
@@ -52,7 +58,7 @@ def make_table(spec: dict[str, Any], records: Sequence[str | os.PathLike[str]]) 
         _check_blocks(blocks)
     cells = tuple(
         tuple(
-            _cell(spec, row, column, cell, found.get(_key(cell), []))
+            _cell(spec, row, column, cell, found.get(_key(cell), []), absent.get(_key(cell)))
             for column, cell in zip(spec["columns"], cells, strict=True)
         )
         for row, cells in zip(spec["rows"], spec["cells"], strict=True)
@@ -115,6 +121,7 @@ def _cell(
     column: Mapping[str, Any],
     cell: Mapping[str, Any],
     blocks: Sequence[tuple[str, dict[str, Any]]],
+    absent: str | None,
 ) -> Cell:
     printed = cell["printed"]
     place = {
@@ -126,7 +133,9 @@ def _cell(
     if row["kind"] == "quoted":
         return Cell(**place, verdict="", why="as printed" if printed else "nothing printed")
     if not blocks:
-        return Cell(**place, verdict="not run", why=cell["not_run"] or "no record was given")
+        return Cell(
+            **place, verdict="not run", why=cell["not_run"] or absent or "no record was given"
+        )
 
     reasons = _unique(reason for _, record in blocks for reason in _not_comparable(record))
     if column["metric"] == "tuned":
