@@ -138,6 +138,7 @@ def paper_images(**params: Any) -> FlowGMMClassifier:
             consistency_weight=1.0,
             consistency_target="joint",
             ramp_up=0.0333333,
+            ramp_each="pass",
             balance_weight=0.0,
             labelled_in_unlabelled=False,
         ),

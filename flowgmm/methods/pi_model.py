@@ -82,7 +82,7 @@ class PiModelClassifier(DropoutMLPClassifier):
     def _uses_unlabelled(self) -> bool:
         return True
 
-    def _schedule(self, step: int, n_steps: int) -> dict[str, float]:
+    def _schedule(self, step: int, n_steps: int, labelled_pass: int = 1) -> dict[str, float]:
         return {"consistency": ramp(step, n_steps, self.ramp_up)}
 
     def _losses(

@@ -67,12 +67,26 @@ def learning_rate_factor(schedule: str, step: int, n_steps: int) -> float:
     )
 
 
-def ramp(step: int, n_steps: int, share: float) -> float:
+def ramp(step: int, n_steps: int, share: float, every: int = 1) -> float:
     """Factor that grows linearly from 0 to 1 over the first `share` of the steps; 1 if share is 0.
 
     Keyed to the absolute step, so that a resumed run continues it (spec, trap 14).
+
+    Arguments:
+        step: Number of the step, from 0 on.
+        n_steps: Number of all steps.
+        share: Length of the ramp.
+        every: Steps for which the factor stays as it is. With more than one it is (i + 1) / R in
+            the i-th of them, and R, the length in such spans, is a whole number (D47).
+
+    Examples:
+        >>> [ramp(step, 8, 0.5, every=2) for step in range(5)]
+        [0.5, 0.5, 1.0, 1.0, 1.0]
     """
-    return min(1.0, (step + 1) / (share * n_steps)) if share > 0 else 1.0
+    length = share * n_steps / every
+    if every > 1:
+        length = round(length)
+    return min(1.0, (step // every + 1) / length) if length > 0 else 1.0
 
 
 def clip_(parameters: list[nn.Parameter], clip_norm: float, read: bool) -> None:
