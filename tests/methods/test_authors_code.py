@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from estimators import flow_gmm
+from estimators import flow_gmm, in_use, pi_model
 from torch import nn
 
 from flowgmm.flows.rng import Stream
+from flowgmm.training.batches import Batches
 from flowgmm.training.loop import TrainingOptions, train
 
 SEEDS = (2, 5)
@@ -83,3 +84,49 @@ def test_the_ramp_is_constant_within_a_pass_over_the_labelled_points(
         )
     ]
     assert history["loss"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("consistency_on", ["unlabelled", "all"])
+@pytest.mark.parametrize(("normalize", "divisor"), [("sum", 1), ("mean", 3), ("mean_over_c", 9)])
+def test_points_whose_answers_must_agree(consistency_on, normalize, divisor):
+    """Squared difference of two masks' answers, over the unlabelled batch or over both."""
+    x = Stream([1]).at(0).normal((20, 5), torch.float64)[0]
+    rows = torch.arange(20).expand(2, 20)
+    batches = Batches(x, rows[:, :6], rows[:, :6] % 3, rows[:, 6:], 4, 7, "shuffle", Stream(SEEDS))
+    method = pi_model(
+        hidden_size=8,
+        consistency_weight=3.0,
+        consistency_on=consistency_on,
+        normalize=normalize,
+        precision="fp64",
+    )
+    streams = {name: Stream(SEEDS) for name in ("initialisation", "dropout")}
+    model = in_use(method, 5)._build(batches, 3, streams).double()
+    inputs = {**batches.at(2), **method._schedule(2, 10)}
+    streams["dropout"].at(2)
+    losses = method._losses(model, batches, streams, inputs)
+
+    masks = Stream(SEEDS).at(2)
+    labelled, classes = x[inputs["labelled"]], inputs["classes"]
+    log_p = torch.log_softmax(model(labelled, masks), -1)
+    cross_entropy = -log_p.gather(-1, classes[..., None]).mean((1, 2))
+    points = x[inputs["unlabelled"]]
+    if consistency_on == "all":
+        points = torch.cat([labelled, points], dim=1)
+        assert points.shape[1] == 11
+    second, first = (torch.softmax(model(points, masks), -1) for _ in range(2))
+    apart = (first - second.detach()).square().sum((1, 2)) / (points.shape[1] * divisor)
+    assert (apart > 0).all()
+    assert torch.allclose(losses["loss"], cross_entropy + 3 * apart, rtol=1e-12)
+    weights = list(model.parameters())
+    ours = torch.autograd.grad(losses["loss"].sum(), weights)
+    theirs = torch.autograd.grad((cross_entropy + 3 * apart).sum(), weights)
+    assert all(
+        torch.allclose(a, b, rtol=1e-10, atol=1e-12) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def test_unknown_points_for_consistency():
+    X, y = np.random.default_rng(0).normal(size=(20, 2)), np.r_[0, 1, np.full(18, -1)]
+    with pytest.raises(ValueError, match="consistency_on 'both'; expected unlabelled or all"):
+        pi_model(consistency_on="both").fit(X, y)
