@@ -324,6 +324,9 @@ def test_a_mistake_in_any_file_is_one_line(copy: Path, file: str) -> None:
             "no validation points",
         ),
         (["all", "methods", "knn", "preprocess"], "pca", "expected one of none, unit_norm"),
+        (["all", "methods", "knn", "tune"], {"preprocess": ["pca"]}, "standardise, got 'pca'"),
+        (["all", "methods", "knn", "tune"], {"preprocess": [[1]]}, "standardise, got [1]"),
+        (["all", "methods", "pi_model", "tune"], {"preprocess": ["none"]}, "not set here"),
         (
             ["all", "methods", "flowgmm", "params", "training"],
             {"lr": "fast"},
