@@ -33,3 +33,5 @@ def test_table_2(official: Project, labels: str) -> None:
     knn = method_settings(official, Run("cifar10_efficientnet", labels, "knn"))
     assert knn.tune["preprocess"] == ["unit_norm", "none"]
     assert list(knn.tune["n_neighbors"]) == list(range(1, 21))
+    apart = method_settings(official, Run("cifar10_efficientnet", labels, "knn_standardised"))
+    assert apart.tune["preprocess"] == ["standardise"] and apart.preprocess == "standardise"

@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from estimators import flat
@@ -91,6 +92,8 @@ def test_every_figure_has_means_for_its_classes(recipe: str, tmp_path: Path) -> 
         for job in figure_jobs(config, name)
     ]
     assert len(jobs) > 4
+    for file in ("8gauss.npz", "pinwheel.npz"):
+        np.savez(tmp_path / file, data=np.zeros((2, 2)), labels=np.array([0, -1]))
     for job in jobs:
         params = train_spec(config, job)["params"]
         data = load_data(features_spec(config, job.run.dataset), tmp_path)
@@ -256,7 +259,7 @@ def test_a_deterministic_method_draws_by_the_split() -> None:
 def test_figures_say_what_is_not_the_papers() -> None:
     assert figure_spec(load_checked(ROOT, settings()), "figure_4")["marks"] == []
     smoke = figure_spec(load_checked(ROOT, settings(recipe="smoke")), "figure_4")
-    assert smoke["marks"] == ["scaled down: width 64, 300 steps"]
+    assert smoke["marks"] == ["scaled down: width 64, 300 steps", "surrogate data"]
 
 
 def test_seeds_in_blocks() -> None:

@@ -100,6 +100,19 @@ def test_any_number_of_classes_is_drawn_in_as_many_colours():
     assert len(np.unique(axes[3].collections[0].get_facecolors(), axis=0)) == 8
 
 
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_points_of_unknown_class_are_grey(n_classes):
+    panel = panel_of(n_classes)
+    panel.y[panel.labelled[-1] + 1 :] = -1
+    points, labelled = [
+        c for c in make_figure("transport", [panel]).axes[0].collections if not hasattr(c, "levels")
+    ]
+    colours = np.unique(points.get_facecolors(), axis=0, return_counts=True)
+    grey = np.ptp(colours[0][:, :3], axis=1) == 0
+    assert colours[1][grey].tolist() == [120 - 2 * n_classes] and len(grey) == n_classes + 1
+    assert np.ptp(labelled.get_facecolors()[:, :3], axis=1).all()
+
+
 def test_regions_are_the_predictions():
     panel = panel_of(3)
     (image,) = make_figure("transport", [panel]).axes[0].get_images()

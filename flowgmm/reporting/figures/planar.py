@@ -20,6 +20,7 @@ __all__ = ["Flow", "Panel", "draw_transport", "draw_with_and_without", "load_pan
 
 N_GRID = 150  # spec 2.1
 N_SAMPLES = 1000  # per component
+UNKNOWN = "#777777"
 
 
 class Flow(Protocol):
@@ -42,7 +43,7 @@ class Panel:
     Attributes:
         title: Shown beside or above the panel.
         x: Data, shape (N, 2).
-        y: True classes in 0..K-1, shape (N,).
+        y: True classes in 0..K-1, shape (N,); -1 where unknown.
         labelled: Indices of the labelled points, shape (n,).
         model: The fitted model.
         x_limits, z_limits: Windows of data and latent space, both axes.
@@ -201,8 +202,8 @@ def _draw_labelled(ax: "Axes", panel: Panel, points: np.ndarray) -> None:
 
 
 def _scatter(ax: "Axes", points: np.ndarray, y: np.ndarray, size: float) -> None:
-    """Draw points in the colour of their class; as pixels, which keeps the pdf small."""
-    colours = np.array([class_colour(k) for k in range(int(y.max()) + 1)])[y]
+    """Draw points in the colour of their class, grey if it is unknown, -1; as pixels: small pdf."""
+    colours = np.array([*(class_colour(k) for k in range(int(y.max()) + 1)), UNKNOWN])[y]
     # Drawn in random order, so that no class lies on top of the others where they overlap.
     order = np.random.default_rng(0).permutation(len(points))
     x, y = points[order].T
