@@ -133,6 +133,7 @@ def _check_recipes(project: Project) -> None:
             for key in parameters_of("flowgmm.datasets.splits.draw_split") or ()
             if key not in FIXED
         ]
+        label_keys.append("lists")
         for place, settings in levels.items():
             for key in settings.get("split", {}):
                 if key not in label_keys:

@@ -278,9 +278,9 @@ def test_absent_data_give_a_reason_and_the_rest_is_planned(tmp_path: Path) -> No
 
 def test_skip() -> None:
     config = load_checked(ROOT, settings(skip=["yahoo", "ag_news/knn"]))
-    assert "skip" in str(skip_reason(config, "yahoo", "flowgmm"))
-    assert "skip" in str(skip_reason(config, "ag_news", "knn"))
-    assert skip_reason(config, "ag_news", "flowgmm") is None
+    assert "skip" in str(skip_reason(config, Run("yahoo", "800", "flowgmm")))
+    assert "skip" in str(skip_reason(config, Run("ag_news", "200", "knn")))
+    assert skip_reason(config, Run("ag_news", "200", "flowgmm")) is None
 
 
 MISTAKES = {

@@ -48,7 +48,7 @@ from flowgmm.experiments.specs.figures import (
 )
 from flowgmm.experiments.specs.origins import origin_hash, source_paths
 from flowgmm.experiments.specs.runs import job_inputs, train_spec
-from flowgmm.experiments.specs.splits import split_spec
+from flowgmm.experiments.specs.splits import split_list, split_spec
 from flowgmm.experiments.specs.tables import (
     table_origin,
     table_records,

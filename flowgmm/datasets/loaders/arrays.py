@@ -36,7 +36,9 @@ def load_arrays(raw: Path, *, file: str, classes: list[str] | None = None) -> Ar
                 f"{file}: {name} is {array.dtype} of shape {array.shape}; it must be {what}"
             )
     known = classes or [str(k) for k in range(int(arrays["y_train"].max(initial=-1)) + 1)]
-    return Arrays(**arrays, classes=list(known))
+    return Arrays(
+        arrays["X_train"], arrays["y_train"], arrays["X_test"], arrays["y_test"], list(known)
+    )
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
