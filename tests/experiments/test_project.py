@@ -262,6 +262,16 @@ def test_figures_say_what_is_not_the_papers() -> None:
     assert smoke["marks"] == ["scaled down: width 64, 300 steps", "surrogate data"]
 
 
+@pytest.mark.parametrize(("figure", "left"), [("figure_1", 1), ("figure_2", 2), ("figure_4", 1)])
+def test_panels_without_data_are_left_out(figure: str, left: int, tmp_path: Path) -> None:
+    config = load_checked(ROOT, settings(mirror=str(tmp_path)))
+    assert len(figure_jobs(config, figure)) == left
+    reasons = figure_spec(config, figure)["left_out"]
+    absent = [reason for reason in reasons if reason is not None]
+    assert len(reasons) - len(absent) == left
+    assert all(reason.startswith("data absent: the mirror lacks authors/") for reason in absent)
+
+
 def test_seeds_in_blocks() -> None:
     config = load_checked(ROOT, settings(seeds_per_job=3))
     blocks = [(job.first, job.last) for job in jobs_of(config, Run("moons", "10", "flowgmm"))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from flowgmm.reporting.figures.parts import say
 from flowgmm.reporting.plot_style import class_colour
 from flowgmm.utils.errors import UserError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["Flow", "Panel", "draw_transport", "draw_with_and_without", "load_panel"]
+__all__ = ["Flow", "NotRun", "Panel", "draw_transport", "draw_with_and_without", "load_panel"]
 
 N_GRID = 150  # spec 2.1
 N_SAMPLES = 1000  # per component
@@ -56,6 +57,19 @@ class Panel:
     model: Flow
     x_limits: tuple[float, float]
     z_limits: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A panel without a model.
+
+    Attributes:
+        title: Shown beside or above the panel.
+        reason: Reason not to run it.
+    """
+
+    title: str
+    reason: str
 
 
 def load_panel(
@@ -106,13 +120,16 @@ def load_panel(
     )
 
 
-def draw_transport(panels: Sequence[Panel]) -> "Figure":
+def draw_transport(panels: Sequence[Panel | NotRun]) -> "Figure":
     """One row per panel: data and regions, latent image, mixture samples, data samples.
 
     Source: Izmailov et al. (2020), Figures 1 and 4.
     """
     figure, axes = _axes(len(panels))
     for row, panel in zip(axes, panels, strict=True):
+        if isinstance(panel, NotRun):
+            say(row, f"not run ({panel.reason})", panel.title)
+            continue
         z, x, components = _samples(panel.model)
         _draw_data(row[0], panel)
         _draw_latent(row[1], panel)
@@ -129,7 +146,7 @@ def draw_transport(panels: Sequence[Panel]) -> "Figure":
     return figure
 
 
-def draw_with_and_without(panels: Sequence[Panel]) -> "Figure":
+def draw_with_and_without(panels: Sequence[Panel | NotRun]) -> "Figure":
     """Two panels per row, each with data and regions and its latent image.
 
     The panels are in pairs of one dataset: trained on all data, on the labelled points only.
@@ -144,6 +161,9 @@ def draw_with_and_without(panels: Sequence[Panel]) -> "Figure":
     figure, axes = _axes(len(panels) // 2)
     for i, panel in enumerate(panels):
         data, latent = axes[i // 2, 2 * (i % 2)], axes[i // 2, 2 * (i % 2) + 1]
+        if isinstance(panel, NotRun):
+            say([data, latent], f"not run ({panel.reason})", panel.title)
+            continue
         _draw_data(data, panel)
         _draw_latent(latent, panel)
         _frame(data, panel.x_limits)
