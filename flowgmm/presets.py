@@ -95,7 +95,14 @@ def paper_text(**params: Any) -> FlowGMMClassifier:
         RealNVP(7, 1024, dropout=0.5, zero_init=False, input_noise=0.0),
         LatentMixture("random_multi", 0.56, std=1.3133, learn_means=False),
         Objective(**_LIKELIHOOD, unlabelled_weight=0.6),
-        Training(n_steps=None, n_epochs=100, labelled_batch=None, unlabelled_batch=5000, lr=3e-4),
+        Training(
+            n_steps=None,
+            n_epochs=100,
+            labelled_batch=None,
+            unlabelled_batch=5000,
+            lr=3e-4,
+            schedule="cosine_lagged",
+        ),
     )
     return _make(preset, params)
 
@@ -106,7 +113,14 @@ def paper_tables(**params: Any) -> FlowGMMClassifier:
         RealNVP(10, 256, dropout=0.5, zero_init=False, input_noise=0.0),
         LatentMixture("random_pm", 3.75, std=1.3133, learn_means=False),
         Objective(**_LIKELIHOOD, unlabelled_weight=3.0),
-        Training(n_steps=None, n_epochs=300, labelled_batch=None, unlabelled_batch=5000, lr=3e-4),
+        Training(
+            n_steps=None,
+            n_epochs=300,
+            labelled_batch=None,
+            unlabelled_batch=5000,
+            lr=3e-4,
+            schedule="cosine_lagged",
+        ),
     )
     return _make(preset, params)
 
@@ -124,6 +138,7 @@ def paper_images(**params: Any) -> FlowGMMClassifier:
             consistency_weight=1.0,
             consistency_target="joint",
             ramp_up=0.0333333,
+            ramp_each="pass",
             balance_weight=0.0,
             labelled_in_unlabelled=False,
         ),

@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from flowgmm.datasets.label_lists import read_label_list
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments.job_script import run_script
 from flowgmm.utils.errors import UserError
@@ -20,7 +21,16 @@ def main(options: argparse.Namespace) -> None:
         )
     seeds = {f"{purpose}_seed": seed for purpose, seed in spec["seeds"].items()}
     try:
-        split = draw_split(arrays["y_train"], **spec["label_set"], **seeds)
+        y_train, label_set = arrays["y_train"], spec["label_set"]
+        for path in options.list:
+            rows = read_label_list(Path(path), y_train, described["classes"])
+            if len(rows) != label_set["n_labels"]:
+                raise UserError(
+                    f"{path}: expected {label_set['n_labels']} lines, as n_labels says, got "
+                    f"{len(rows)}; correct `lists` or n_labels"
+                )
+            label_set = label_set | {"n_labels": None, "indices": rows}
+        split = draw_split(y_train, **label_set, **seeds)
     except UserError as error:
         raise UserError(f"{spec['dataset']}, label set {spec['labels']!r}: {error}") from error
     keys = ("dataset", "labels", "split", "seeds")
@@ -33,7 +43,8 @@ if __name__ == "__main__":
         main,
         "spec",
         "features",
+        "list*",
         "output",
-        needs=lambda options: [options.features],
+        needs=lambda options: [options.features, *options.list],
         makes=lambda options: [options.output],
     )

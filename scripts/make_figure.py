@@ -7,7 +7,7 @@ from typing import Any
 from flowgmm.analyses.results import read_found
 from flowgmm.experiments.job_script import run_script
 from flowgmm.reporting.figures.make import make_figure, save
-from flowgmm.reporting.figures.planar import load_panel
+from flowgmm.reporting.figures.planar import NotRun, load_panel
 from flowgmm.reporting.tables.files import read_table
 
 
@@ -22,7 +22,8 @@ def main(options: argparse.Namespace) -> None:
     else:
         files = zip(options.features, options.splits, options.models, strict=True)
         content = [
-            load_panel(panel, *paths) for panel, paths in zip(figure["panels"], files, strict=True)
+            load_panel(panel, *next(files)) if reason is None else NotRun(panel["title"], reason)
+            for panel, reason in zip(figure["panels"], spec["left_out"], strict=True)
         ]
     save(make_figure(figure["function"], content, spec["marks"]), options.prefix)
 

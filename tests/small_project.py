@@ -77,7 +77,8 @@ def commands_of(config: Project) -> dict[str, Arguments]:
             "draw_split",
             [
                 *spec(split_spec(config, "moons", "10", k)),
-                *("--features", FEATURES, "--output", split_path(config, "moons", "10", k)),
+                *("--features", FEATURES, "--list"),
+                *("--output", split_path(config, "moons", "10", k)),
             ],
         )
         for k in (0, 1)

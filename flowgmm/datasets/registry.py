@@ -69,9 +69,11 @@ def dataset_spec(
         for key in ("rows", "columns", "embedding"):
             spec.pop(key, None)
         reason = f"surrogate data, generated in place of {entry['title']}"
+        options = dict(entry["surrogate"])
+        usual = "surrogate_images" if "images" in options else "surrogate"
         return spec | {
-            "loader": "surrogate_images" if "images" in entry["surrogate"] else "surrogate",
-            "options": dict(entry["surrogate"]),
+            "loader": options.pop("loader", usual),
+            "options": options,
             "files": {},
             "notes": [],
             "not_comparable": [reason],

@@ -139,6 +139,7 @@ def _check_recipes(project: Project) -> None:
             for key in parameters_of("flowgmm.datasets.splits.draw_split") or ()
             if key not in FIXED
         ]
+        label_keys.append("lists")
         for place, settings in levels.items():
             for key in settings.get("split", {}):
                 if key not in label_keys:
@@ -256,11 +257,16 @@ def _check_method(project: Project, name: str, settings: Mapping[str, Any], wher
                     _check_value(entry.estimator, f"{key}__{inner}", value, place)
             else:
                 _check_value(entry.estimator, key, given, place)
+    allowed = RECIPE_PREPROCESS[entry.neural]
     for key, values in (settings.get("tune") or {}).items():
         for value in values:
-            _check_value(entry.estimator, key, value, f"{where}.{name}.tune")
+            if key != "preprocess" or entry.neural:
+                _check_value(entry.estimator, key, value, f"{where}.{name}.tune")
+            elif value not in allowed:
+                raise UserError(
+                    f"{where}.{name}.tune.preprocess: expected {', '.join(allowed)}, got {value!r}"
+                )
     if not entry.neural and settings.get("restart", "none") != "none":
         raise UserError(f"{where}.{name}.restart is for neural methods; remove it")
-    allowed = RECIPE_PREPROCESS[entry.neural]
     if settings.get("preprocess", "none") not in allowed:
         raise nearest(settings["preprocess"], allowed, "value", f"{where}.{name}.preprocess")

@@ -70,6 +70,7 @@ class Dataset:
     options: Mapping[str, Any] | None = None
     files: Mapping[str, Mapping[str, Any]] | None = None
     alternative_files: Sequence[Mapping[str, Any]] | None = None
+    label_lists: Mapping[str, Mapping[str, Any]] | None = None
     raw: str | None = None
     rows: Mapping[str, int] | None = None
     columns: int | None = None

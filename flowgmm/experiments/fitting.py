@@ -189,7 +189,8 @@ def _fit_each(
 
         def make(extra: Mapping[str, Any], state: int = state) -> Any:
             params = {**spec["params"], **extra}
-            return build(spec["estimator"], params, spec["preprocess"], state)
+            preprocess = params.pop("preprocess", spec["preprocess"])
+            return build(spec["estimator"], params, preprocess, state)
 
         notes: dict[str, Any] = {"tuned": None}
         chosen: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from flowgmm.utils.errors import UserError
 __all__ = [
     "grid_candidates",
     "is_surrogate",
+    "label_lists",
     "label_set",
     "merge",
     "method_settings",
@@ -71,6 +72,32 @@ def label_set(project: Project, dataset: str, labels: str) -> dict[str, Any]:
         raise nearest(labels, known, "label set", f"config/datasets.yaml: {dataset}.labels")
     merged: dict[str, Any] = merge(known[labels], resolve_settings(project, dataset, labels).split)
     return merged
+
+
+def label_lists(project: Project, dataset: str, labels: str) -> list[str]:
+    """Published lists of the labelled points, one a split; none where they are drawn.
+
+    Generated data have none: the lists name rows of the real ones.
+
+    Raises:
+        UserError: If the dataset has no such list, or fewer than the recipe has splits.
+    """
+    names = label_set(project, dataset, labels).get("lists") or ()
+    if is_surrogate(project, dataset):
+        return []
+    known = project.dataset(dataset).label_lists or {}
+    for name in names:
+        if name not in known:
+            where = f"config/recipes/{project.settings.recipe}.yaml: {dataset}/{labels}.split.lists"
+            raise nearest(name, known, "list", where)
+    settings = resolve_settings(project, dataset, labels)
+    needed = settings.n_seeds if settings.vary.split or settings.vary.labels else 1
+    if names and len(names) < needed:
+        raise UserError(
+            f"config/recipes/{project.settings.recipe}.yaml: {dataset}/{labels} has {needed} "
+            f"splits, but {len(names)} `lists` of labelled points; lower n_seeds or add lists"
+        )
+    return list(names)
 
 
 @once

@@ -89,8 +89,14 @@ class StackedEstimator(BaseEstimator, ABC):
     def _log_posterior(self, model: nn.Module, x: Tensor) -> Tensor:
         """Posterior log p(y | x), shape (S, B, K), of preprocessed points, shape (S, B, ...)."""
 
-    def _schedule(self, step: int, n_steps: int) -> dict[str, float]:
-        """Factors of the losses that change with the step."""
+    def _schedule(self, step: int, n_steps: int, labelled_pass: int = 1) -> dict[str, float]:
+        """Factors of the losses that change with the step.
+
+        Arguments:
+            step: Number of the step.
+            n_steps: Number of all steps.
+            labelled_pass: Steps in a pass over the labelled points.
+        """
         return {}
 
     def _mixture_parameters(self, model: nn.Module) -> list[nn.Parameter]:
@@ -123,7 +129,8 @@ class StackedEstimator(BaseEstimator, ABC):
         """Inputs of a step: batch and schedule; also sets the random streams to that step."""
         for name in ON_DEVICE:
             streams[name].at(step)
-        return {**batches.at(step), **self._schedule(step, n_steps)}
+        labelled_pass = batches.steps_per_labelled_pass
+        return {**batches.at(step), **self._schedule(step, n_steps, labelled_pass)}
 
     def _validation(
         self,

@@ -318,10 +318,11 @@ class FlowGMMClassifier(ImageFeatures):
             return x
         return x + noise * streams["augmentation"].normal(x.shape[1:], x.dtype)
 
-    def _schedule(self, step: int, n_steps: int) -> dict[str, float]:
-        factors, flow = {}, self.flow_
-        if self.objective_.consistency_weight > 0:
-            factors["consistency"] = ramp(step, n_steps, self.objective_.ramp_up)
+    def _schedule(self, step: int, n_steps: int, labelled_pass: int = 1) -> dict[str, float]:
+        factors, flow, objective = {}, self.flow_, self.objective_
+        if objective.consistency_weight > 0:
+            every = labelled_pass if objective.ramp_each == "pass" else 1
+            factors["consistency"] = ramp(step, n_steps, objective.ramp_up, every)
         if not isinstance(flow, RealNVP) or flow.input_noise == 0:
             return factors
         noise = float(flow.input_noise)

@@ -237,6 +237,7 @@ class Objective(Part):
             hard answer (eq. 7).
         consistency_target: `joint`: as above; `posterior`: -log p(yhat(x'') | x') instead.
         ramp_up: Share of the steps over which the consistency weight grows linearly.
+        ramp_each: `step` or `pass`: when it grows; a pass is one over the labelled points (D47).
         balance_weight: Weight of KL(p(y) | mean posterior of the unlabelled batch): the shares of
             the classes stay at `class_weights`. The likelihood alone is indifferent to them: a
             boundary that crosses a cluster costs as much wherever it crosses.
@@ -255,6 +256,7 @@ class Objective(Part):
         "consistency_weight": NOT_NEGATIVE,
         "consistency_target": [StrOptions({"joint", "posterior"})],
         "ramp_up": SHARE,
+        "ramp_each": [StrOptions({"step", "pass"})],
         "balance_weight": NOT_NEGATIVE,
         "labelled_in_unlabelled": ["boolean"],
         "em": ["boolean"],
@@ -273,6 +275,7 @@ class Objective(Part):
         balance_weight: float = 0.0,
         labelled_in_unlabelled: bool = True,
         em: bool = False,
+        ramp_each: str = "step",
     ):
         self.label_weight = label_weight
         self.label_weight_target = label_weight_target
@@ -285,6 +288,7 @@ class Objective(Part):
         self.balance_weight = balance_weight
         self.labelled_in_unlabelled = labelled_in_unlabelled
         self.em = em
+        self.ramp_each = ramp_each
 
 
 class Training(Part):

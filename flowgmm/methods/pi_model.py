@@ -17,7 +17,7 @@ __all__ = ["PiModelClassifier"]
 
 
 class PiModelClassifier(DropoutMLPClassifier):
-    """The dropout perceptron, whose answers to unlabelled points must agree between two masks.
+    """The dropout perceptron, whose answers to a point must agree between two masks.
 
     loss = cross-entropy(labelled) + w * |softmax(z') - stop_gradient(softmax(z''))|^2, summed over
     classes, averaged over points, and divided as `normalize` says.
@@ -29,6 +29,8 @@ class PiModelClassifier(DropoutMLPClassifier):
         stop_gradient: Treat the second answer as a constant.
         ramp_up: Share of the steps over which w grows linearly from 0; 0: none.
         labelled_in_unlabelled: The labelled inputs are among the unlabelled ones (D16).
+        consistency_on: `unlabelled`, or `all`: the points whose answers must agree, those of the
+            unlabelled batch or of both (Table 2; spec 2.3).
         training: A `flowgmm.methods.parts.Training`; None: 500 steps without clipping.
 
     Others as in `DropoutMLPClassifier`.
@@ -46,6 +48,7 @@ class PiModelClassifier(DropoutMLPClassifier):
         stop_gradient: bool = True,
         ramp_up: float = 0.0,
         labelled_in_unlabelled: bool = True,
+        consistency_on: str = "unlabelled",
         preprocess: str = "standardise",
         pca_components: int | None = None,
         training: Training | None = None,
@@ -67,6 +70,7 @@ class PiModelClassifier(DropoutMLPClassifier):
         self.stop_gradient = stop_gradient
         self.ramp_up = ramp_up
         self.labelled_in_unlabelled = labelled_in_unlabelled
+        self.consistency_on = consistency_on
 
     def _default_part(self, name: str, inner: str = "") -> Training:
         return Training(n_steps=500, labelled_batch=None, lr=1e-3, clip_norm=None)
@@ -82,7 +86,7 @@ class PiModelClassifier(DropoutMLPClassifier):
     def _uses_unlabelled(self) -> bool:
         return True
 
-    def _schedule(self, step: int, n_steps: int) -> dict[str, float]:
+    def _schedule(self, step: int, n_steps: int, labelled_pass: int = 1) -> dict[str, float]:
         return {"consistency": ramp(step, n_steps, self.ramp_up)}
 
     def _losses(
@@ -95,7 +99,10 @@ class PiModelClassifier(DropoutMLPClassifier):
         dropout = streams["dropout"]
         x = batches.x[inputs["labelled"]]
         labelled = cross_entropy(model(x, dropout), inputs["classes"])
-        x = batches.x[inputs["unlabelled"]]
+        rows = inputs["unlabelled"]
+        if self._consistency_on_all():
+            rows = torch.cat([inputs["labelled"], rows], dim=1)
+        x = batches.x[rows]
         with torch.set_grad_enabled(not self.stop_gradient):
             second = torch.softmax(model(x, dropout).to(batches.x.dtype), dim=-1)
         first = torch.softmax(model(x, dropout).to(batches.x.dtype), dim=-1)
@@ -106,6 +113,13 @@ class PiModelClassifier(DropoutMLPClassifier):
             "labelled_ce": labelled,
             "consistency": consistency,
         }
+
+    def _consistency_on_all(self) -> bool:
+        if self.consistency_on not in ("unlabelled", "all"):
+            raise ValueError(
+                f"unknown consistency_on {self.consistency_on!r}; expected unlabelled or all"
+            )
+        return self.consistency_on == "all"
 
     def _divisor(self, n_classes: int) -> int:
         powers = {"sum": 0, "mean": 1, "mean_over_c": 2}

@@ -87,9 +87,13 @@ class Batches:
         """Steps in one pass over the unlabelled points (labelled ones if there are none)."""
         if self.unlabelled.shape[1]:
             return self._n_batches(self.unlabelled.shape[1], self.unlabelled_batch)
-        return self._n_batches(
-            self.labelled.shape[1], self.labelled_batch or self.labelled.shape[1]
-        )
+        return self.steps_per_labelled_pass
+
+    @property
+    def steps_per_labelled_pass(self) -> int:
+        """Steps in one pass over the labelled points, which is the epoch of images (trap 13)."""
+        n = self.labelled.shape[1]
+        return self._n_batches(n, self.labelled_batch or n)
 
     def _n_batches(self, n: int, size: int) -> int:
         """Batches of one pass over n points."""

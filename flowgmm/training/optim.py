@@ -35,7 +35,8 @@ def learning_rate_factor(schedule: str, step: int, n_steps: int) -> float:
     Arguments:
         schedule: `constant`; `cosine`: max((1 + cos(pi step / n_steps)) / 2, 1e-3); `steps`:
             divided by 10 after 50 % and again after 80 % of the steps; `late`: constant until
-            50 %, then linear to 1 % at 90 %.
+            50 %, then linear to 1 % at 90 %; `cosine_lagged`: cosine of the step before, since
+            the authors' schedule moves after the optimizer (D48): the first rate comes twice.
         step: Number of the step, from 0 on.
         n_steps: Number of all steps.
 
@@ -55,19 +56,37 @@ def learning_rate_factor(schedule: str, step: int, n_steps: int) -> float:
         return 1.0
     if schedule == "cosine":
         return max(0.5 * (1 + math.cos(math.pi * step / n_steps)), 1e-3)
+    if schedule == "cosine_lagged":
+        return learning_rate_factor("cosine", max(step - 1, 0), n_steps)
     if schedule == "steps":
         return 1.0 if step < 0.5 * n_steps else 0.1 if step < 0.8 * n_steps else 0.01
     if schedule == "late":
         return min(1.0, max(0.01, 1 - 0.99 * (step / n_steps - 0.5) / 0.4))
-    raise ValueError(f"unknown schedule {schedule!r}; expected constant, cosine, steps or late")
+    raise ValueError(
+        f"unknown schedule {schedule!r}; expected constant, cosine, cosine_lagged, steps or late"
+    )
 
 
-def ramp(step: int, n_steps: int, share: float) -> float:
+def ramp(step: int, n_steps: int, share: float, every: int = 1) -> float:
     """Factor that grows linearly from 0 to 1 over the first `share` of the steps; 1 if share is 0.
 
     Keyed to the absolute step, so that a resumed run continues it (spec, trap 14).
+
+    Arguments:
+        step: Number of the step, from 0 on.
+        n_steps: Number of all steps.
+        share: Length of the ramp.
+        every: Steps for which the factor stays as it is. With more than one it is (i + 1) / R in
+            the i-th of them, and R, the length in such spans, is a whole number (D47).
+
+    Examples:
+        >>> [ramp(step, 8, 0.5, every=2) for step in range(5)]
+        [0.5, 0.5, 1.0, 1.0, 1.0]
     """
-    return min(1.0, (step + 1) / (share * n_steps)) if share > 0 else 1.0
+    length = share * n_steps / every
+    if every > 1:
+        length = round(length)
+    return min(1.0, (step // every + 1) / length) if length > 0 else 1.0
 
 
 def clip_(parameters: list[nn.Parameter], clip_norm: float, read: bool) -> None:

@@ -112,7 +112,8 @@ def train(**changes: Any) -> tuple[str, dict[str, str]]:
 
 def draw(**label_set: Any) -> tuple[str, dict[str, str]]:
     spec = json.dumps(split(**label_set))
-    return "draw_split", {"spec": spec, "features": "features", "output": "out/split"}
+    options = {"spec": spec, "features": "features", "list": "", "output": "out/split"}
+    return "draw_split", options
 
 
 def blocked(case: tuple[str, dict[str, str]]) -> tuple[str, dict[str, str]]:

@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from estimators import flat
@@ -91,6 +92,8 @@ def test_every_figure_has_means_for_its_classes(recipe: str, tmp_path: Path) -> 
         for job in figure_jobs(config, name)
     ]
     assert len(jobs) > 4
+    for file in ("8gauss.npz", "pinwheel.npz"):
+        np.savez(tmp_path / file, data=np.zeros((2, 2)), labels=np.array([0, -1]))
     for job in jobs:
         params = train_spec(config, job)["params"]
         data = load_data(features_spec(config, job.run.dataset), tmp_path)
@@ -256,7 +259,17 @@ def test_a_deterministic_method_draws_by_the_split() -> None:
 def test_figures_say_what_is_not_the_papers() -> None:
     assert figure_spec(load_checked(ROOT, settings()), "figure_4")["marks"] == []
     smoke = figure_spec(load_checked(ROOT, settings(recipe="smoke")), "figure_4")
-    assert smoke["marks"] == ["scaled down: width 64, 300 steps"]
+    assert smoke["marks"] == ["scaled down: width 64, 300 steps", "surrogate data"]
+
+
+@pytest.mark.parametrize(("figure", "left"), [("figure_1", 1), ("figure_2", 2), ("figure_4", 1)])
+def test_panels_without_data_are_left_out(figure: str, left: int, tmp_path: Path) -> None:
+    config = load_checked(ROOT, settings(mirror=str(tmp_path)))
+    assert len(figure_jobs(config, figure)) == left
+    reasons = figure_spec(config, figure)["left_out"]
+    absent = [reason for reason in reasons if reason is not None]
+    assert len(reasons) - len(absent) == left
+    assert all(reason.startswith("data absent: the mirror lacks authors/") for reason in absent)
 
 
 def test_seeds_in_blocks() -> None:
@@ -292,9 +305,9 @@ def test_offline_an_encoder_that_is_not_here_is_a_reason(
 
 def test_skip() -> None:
     config = load_checked(ROOT, settings(skip=["yahoo", "ag_news/knn"]))
-    assert "skip" in str(skip_reason(config, "yahoo", "flowgmm"))
-    assert "skip" in str(skip_reason(config, "ag_news", "knn"))
-    assert skip_reason(config, "ag_news", "flowgmm") is None
+    assert "skip" in str(skip_reason(config, Run("yahoo", "800", "flowgmm")))
+    assert "skip" in str(skip_reason(config, Run("ag_news", "200", "knn")))
+    assert skip_reason(config, Run("ag_news", "200", "flowgmm")) is None
 
 
 MISTAKES = {
@@ -341,6 +354,9 @@ def test_a_mistake_in_any_file_is_one_line(copy: Path, file: str) -> None:
             "no validation points",
         ),
         (["all", "methods", "knn", "preprocess"], "pca", "expected one of none, unit_norm"),
+        (["all", "methods", "knn", "tune"], {"preprocess": ["pca"]}, "standardise, got 'pca'"),
+        (["all", "methods", "knn", "tune"], {"preprocess": [[1]]}, "standardise, got [1]"),
+        (["all", "methods", "pi_model", "tune"], {"preprocess": ["none"]}, "not set here"),
         (
             ["all", "methods", "flowgmm", "params", "training"],
             {"lr": "fast"},

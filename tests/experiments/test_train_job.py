@@ -251,6 +251,33 @@ def test_tuning_is_recorded(files: dict[str, Any], tmp_path: Path) -> None:
     assert entry["budget"]["validation_labels"] == 20
 
 
+@pytest.mark.parametrize("informative", ["unit_norm", "none", "standardise"])
+def test_a_classic_methods_grid_may_name_the_features(
+    informative: str, files: dict[str, Any], tmp_path: Path
+) -> None:
+    """Classes that differ in direction, in length, or in a column that others drown."""
+    rng = np.random.RandomState(1)
+    y, one = np.arange(300) % 2, np.ones(300)
+    if informative == "unit_norm":
+        X = np.exp(2 * rng.standard_normal((300, 1))) * np.stack([one, 1 + y, one], 1)
+    elif informative == "none":
+        X = (1 + 3 * y + rng.random_sample(300))[:, None] * np.ones(3)
+        X[:, 1:] += 1e-3 * rng.standard_normal((300, 2))
+    else:
+        X = np.stack([500 + 90 * rng.standard_normal(300), 500 + one, y + one], 1)
+        X[:, 1] += rng.standard_normal(300)
+    arrays = {"X_train": X[:200], "y_train": y[:200], "X_test": X[200:], "y_test": y[200:]}
+    write_features(
+        files, {k: v.astype(np.float32 if k[0] == "X" else int) for k, v in arrays.items()}
+    )
+    grid = {"n_neighbors": [1], "preprocess": ["unit_norm", "none", "standardise"]}
+    grid["preprocess"].remove("standardise" if informative == "none" else "none")
+    spec = KNN | {"preprocess": "unit_norm", "tune": grid}
+    for entry in run(spec, files, tmp_path / "out")["runs"]:
+        assert entry["tuned"] == {"n_neighbors": 1, "preprocess": informative}
+        assert entry["metrics"]["test"]["accuracy"] > 0.9
+
+
 @pytest.mark.parametrize("spec", [KNN, MLP, FLOW_FOREST], ids=["classic", "neural", "combined"])
 def test_hidden_labels_move_no_prediction(
     spec: dict[str, Any], files: dict[str, Any], tmp_path: Path

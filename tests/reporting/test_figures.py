@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgba
 from flowgmm.experiments.project import load
 from flowgmm.experiments.specs.tables import describe_table
 from flowgmm.reporting.figures.make import FUNCTIONS, make_figure, save
-from flowgmm.reporting.figures.planar import Panel, load_panel
+from flowgmm.reporting.figures.planar import NotRun, Panel, load_panel
 from flowgmm.reporting.plot_style import class_colour
 from flowgmm.reporting.tables.aggregate import make_table
 from flowgmm.utils import io as files
@@ -98,6 +98,32 @@ def test_any_number_of_classes_is_drawn_in_as_many_colours():
     assert len({class_colour(k) for k in range(18)}) == 18
     axes = make_figure("transport", [panel_of(8)]).axes
     assert len(np.unique(axes[3].collections[0].get_facecolors(), axis=0)) == 8
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_points_of_unknown_class_are_grey(n_classes):
+    panel = panel_of(n_classes)
+    panel.y[panel.labelled[-1] + 1 :] = -1
+    points, labelled = [
+        c for c in make_figure("transport", [panel]).axes[0].collections if not hasattr(c, "levels")
+    ]
+    colours = np.unique(points.get_facecolors(), axis=0, return_counts=True)
+    grey = np.ptp(colours[0][:, :3], axis=1) == 0
+    assert colours[1][grey].tolist() == [120 - 2 * n_classes] and len(grey) == n_classes + 1
+    assert np.ptp(labelled.get_facecolors()[:, :3], axis=1).all()
+
+
+@pytest.mark.parametrize(("function", "n_panels"), [("transport", 3), ("with_and_without", 4)])
+@pytest.mark.parametrize("missing", [0, 2])
+def test_a_panel_without_data_says_so(function, n_panels, missing):
+    panels = [panel_of(2) for _ in range(n_panels)]
+    panels[missing] = NotRun("pinwheel", "data absent: the mirror lacks p.npz")
+    figure = make_figure(function, panels)
+    texts = [text.get_text().replace("\n", " ") for ax in figure.axes for text in ax.texts]
+    assert texts == ["not run (data absent: the mirror lacks p.npz)"]
+    drawn = [ax for ax in figure.axes if ax.axison]
+    width = 4 if function == "transport" else 2
+    assert len(drawn) == width * (n_panels - 1)
 
 
 def test_regions_are_the_predictions():

@@ -53,7 +53,7 @@ from flowgmm.experiments.specs.figures import (
 )
 from flowgmm.experiments.specs.origins import origin_hash, source_paths
 from flowgmm.experiments.specs.runs import job_inputs, train_spec
-from flowgmm.experiments.specs.splits import split_spec
+from flowgmm.experiments.specs.splits import split_list, split_spec
 from flowgmm.experiments.specs.tables import (
     table_origin,
     table_records,
@@ -176,7 +176,9 @@ def report_absent():
     """Say at the end of a run what could not be downloaded."""
     for path in sorted(Path("results/raw").glob("*/*")):
         if (reason := reason_of([path])) is not None:
-            print(f"not run: {path}: {reason}; the next run tries again", file=sys.stderr)
+            print(
+                f"not run: {path}: {reason}; the next run tries again", file=sys.stderr
+            )
 
 
 def table_files(names):

@@ -1,6 +1,7 @@
 rule draw_split:
     input:
         features=lambda w: features_path(project, w.dataset),
+        list=lambda w: split_list(project, w.dataset, w.labels, int(w.split)),
     output:
         f"{RESULTS}/splits/{{dataset}}/{{labels}}/split-{{split}}.safetensors",
     log:
@@ -19,4 +20,4 @@ rule draw_split:
         spec=lambda w: as_json(split_spec(project, w.dataset, w.labels, int(w.split))),
     shell:
         "trap '' TERM; python {resources.script:q} --spec {params.spec:q} --features {input.features:q} "
-        "--output {output:q} 2> >(tee {log:q} >&2)"
+        "--list {input.list:q} --output {output:q} 2> >(tee {log:q} >&2)"

@@ -42,9 +42,7 @@ def analysis_runs(project: Project, name: str) -> dict[str, Run]:
 
 def analysis_skip_reason(project: Project, name: str) -> str | None:
     """Reason not to run an analysis, that of its first run left out; None: it is run."""
-    reasons = (
-        skip_reason(project, r.dataset, r.method) for r in analysis_runs(project, name).values()
-    )
+    reasons = (skip_reason(project, run) for run in analysis_runs(project, name).values())
     return next((reason for reason in reasons if reason is not None), None)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from flowgmm.experiments.entries import as_written
 from flowgmm.experiments.paths import encoder_of, is_embedded, raw_folder
-from flowgmm.experiments.project import Project, once
-from flowgmm.experiments.recipes import is_surrogate
+from flowgmm.experiments.project import Project, Run, once
+from flowgmm.experiments.recipes import is_surrogate, label_lists
 from flowgmm.experiments.specs import rule_hash
 from flowgmm.utils.absence import failures
 
@@ -58,12 +58,24 @@ def absent_reason(project: Project, dataset: str) -> str | None:
 
 
 def raw_files(project: Project, dataset: str) -> dict[str, dict[str, Any]]:
-    """The dataset's files as `flowgmm.datasets.download.download_file` takes them, by path."""
+    """The dataset's files and label lists as `download_file` takes them, by path."""
+    from flowgmm.datasets.download import resolve
+
+    files = _files(project, dataset) | resolve(_lists(project, dataset), project.mirror)[0]
+    return {f"{raw_folder(project, dataset)}/{name}": file for name, file in files.items()}
+
+
+def _files(project: Project, dataset: str) -> dict[str, dict[str, Any]]:
+    """Files that the dataset's features are made of, by name."""
     from flowgmm.datasets.registry import dataset_spec
 
     entry = as_written(project.dataset(dataset))
-    files = dataset_spec(dataset, entry, project.mirror)["files"]
-    return {f"{raw_folder(project, dataset)}/{name}": file for name, file in files.items()}
+    return dict(dataset_spec(dataset, entry, project.mirror)["files"])
+
+
+def _lists(project: Project, dataset: str) -> dict[str, Any]:
+    """The dataset's label lists in the form of an entry's files."""
+    return {"files": as_written(project.dataset(dataset).label_lists or {})}
 
 
 def wanted_file(project: Project, path: str) -> dict[str, Any]:
@@ -80,7 +92,9 @@ def wanted_file(project: Project, path: str) -> dict[str, Any]:
 
 def raw_inputs(project: Project, dataset: str) -> list[str]:
     """The raw files that the dataset's features are made of; none of generated data."""
-    return [] if is_surrogate(project, dataset) else list(raw_files(project, dataset))
+    if is_surrogate(project, dataset):
+        return []
+    return [f"{raw_folder(project, dataset)}/{name}" for name in _files(project, dataset)]
 
 
 def encoder_files(project: Project, dataset: str) -> list[str]:
@@ -110,6 +124,11 @@ def download_paths(project: Project) -> list[str]:
         if name not in project.settings.skip and absent_reason(project, name) is None
     ]
     files = [f for n in names for f in (*raw_inputs(project, n), *encoder_files(project, n))]
+    for name in names:
+        lists = [
+            x for labels in project.dataset(name).labels for x in label_lists(project, name, labels)
+        ]
+        files += [f"{raw_folder(project, name)}/{file}" for file in lists]
     return list(dict.fromkeys(files))
 
 
@@ -123,9 +142,18 @@ def made_files(project: Project) -> list[str]:
     ]
 
 
-def skip_reason(project: Project, dataset: str, method: str) -> str | None:
-    """Reason not to run a method on a dataset; None if it is run."""
-    skipped = {dataset, method, f"{dataset}/{method}"} & set(project.settings.skip)
-    if skipped:
+def skip_reason(project: Project, run: Run) -> str | None:
+    """Reason not to make a run; None if it is made."""
+    names = {run.dataset, run.method, f"{run.dataset}/{run.method}"}
+    if skipped := names & set(project.settings.skip):
         return f"left out by `skip: [{sorted(skipped)[0]}]`"
-    return absent_reason(project, dataset)
+    return absent_reason(project, run.dataset) or _absent_lists(project, run)
+
+
+def _absent_lists(project: Project, run: Run) -> str | None:
+    """Reason for missing lists of the labelled points; None if available or not needed."""
+    from flowgmm.datasets.download import absent
+
+    known = _lists(project, run.dataset)["files"]
+    lists = {name: known[name] for name in label_lists(project, run.dataset, run.labels)}
+    return absent({"files": lists}, project.mirror)

@@ -14,6 +14,7 @@ from flowgmm.experiments.specs.analyses import (
     found_spec,
     run_analyses,
 )
+from flowgmm.experiments.specs.data import skip_reason
 from flowgmm.experiments.specs.origins import origin_hash, source_paths
 from flowgmm.experiments.specs.runs import jobs_of, split_paths
 from flowgmm.experiments.specs.tables import table_jobs, table_runs
@@ -49,10 +50,16 @@ def figure_origin(project: Project, name: str) -> str:
     return origin_hash(project, *_behind(project, name))
 
 
+def _panel_runs(project: Project, name: str) -> list[tuple[Run, str | None]]:
+    """The run behind each panel of a figure, with the reason why it is left out, or None."""
+    runs = [Run(p.dataset, p.labels, p.method) for p in project.figures[name].panels or ()]
+    return [(run, skip_reason(project, run)) for run in runs]
+
+
 def figure_jobs(project: Project, name: str) -> list[Job]:
-    """The job behind each panel of a figure, the one with seed 0."""
-    panels = project.figures[name].panels or ()
-    return [jobs_of(project, Run(p.dataset, p.labels, p.method))[0] for p in panels]
+    """The job behind each panel of a figure that is not left out, the one with seed 0."""
+    runs = _panel_runs(project, name)
+    return [jobs_of(project, run)[0] for run, reason in runs if reason is None]
 
 
 def figure_analyses(project: Project, name: str) -> list[str]:
@@ -110,6 +117,7 @@ def figure_spec(project: Project, name: str) -> dict[str, Any]:
         **found_spec(project, figure_analyses(project, name)),
         "name": name,
         "figure": as_written(project.figures[name]),
+        "left_out": [reason for _, reason in _panel_runs(project, name)],
         "marks": list(dict.fromkeys(marks)),
         "code": rule_hash(project, "make_figure"),
     }

@@ -43,7 +43,7 @@ def table_runs(project: Project, name: str) -> dict[Run, str | None]:
         for row in rows:
             keys = cell_keys(row, column, entry)
             run = Run(keys["dataset"], keys["labels"], keys["method"])
-            runs[run] = skip_reason(project, run.dataset, run.method)
+            runs[run] = skip_reason(project, run)
             if tuned and not method_settings(project, run).tune:
                 runs[run] = "not tuned in this recipe"
     return runs

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from flowgmm.reporting.figures.parts import say
 from flowgmm.reporting.plot_style import class_colour
 from flowgmm.utils.errors import UserError
 
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["Flow", "Panel", "draw_transport", "draw_with_and_without", "load_panel"]
+__all__ = ["Flow", "NotRun", "Panel", "draw_transport", "draw_with_and_without", "load_panel"]
 
 N_GRID = 150  # spec 2.1
 N_SAMPLES = 1000  # per component
+UNKNOWN = "#777777"
 
 
 class Flow(Protocol):
@@ -42,7 +44,7 @@ class Panel:
     Attributes:
         title: Shown beside or above the panel.
         x: Data, shape (N, 2).
-        y: True classes in 0..K-1, shape (N,).
+        y: True classes in 0..K-1, shape (N,); -1 where unknown.
         labelled: Indices of the labelled points, shape (n,).
         model: The fitted model.
         x_limits, z_limits: Windows of data and latent space, both axes.
@@ -55,6 +57,19 @@ class Panel:
     model: Flow
     x_limits: tuple[float, float]
     z_limits: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A panel without a model.
+
+    Attributes:
+        title: Shown beside or above the panel.
+        reason: Reason not to run it.
+    """
+
+    title: str
+    reason: str
 
 
 def load_panel(
@@ -105,13 +120,16 @@ def load_panel(
     )
 
 
-def draw_transport(panels: Sequence[Panel]) -> "Figure":
+def draw_transport(panels: Sequence[Panel | NotRun]) -> "Figure":
     """One row per panel: data and regions, latent image, mixture samples, data samples.
 
     Source: Izmailov et al. (2020), Figures 1 and 4.
     """
     figure, axes = _axes(len(panels))
     for row, panel in zip(axes, panels, strict=True):
+        if isinstance(panel, NotRun):
+            say(row, f"not run ({panel.reason})", panel.title)
+            continue
         z, x, components = _samples(panel.model)
         _draw_data(row[0], panel)
         _draw_latent(row[1], panel)
@@ -128,7 +146,7 @@ def draw_transport(panels: Sequence[Panel]) -> "Figure":
     return figure
 
 
-def draw_with_and_without(panels: Sequence[Panel]) -> "Figure":
+def draw_with_and_without(panels: Sequence[Panel | NotRun]) -> "Figure":
     """Two panels per row, each with data and regions and its latent image.
 
     The panels are in pairs of one dataset: trained on all data, on the labelled points only.
@@ -143,6 +161,9 @@ def draw_with_and_without(panels: Sequence[Panel]) -> "Figure":
     figure, axes = _axes(len(panels) // 2)
     for i, panel in enumerate(panels):
         data, latent = axes[i // 2, 2 * (i % 2)], axes[i // 2, 2 * (i % 2) + 1]
+        if isinstance(panel, NotRun):
+            say([data, latent], f"not run ({panel.reason})", panel.title)
+            continue
         _draw_data(data, panel)
         _draw_latent(latent, panel)
         _frame(data, panel.x_limits)
@@ -201,8 +222,8 @@ def _draw_labelled(ax: "Axes", panel: Panel, points: np.ndarray) -> None:
 
 
 def _scatter(ax: "Axes", points: np.ndarray, y: np.ndarray, size: float) -> None:
-    """Draw points in the colour of their class; as pixels, which keeps the pdf small."""
-    colours = np.array([class_colour(k) for k in range(int(y.max()) + 1)])[y]
+    """Draw points in the colour of their class, grey if it is unknown, -1; as pixels: small pdf."""
+    colours = np.array([*(class_colour(k) for k in range(int(y.max()) + 1)), UNKNOWN])[y]
     # Drawn in random order, so that no class lies on top of the others where they overlap.
     order = np.random.default_rng(0).permutation(len(points))
     x, y = points[order].T
