@@ -27,7 +27,8 @@ rule run_analysis:
     params:
         spec=lambda w: as_json(analysis_spec(project, w.analysis)),
     shell:
-        "trap '' TERM; OMP_NUM_THREADS={threads} python {resources.script:q} --spec {params.spec:q} "
+        "trap '' TERM; OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=passive "
+        "python {resources.script:q} --spec {params.spec:q} "
         "--records {input.records:q} --splits {input.splits:q} --features {input.features:q} "
         "--output {output.found:q} --device {resources.device:q} 2> >(tee {log:q} >&2)"
 

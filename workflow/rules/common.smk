@@ -1,7 +1,8 @@
 # Reads the config and holds what the rules share. No rules.
 #
 # Every rule's command begins with `trap '' TERM`: a cluster's SIGTERM goes to a job's shell, too, and
-# a script that saves a checkpoint outlives it only if the shell does.
+# a script that saves a checkpoint outlives it only if the shell does. Threads wait passively, which
+# leaves the cores to other jobs: beside some, jobs of several threads are several times as fast.
 import gc
 import json
 import os
@@ -97,10 +98,13 @@ try:
     project = read(Path.cwd(), config, REPOSITORY)
 except UserError as error:
     sys.exit(f"error: {error}")
-if Path("results").exists() and not (
+if os.path.lexists("results") and not (
     Path("results").is_dir() and os.access("results", os.W_OK)
 ):
-    sys.exit("error: results is no folder that can be written; check its permissions")
+    sys.exit(
+        "error: results is no folder that can be written; check its permissions and, of a link, "
+        "where it leads"
+    )
 
 RESULTS = project.results
 JOB = "{dataset}/{labels}/{method}/seeds-{first}-{last}"

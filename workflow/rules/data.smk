@@ -110,7 +110,6 @@ rule embed_data:
         raw=lambda w: raw_folder(project, dataset_of(w.features)),
         # Finished parts of an interrupted embedding; outputs are deleted before a rerun.
         cache="results/cache/embed",
-    # Passive: threads that wait leave the cores to other jobs; beside some, that is 5 times as fast.
     shell:
         "trap '' TERM; HF_HUB_OFFLINE=1 OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=passive "
         "python {resources.script:q} --spec {params.spec:q} --raw {params.raw:q} "

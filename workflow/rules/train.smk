@@ -32,7 +32,8 @@ rule train_stack:
         out=lambda w, output: str(Path(output.record).parent),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
-        "trap '' TERM; OMP_NUM_THREADS={threads} python {resources.script:q} --spec {params.spec:q} "
+        "trap '' TERM; OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=passive "
+        "python {resources.script:q} --spec {params.spec:q} "
         "--features {input.features:q} --splits {input.splits:q} --choice {input.choice:q} "
         "--out {params.out:q} --checkpoints {params.checkpoints:q} --device {resources.device:q} "
         "--threads {threads} 2> >(tee {log:q} >&2)"
@@ -67,7 +68,8 @@ rule fit_classic:
         out=lambda w, output: str(Path(output.record).parent),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
-        "trap '' TERM; OMP_NUM_THREADS={threads} python {resources.script:q} --spec {params.spec:q} "
+        "trap '' TERM; OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=passive "
+        "python {resources.script:q} --spec {params.spec:q} "
         "--features {input.features:q} --splits {input.splits:q} --choice "
         "--out {params.out:q} --checkpoints {params.checkpoints:q} --device cpu "
         "--threads {threads} 2> >(tee {log:q} >&2)"

@@ -32,7 +32,8 @@ rule tune_candidate:
         spec=lambda w: as_json(tune_spec(project, run_of(w), w.point)),
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
-        "trap '' TERM; OMP_NUM_THREADS={threads} python {resources.script:q} --spec {params.spec:q} "
+        "trap '' TERM; OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=passive "
+        "python {resources.script:q} --spec {params.spec:q} "
         "--features {input.features:q} --splits {input.splits:q} --output {output:q} "
         "--checkpoints {params.checkpoints:q} --device {resources.device:q} "
         "--threads {threads} 2> >(tee {log:q} >&2)"

@@ -128,6 +128,7 @@ def _tabpfn_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("APPDATA", "")) / "tabpfn"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "tabpfn"
-    cache = os.environ.get("XDG_CACHE_HOME", "").strip()
-    return (Path(cache) if cache else Path.home() / ".cache") / "tabpfn"
+        return Path(os.path.expanduser("~/Library/Caches/tabpfn"))
+    # Unlike Path.home, expanduser takes a user without a home, who has no weights there.
+    cache = os.environ.get("XDG_CACHE_HOME", "").strip() or os.path.expanduser("~/.cache")
+    return Path(cache, "tabpfn")
