@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -54,11 +55,12 @@ def model_hub(models: Mapping[str, Path], files: Path | None = None) -> type:
             if files and self.path.startswith("/files/"):
                 return (files / self.path.removeprefix("/files/")).read_bytes()
             for model, folder in models.items():
-                if self.path == f"/api/models/{model}?blobs=true":
+                api = rf"/api/models/{model}(?:/revision/(\w+))?\?blobs=true"
+                if asked := re.fullmatch(api, self.path):
                     siblings = [listed(path) for path in folder.iterdir()]
-                    answer = {"id": model, "sha": REVISION, "siblings": siblings}
+                    answer = {"id": model, "sha": asked[1] or REVISION, "siblings": siblings}
                     return json.dumps(answer).encode()
-                if self.path.startswith(f"/{model}/resolve/{REVISION}/"):
+                if re.match(f"/{model}/resolve/[0-9a-f]{{40}}/", self.path):
                     return (folder / self.path.rpartition("/")[2]).read_bytes()
             return None
 

@@ -17,7 +17,16 @@ __all__ = ["DownloadError", "absent", "download_file", "resolve"]
 
 
 class DownloadError(UserError):
-    """A file that no address gave: only the dataset or encoder that needs it cannot be made."""
+    """A file that no address gave: only the dataset or encoder that needs it cannot be made.
+
+    Arguments:
+        reason: What failed, and why.
+        remedy: What to do.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason}; {remedy}" if remedy else reason)
+        self.reason = reason
 
 
 def resolve(
@@ -190,7 +199,7 @@ def _download(
     if "mirror" in file:
         remedies.append(f"set `mirror` to a folder that has {file['mirror']}")
     remedies.append("name a file of your own by `path`, or leave the dataset out by `skip`")
-    raise DownloadError(f"cannot download {name} ({reason}); {', '.join(remedies)}")
+    raise DownloadError(f"cannot download {name} ({reason})", ", ".join(remedies))
 
 
 def _from_address(

@@ -9,9 +9,10 @@ import numpy as np
 from flowgmm.datasets.features import make_features
 from flowgmm.datasets.registry import load
 from flowgmm.datasets.types import Arrays, Images, Texts
+from flowgmm.embed import image, text
 from flowgmm.embed.fetch import fetched_encoder
-from flowgmm.embed.image import deviation, embed_images, native_resolution
-from flowgmm.embed.text import PACKAGED, PAPER_TEXT_ENCODER, embed_texts
+from flowgmm.embed.image import embed_images, native_resolution
+from flowgmm.embed.text import PACKAGED, embed_texts, encoder_folder
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.progress import Progress
 
@@ -53,7 +54,8 @@ def embed_data(
     encoder, embedding = spec["encoder"], spec.get("embedding", {})
     files = fetched_encoder(fetched) if fetched else []
     name, options = Path(encoder).name, {"progress": progress, **embedding}
-    vectors, notes, reasons = {}, list(data.notes), []
+    vectors, notes = {}, list(data.notes)
+    reasons: list[str | None] = []
     if isinstance(data, Texts):
         source = str(files[0].parent) if files else encoder
         for part, texts in (("train", data.train), ("test", data.test)):
@@ -62,16 +64,14 @@ def embed_data(
                 # Their own pipeline ends with vectors of length 1; the paper's has no such step.
                 X = X / np.linalg.norm(X, axis=1, keepdims=True)
             vectors[part] = X
-        if name != PAPER_TEXT_ENCODER:
-            reasons.append(f"encoder {name} instead of {PAPER_TEXT_ENCODER}")
+        reasons.append(text.deviation(encoder, encoder_folder(source, cache)))
     else:
         source = str(files[0]) if files else encoder
         for part, images in (("train", data.train), ("test", data.test)):
             vectors[part] = embed_images(images, source, cache, **options)
         side = embedding.get("resolution") or native_resolution(encoder)
         notes.append(f"features of {name} from images enlarged to {side} x {side} pixels")
-        if reason := deviation(encoder):
-            reasons.append(reason)
+        reasons.append(image.deviation(encoder))
     arrays = Arrays(
         vectors["train"],
         data.y_train,
@@ -81,4 +81,4 @@ def embed_data(
         notes,
         same_scale=True,
     )
-    return make_features(spec, arrays, raw, not_comparable=reasons)
+    return make_features(spec, arrays, raw, not_comparable=[r for r in reasons if r])

@@ -1,20 +1,21 @@
 """Download of an encoder's files as raw files of the project; later jobs need no network."""
 
+import hashlib
+import json
 import os
 import shutil
+import tempfile
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import Any
+from urllib.parse import quote
 
 from flowgmm.datasets.download import DownloadError, download_file
 from flowgmm.embed.cache import make_folder
 from flowgmm.embed.image import B4_SHA256, PAPER_IMAGE_ENCODER
-from flowgmm.embed.text import MODEL_FILES
+from flowgmm.embed.text import MODEL_FILES, PAPER_SHA256, hub_model
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, sha256, write_json
 from flowgmm.utils.progress import Progress
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoSibling
 
 __all__ = ["download_encoder", "fetched_encoder"]
 
@@ -66,19 +67,23 @@ def fetched_encoder(manifest: Path) -> list[Path]:
 
 
 def _official_b4(folder: Path, progress: Progress | None) -> None:
-    """Download torchvision's file and verify the start of its hash, as torchvision does."""
-    from torchvision.models import EfficientNet_B4_Weights
-
-    url = EfficientNet_B4_Weights.IMAGENET1K_V1.url
+    """Download torchvision's file, known by its sha256."""
+    url = _b4_url()
+    file = {"url": [url], "sha256": B4_SHA256}
     try:
-        got = download_file({"url": [url]}, folder / url.rpartition("/")[2], None, progress)
+        download_file(file, folder / url.rpartition("/")[2], None, progress)
     except DownloadError as error:
         raise DownloadError(
-            f"encoder {PAPER_IMAGE_ENCODER!r}: {error}; or set `image_encoder` to a file of the "
-            "weights, or to efficientnet_lite0, which is a package"
+            f"encoder {PAPER_IMAGE_ENCODER!r}: {error.reason}",
+            "check the network, set `image_encoder` to a file of the weights or to "
+            "efficientnet_lite0, a package, or leave the datasets out by `skip`",
         ) from error
-    if not got.startswith(B4_SHA256):
-        raise UserError(f"{url}: expected sha256 {B4_SHA256}..., got {got}; try again")
+
+
+def _b4_url() -> str:
+    from torchvision.models import EfficientNet_B4_Weights
+
+    return str(EfficientNet_B4_Weights.IMAGENET1K_V1.url)
 
 
 def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
@@ -87,52 +92,73 @@ def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
     `download_file` fetches them, not `hf_hub_download`, which verifies only their size, reports to
     a subclass of tqdm alone, leaves a folder `.cache` among the files, and asks other hosts (Xet).
     """
-    # Read when the client is imported; no request but for the listing and the files.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils.sha import git_hash
-
-    remedy = (
-        "correct `text_encoder` in config/config.yaml, or set it to a folder with such files, "
-        "or to minilm, a package"
-    )
+    name, revision = hub_model(encoder)
     try:
-        revision, listed = _listing(encoder)
+        model = _listing(name, revision)
+        for file in model["siblings"]:
+            path = folder / file["rfilename"]
+            url = f"{_endpoint()}/{model['id']}/resolve/{model['sha']}/{quote(path.name)}"
+            known = {"sha256": file["lfs"]["sha256"]} if file.get("lfs") else {}
+            if revision is not None and path.suffix == ".safetensors":
+                known = {"sha256": PAPER_SHA256}
+            download_file({"url": [url], **known}, path, None, progress)
+            # The hub has git's hash of a small file.
+            if not known and _git_hash(path) != file["blobId"]:
+                raise DownloadError(f"{url} does not match the hash that the hub has of it")
     except DownloadError as error:
-        raise DownloadError(f"{error}; {remedy}") from error
-    wanted = [
-        file
-        for file in listed
-        if "/" not in file.rfilename and any(map(PurePosixPath(file.rfilename).match, MODEL_FILES))
-    ]
-    if not any(file.rfilename.endswith(".safetensors") for file in wanted):
-        raise DownloadError(f"encoder {encoder!r}: *.safetensors not found on the hub; {remedy}")
-    for file in wanted:
-        path, url = folder / file.rfilename, hf_hub_url(encoder, file.rfilename, revision=revision)
-        checksum = {"sha256": file.lfs.sha256} if file.lfs else {}
-        try:
-            download_file({"url": [url], **checksum}, path, None, progress)
-        except DownloadError as error:
-            raise DownloadError(f"encoder {encoder!r}: {error}; or {remedy}") from error
-        # The hub has git's hash of a small file.
-        if not file.lfs and git_hash(path.read_bytes()) != file.blob_id:
-            raise DownloadError(f"{url} does not match the hash that the hub has of it; try again")
-
-
-def _listing(encoder: str) -> tuple[str, "list[RepoSibling]"]:
-    """Revision and files of a public model on the hub, with their hashes."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils import httpx
-
-    try:
-        # Without the user's token: models are public.
-        model = HfApi(token=False).model_info(encoder, files_metadata=True, timeout=60)
-        if model.sha is None or model.siblings is None:
-            raise ValueError("the hub's answer has no revision or no files")
-    # OSError: HF_HUB_OFFLINE is set, too; the others: an invalid name or answer.
-    except (httpx.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
         raise DownloadError(
-            f"encoder {encoder!r} not available from the model hub ({reason})"
+            f"encoder {encoder!r}: {error.reason}",
+            "check the network, correct `text_encoder` in config/config.yaml, set it to a folder "
+            "with such files or to minilm, a package, or leave the datasets out by `skip`",
         ) from error
-    return model.sha, model.siblings
+
+
+def _endpoint() -> str:
+    """Address of the hub, without the user's token: models are public."""
+    # Read when the client is imported.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise DownloadError("the variable HF_HUB_OFFLINE is set; unset it")
+    return str(constants.ENDPOINT)
+
+
+def _listing(name: str, revision: str | None) -> dict[str, Any]:
+    """Name, revision (``sha``) and wanted files (``siblings``) of a model, with their hashes."""
+    for _ in range(2):
+        at = "" if revision is None else f"/revision/{revision}"
+        url = f"{_endpoint()}/api/models/{quote(name)}{at}?blobs=true"
+        try:
+            model = _answer(url)
+            wanted = [file for file in model["siblings"] if _is_wanted(file["rfilename"])]
+            name, sha = str(model["id"]), str(model["sha"])
+        except DownloadError as error:
+            reason = f"not available from the model hub ({error.reason})"
+            raise DownloadError(reason) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DownloadError(f"{url}: the answer is no list of a model's files") from error
+        if not any(file["rfilename"].endswith(".safetensors") for file in wanted):
+            raise DownloadError("*.safetensors not found on the hub")
+        if all(file.get("lfs") or "blobId" in file for file in wanted):
+            return {"id": name, "sha": sha, "siblings": wanted}
+        # The redirect of an old name may drop the query, which asks for hashes: the new name.
+    raise DownloadError(f"{url}: the answer has no hashes of the files")
+
+
+def _answer(url: str) -> dict[str, Any]:
+    """A JSON object from an address; busy servers are asked again."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "listing.json"
+        download_file({"url": [url]}, path, None)
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _is_wanted(name: str) -> bool:
+    return "/" not in name and any(map(PurePosixPath(name).match, MODEL_FILES))
+
+
+def _git_hash(path: Path) -> str:
+    content = path.read_bytes()
+    blob = b"blob %d\0" % len(content) + content
+    return hashlib.sha1(blob, usedforsecurity=False).hexdigest()

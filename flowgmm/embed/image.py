@@ -35,8 +35,8 @@ _CHUNK = 256
 # First convolutions that bf16 leaves in float32: their rounding moves the vectors most.
 _N_FLOAT32 = 3
 
-# First digits, which torchvision publishes in the name of its file.
-B4_SHA256 = "23ab8bcd"
+# Torchvision publishes the first digits, in the name of its file.
+B4_SHA256 = "23ab8bcd5bdbef61a7a43b91adcad81f622fd7f36fb4935a569828d77888c44e"
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
@@ -193,7 +193,7 @@ def native_resolution(encoder: str) -> int:
 def deviation(encoder: str) -> str | None:
     """Reason for which an encoder (see `embed_images`) is not the paper's; None if it is."""
     path = Path(encoder)
-    if encoder == PAPER_IMAGE_ENCODER or (path.is_file() and sha256(path).startswith(B4_SHA256)):
+    if encoder == PAPER_IMAGE_ENCODER or (path.is_file() and sha256(path) == B4_SHA256):
         return None
     return f"encoder {path.name} instead of {PAPER_IMAGE_ENCODER}"
 

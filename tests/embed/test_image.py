@@ -1,12 +1,12 @@
 """Image embedding: a tiny network with random weights, and the two encoders' own."""
 
-import hashlib
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hub import model_hub, serving
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -199,26 +199,24 @@ def test_packaged_lite0_as_its_package_has_it(tmp_path, resolution):
 
 
 def test_official_b4_is_fetched_and_checked(images, tmp_path, monkeypatch, b4):
-    source = tmp_path / "source.pth"
+    name = "efficientnet_b4_rwightman-23ab8bcd.pth"
+    source = tmp_path / "served" / name
+    source.parent.mkdir()
     torch.save(b4.state_dict(), source)
-    asked = []
-
-    def download(file, destination, mirror, progress):
-        asked.append(file["url"])
-        Path(destination).write_bytes(source.read_bytes())
-        return hashlib.sha256(source.read_bytes()).hexdigest()
-
-    monkeypatch.setattr(fetch, "download_file", download)
+    monkeypatch.setattr("flowgmm.datasets.http.WAIT_S", 0.0)
+    assert fetch._b4_url() == f"https://download.pytorch.org/models/{name}"
     manifest = tmp_path / "encoders" / "efficientnet_b4.json"
-    with pytest.raises(UserError, match="expected sha256 23ab8bcd"):
+    with serving(model_hub({}, source.parent)) as url:
+        monkeypatch.setattr(fetch, "_b4_url", lambda: f"{url}/files/{name}")
+        with pytest.raises(
+            UserError, match=r"expected sha256:23ab8bcd\w{56}\).*`image_encoder` to a"
+        ):
+            fetch.download_encoder("efficientnet_b4", manifest)
+        assert not list(manifest.parent.iterdir())
+        monkeypatch.setattr(fetch, "B4_SHA256", sha256(source))
         fetch.download_encoder("efficientnet_b4", manifest)
-    assert not list(manifest.parent.iterdir())
-    start = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
-    monkeypatch.setattr(fetch, "B4_SHA256", start)
-    fetch.download_encoder("efficientnet_b4", manifest)
     (weights,) = fetch.fetched_encoder(manifest)
-    assert weights.name == "efficientnet_b4_rwightman-23ab8bcd.pth"
-    assert asked == [[f"https://download.pytorch.org/models/{weights.name}"]] * 2
+    assert weights.name == name
 
     data = Images(images, np.arange(50) % 2, images[:2], np.arange(2), ["a", "b"])
     monkeypatch.setattr("flowgmm.embed.embed_data.load", lambda spec, raw: data)
@@ -232,17 +230,11 @@ def test_official_b4_is_fetched_and_checked(images, tmp_path, monkeypatch, b4):
     with pytest.raises(UserError, match=r"23ab8bcd.pth is damaged; delete .*b4.json and run"):
         embed_data(spec, tmp_path, tmp_path / "cache", fetched=manifest)
 
-    monkeypatch.setattr(module, "B4_SHA256", sha256(source)[:8])
+    assert module.deviation(str(source)) == f"encoder {name} instead of efficientnet_b4"
+    monkeypatch.setattr(module, "B4_SHA256", sha256(source))
     assert module.deviation(str(source)) is None
     source.write_bytes(b"other")
-    assert module.deviation(str(source)) == "encoder source.pth instead of efficientnet_b4"
-
-    def unreachable(*args):
-        raise UserError("cannot download efficientnet_b4.pth (no network); check the network")
-
-    monkeypatch.setattr(fetch, "download_file", unreachable)
-    with pytest.raises(UserError, match=r"no network.*`image_encoder` to a file of the weights"):
-        fetch.download_encoder("efficientnet_b4", manifest)
+    assert module.deviation(str(source)) == f"encoder {name} instead of efficientnet_b4"
 
 
 @pytest.mark.parametrize(

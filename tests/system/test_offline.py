@@ -19,6 +19,7 @@ from flowgmm.embed.text import embed_texts
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import settings_with
 from flowgmm.experiments.specs.data import download_paths
+from flowgmm.utils.absence import failures, reason_of
 from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -43,15 +44,19 @@ def test_fetched_from_the_hub_and_verified_when_used(
         assert download_encoder(hub, "org/tiny", manifest).returncode == 0
         (source / "model.safetensors").unlink()
         done = download_encoder(hub, "org/tiny", tmp_path / "other" / "org--tiny.json")
-        assert done.returncode == 2 and "*.safetensors not found on the hub" in done.stderr
+        assert not done.returncode and "*.safetensors not found on the hub" in done.stderr
         done = download_encoder(hub, "org/none", tmp_path / "other" / "org--none.json")
-        assert done.returncode == 2 and "not available from the model hub" in done.stderr
+        assert not done.returncode and "not available from the model hub" in done.stderr
         done = download_encoder(
             hub, "org/tiny", tmp_path / "other" / "org--tiny.json", HF_HUB_OFFLINE="1"
         )
-        assert done.returncode == 2 and "unset the `HF_HUB_OFFLINE`" in done.stderr
+        assert not done.returncode and "HF_HUB_OFFLINE is set; unset it" in done.stderr
         assert len(done.stderr.splitlines()) == 1
-    assert not list((tmp_path / "other").iterdir())
+    # Of each a reason, and how often it failed.
+    other = tmp_path / "other"
+    assert "org/none" in str(reason_of([other / "org--none.json"]))
+    assert "HF_HUB_OFFLINE" in str(reason_of([other / "org--tiny.json"]))
+    assert failures(other / "org--tiny.json") == 2 and len(list(other.iterdir())) == 4
     files = fetch.fetched_encoder(manifest)
     names = {path.name for path in Path(encoder).iterdir()}
     assert {path.name for path in files} == names
