@@ -399,7 +399,8 @@ def test_shared_raw_files(tmp_path):
     settings = read_yaml(ROOT / "config" / "config.yaml")
     config = load_config(ROOT, settings | {"mirror": str(tmp_path), "offline": True})
     for name in ("cifar10_calibration", "cifar10_efficientnet"):
-        assert raw_files(config, name) == raw_files(config, "cifar10") != {}
+        # CIFAR-10 itself has lists of labelled images, too.
+        assert {} != raw_files(config, name).items() <= raw_files(config, "cifar10").items()
         assert raw_folder(config, name) == "results/raw/cifar10"
         assert absent_reason(config, name) == absent_reason(config, "cifar10") is not None
     assert all(

@@ -117,7 +117,7 @@ def test_other_recipes_draw(recipe: str) -> None:
 
 @pytest.mark.parametrize("there", [0, 1, 3])
 def test_without_lists_the_run_is_not_made(there: int, tmp_path: Path) -> None:
-    config = project(mirror=mirror_of(tmp_path, *IN_MIRROR[:there]))
+    config = project(mirror=mirror_of(tmp_path, *IN_MIRROR[:there]), offline=True)
     for method in ("flowgmm", "flowgmm_cons", "flowgmm_sup_nl"):
         reason = skip_reason(config, Run("cifar10", "4000", method))
         expected = f"data absent: the mirror lacks {IN_MIRROR[there]}" if there < 3 else None

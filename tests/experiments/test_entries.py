@@ -51,6 +51,7 @@ CLASSES: dict[str, type] = {
 MAPPINGS = {
     "datasets.$defs.rows",
     "datasets.$defs.file",
+    "datasets.$defs.address",
     "datasets.$defs.stand_in",
     "datasets.$defs.text_embedding",
     "datasets.$defs.image_embedding",

@@ -47,7 +47,7 @@ TRAINING = {"checkpoints": "c", "device": "cpu", "threads": "1"}
         (
             "draw_split",
             "f.safetensors",
-            {"features": "f.safetensors", "output": "o.safetensors"},
+            {"features": "f.safetensors", "list": "", "output": "o.safetensors"},
             ["o.safetensors"],
         ),
         (
