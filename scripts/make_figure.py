@@ -7,8 +7,9 @@ from typing import Any
 from flowgmm.analyses.results import read_found
 from flowgmm.experiments.job_script import run_script
 from flowgmm.reporting.figures.make import make_figure, save
-from flowgmm.reporting.figures.planar import NotRun, load_panel
+from flowgmm.reporting.figures.planar import NotRun, Panel, load_panel
 from flowgmm.reporting.tables.files import read_table
+from flowgmm.utils.absence import reason_of
 
 
 def main(options: argparse.Namespace) -> None:
@@ -22,10 +23,16 @@ def main(options: argparse.Namespace) -> None:
     else:
         files = zip(options.features, options.splits, options.models, strict=True)
         content = [
-            load_panel(panel, *next(files)) if reason is None else NotRun(panel["title"], reason)
+            _panel(panel, next(files)) if reason is None else NotRun(panel["title"], reason)
             for panel, reason in zip(figure["panels"], spec["left_out"], strict=True)
         ]
     save(make_figure(figure["function"], content, spec["marks"]), options.prefix)
+
+
+def _panel(panel: dict[str, Any], paths: tuple[str, str, str]) -> Panel | NotRun:
+    """A panel of features, split and model, or the reason in them for which there is none."""
+    reason = reason_of(paths)
+    return load_panel(panel, *paths) if reason is None else NotRun(panel["title"], reason)
 
 
 if __name__ == "__main__":

@@ -118,6 +118,8 @@ def test_other_recipes_draw(recipe: str) -> None:
 @pytest.mark.parametrize("there", [0, 1, 3])
 def test_without_lists_the_run_is_not_made(there: int, tmp_path: Path) -> None:
     config = project(mirror=mirror_of(tmp_path, *IN_MIRROR[:there]), offline=True)
+    fetched = [path for path in download_paths(config) if "balanced_labels" in path]
+    assert len(fetched) == (3 if there == 3 else 0)
     for method in ("flowgmm", "flowgmm_cons", "flowgmm_sup_nl"):
         reason = skip_reason(config, Run("cifar10", "4000", method))
         expected = f"data absent: the mirror lacks {IN_MIRROR[there]}" if there < 3 else None

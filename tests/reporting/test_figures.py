@@ -1,5 +1,8 @@
 """Figures, drawn from an analytic stand-in for the flow, and once from a trained stack."""
 
+import json
+import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +20,12 @@ from flowgmm.reporting.figures.planar import NotRun, Panel, load_panel
 from flowgmm.reporting.plot_style import class_colour
 from flowgmm.reporting.tables.aggregate import make_table
 from flowgmm.utils import io as files
+from flowgmm.utils.absence import write_reason
 from flowgmm.utils.errors import UserError
 
-CONFIG = yaml.safe_load(
-    (Path(__file__).parents[2] / "config" / "figures.yaml").read_text(encoding="utf-8")
-)
+ROOT = Path(__file__).parents[2]
+CONFIG = yaml.safe_load((ROOT / "config" / "figures.yaml").read_text(encoding="utf-8"))
+SCRIPTS = ROOT / "scripts"
 
 
 class Shear:
@@ -286,3 +290,21 @@ def test_a_panel_from_the_workflows_files(tmp_path):
         UserError, match=r"model.safetensors .*it is of another run.*train it again"
     ):
         load_panel(other, *place)
+
+
+@pytest.mark.parametrize("figure", ["figure_1", "figure_2", "figure_4"])
+def test_models_that_could_not_be_made_are_no_error(figure, tmp_path, monkeypatch):
+    """A download that failed for good has reasons in place of features, splits and models."""
+    panels = CONFIG[figure]["panels"]
+    spec = {"figure": CONFIG[figure], "left_out": [None] * len(panels), "marks": []}
+    paths = [tmp_path / f"{i}.safetensors" for i in range(len(panels))]
+    for path in paths:
+        write_reason(path, "data absent: cannot download p.npz", {})
+    names = ["--features", "--splits", "--models"]
+    files = [word for name in names for word in (name, *map(str, paths))]
+    rest = ["--table", "--found", "--prefix", str(tmp_path / "figure")]
+    command = ["make_figure", "--spec", json.dumps(spec), *files, *rest]
+    monkeypatch.setattr(sys, "argv", command)
+    runpy.run_path(str(SCRIPTS / "make_figure.py"), run_name="__main__")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    assert (tmp_path / "figure.pdf").is_file()

@@ -125,10 +125,10 @@ def download_paths(project: Project) -> list[str]:
     ]
     files = [f for n in names for f in (*raw_inputs(project, n), *encoder_files(project, n))]
     for name in names:
-        lists = [
-            x for labels in project.dataset(name).labels for x in label_lists(project, name, labels)
-        ]
-        files += [f"{raw_folder(project, name)}/{file}" for file in lists]
+        for labels in project.dataset(name).labels:
+            if _absent_lists(project, name, labels) is None:
+                lists = label_lists(project, name, labels)
+                files += [f"{raw_folder(project, name)}/{file}" for file in lists]
     return list(dict.fromkeys(files))
 
 
@@ -147,13 +147,14 @@ def skip_reason(project: Project, run: Run) -> str | None:
     names = {run.dataset, run.method, f"{run.dataset}/{run.method}"}
     if skipped := names & set(project.settings.skip):
         return f"left out by `skip: [{sorted(skipped)[0]}]`"
-    return absent_reason(project, run.dataset) or _absent_lists(project, run)
+    absent = absent_reason(project, run.dataset)
+    return absent or _absent_lists(project, run.dataset, run.labels)
 
 
-def _absent_lists(project: Project, run: Run) -> str | None:
+def _absent_lists(project: Project, dataset: str, labels: str) -> str | None:
     """Reason for missing lists of the labelled points; None if available or not needed."""
     from flowgmm.datasets.download import absent
 
-    known = _lists(project, run.dataset)["files"]
-    lists = {name: known[name] for name in label_lists(project, run.dataset, run.labels)}
-    return absent({"files": lists}, project.mirror)
+    known = _lists(project, dataset)["files"]
+    lists = {name: known[name] for name in label_lists(project, dataset, labels)}
+    return absent({"files": lists}, project.mirror, project.settings.offline)
