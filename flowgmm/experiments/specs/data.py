@@ -82,7 +82,7 @@ def _lists(project: Project, dataset: str) -> dict[str, Any]:
 
 
 def wanted_file(project: Project, path: str) -> dict[str, Any]:
-    """What determines a raw file, so that a change of it brings the file anew.
+    """Source and checksum of a raw file, of which a change brings the file anew.
 
     Failed downloads are counted in it: Snakemake tries again what failed. Another address of a file
     whose checksum is known brings nothing anew.
