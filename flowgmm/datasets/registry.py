@@ -26,6 +26,7 @@ LOADERS = {
     "hepmass": "flowgmm.datasets.loaders.uci:load_hepmass",
     "miniboone": "flowgmm.datasets.loaders.uci:load_miniboone",
     "table": "flowgmm.datasets.loaders.table:load_table",
+    "encodings": "flowgmm.datasets.loaders.encodings:load_encodings",
     "arrays": "flowgmm.datasets.loaders.arrays:load_arrays",
     "idx": "flowgmm.datasets.loaders.idx:load_idx",
     "notmnist": "flowgmm.datasets.loaders.notmnist:load_notmnist",

@@ -71,6 +71,7 @@ class Dataset:
     files: Mapping[str, Mapping[str, Any]] | None = None
     alternative_files: Sequence[Mapping[str, Any]] | None = None
     label_lists: Mapping[str, Mapping[str, Any]] | None = None
+    authors: Mapping[str, Any] | None = None
     raw: str | None = None
     rows: Mapping[str, int] | None = None
     columns: int | None = None

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flowgmm.experiments.project import Job, Project, Run
+from flowgmm.experiments.project import AUTHORS, Job, Project, Run
 from flowgmm.experiments.recipes import grid_candidates, is_surrogate
 
 __all__ = [
@@ -27,14 +27,16 @@ def features_id(project: Project, dataset: str) -> str:
     """Name of the dataset's features file."""
     if is_surrogate(project, dataset):
         return f"{dataset}-surrogate"
-    if is_embedded(project, dataset):
+    if project.dataset(dataset).kind in ENCODERS:
         return f"{dataset}-{Path(encoder_of(project, dataset)).name}"
     return dataset
 
 
 def is_embedded(project: Project, dataset: str) -> bool:
-    """True if the dataset's features come from an encoder."""
-    return project.dataset(dataset).kind in ENCODERS and not is_surrogate(project, dataset)
+    """True if the dataset's features come from an encoder that this project runs."""
+    if project.dataset(dataset).kind not in ENCODERS or is_surrogate(project, dataset):
+        return False
+    return encoder_of(project, dataset) != AUTHORS
 
 
 def encoder_of(project: Project, dataset: str) -> str:

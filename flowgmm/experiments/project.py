@@ -42,6 +42,8 @@ __all__ = [
 # Parts of paths; not `..`, nor hidden.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 # Folder of rules for data sets of an unusual kind, in the repository and in the user's folder.
+# `text_encoder`: vectors that the paper's authors published, instead of an encoder.
+AUTHORS = "authors"
 RULES = Path("workflow", "rules", "datasets")
 FILES = ("datasets", "methods", "tables", "figures", "analyses", "paper_results")
 
@@ -194,6 +196,8 @@ def load(
         files[name] = read_yaml(folder / f"{name}.yaml")
         check(files[name], read_schema(repository, name), f"config/{name}.yaml")
     _share_raw_files(files["datasets"])
+    if given["text_encoder"] == AUTHORS:
+        _take_authors_vectors(files["datasets"])
     return Project(
         root=root,
         repository=repository,
@@ -206,6 +210,15 @@ def load(
         paper_results=freeze(files["paper_results"]),
         recipes=make_entries(Recipe, _recipes(folder, repository, given["recipe"])),
     )
+
+
+def _take_authors_vectors(datasets: dict[str, Any]) -> None:
+    """Replace texts by the authors' vectors of them, where they published any."""
+    for entry in datasets.values():
+        if "authors" in entry:
+            # Of the texts; how many vectors there are is not known.
+            entry.pop("rows", None)
+            entry |= entry["authors"]
 
 
 def _share_raw_files(datasets: dict[str, Any]) -> None:

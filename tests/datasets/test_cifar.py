@@ -245,7 +245,7 @@ def test_pictures_stand_in_where_the_mirror_lacks_the_archive(tmp_path):
 
 
 def test_the_pickle_of_these_tests_is_one_of_numpy_s():
-    """What the restricted reader is tested with, numpy reads too."""
+    """Numpy reads the pickles that the restricted reader is tested with."""
     pixels = np.arange(2 * 3072).astype(np.uint8).reshape(2, 3072)
     batch = pickle.loads(python_2_pickle([3, 9], pixels), encoding="latin1")  # noqa: S301
     np.testing.assert_array_equal(batch["data"], pixels)

@@ -176,7 +176,7 @@ def test_unreachable(tmp_path):
 
 
 def test_mirror_goes_before_the_network(server, tmp_path):
-    """What it has is taken from it, right or wrong; what it lacks is downloaded."""
+    """A file that it has is taken from it, right or wrong; any other is downloaded."""
     url, hits = server
     mirror, target = tmp_path / "mirror", tmp_path / "raw" / "file"
     mirror.mkdir()

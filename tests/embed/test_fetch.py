@@ -172,7 +172,7 @@ def test_packaged_weights_are_those_of_their_authors(encoder, tmp_path, monkeypa
 
 
 def test_unpacked_weights_are_checked_each_time(encoder, tmp_path):
-    """What lies in the cache may have been changed since."""
+    """A file in the cache may have been changed since."""
     shutil.copytree(encoder, tmp_path / f"mpnet-{text._MPNET_SHA256[:12]}")
     with pytest.raises(UserError, match=r"'mpnet': .* expected 78c0197b"):
         embed_texts(["a cat"], "mpnet", tmp_path)

@@ -52,6 +52,7 @@ MAPPINGS = {
     "datasets.$defs.rows",
     "datasets.$defs.file",
     "datasets.$defs.address",
+    "datasets.$defs.dataset.properties.authors",
     "datasets.$defs.stand_in",
     "datasets.$defs.text_embedding",
     "datasets.$defs.image_embedding",

@@ -5,7 +5,7 @@ from typing import Any
 
 from flowgmm.experiments.entries import as_written
 from flowgmm.experiments.paths import encoder_of, is_embedded, raw_folder
-from flowgmm.experiments.project import Project, Run, once
+from flowgmm.experiments.project import AUTHORS, Project, Run, once
 from flowgmm.experiments.recipes import is_surrogate, label_lists
 from flowgmm.experiments.specs import rule_hash
 from flowgmm.utils.absence import failures
@@ -50,6 +50,9 @@ def absent_reason(project: Project, dataset: str) -> str | None:
     if is_surrogate(project, dataset):
         return None
     entry = as_written(project.dataset(dataset))
+    by_authors = entry["kind"] == "text" and project.settings.text_encoder == AUTHORS
+    if by_authors and "authors" not in entry:
+        return f"data absent: the paper's authors published no vectors of {dataset}"
     reason = absent(entry, project.mirror, project.settings.offline)
     if reason is None and project.settings.offline:
         missing = [f for f in encoder_files(project, dataset) if not Path(f).is_file()]
@@ -79,7 +82,7 @@ def _lists(project: Project, dataset: str) -> dict[str, Any]:
 
 
 def wanted_file(project: Project, path: str) -> dict[str, Any]:
-    """What determines a raw file, so that a change of it brings the file anew.
+    """Source and checksum of a raw file, of which a change brings the file anew.
 
     Failed downloads are counted in it: Snakemake tries again what failed. Another address of a file
     whose checksum is known brings nothing anew.
@@ -111,7 +114,7 @@ def fetched_encoders(project: Project) -> dict[str, str]:
 
     text, image = project.settings.text_encoder, project.settings.image_encoder
     here = Path(text).is_dir() or Path(text).is_absolute() or text.startswith(".")
-    names = [] if here or text in PACKAGED else [text]
+    names = [] if here or text in PACKAGED or text == AUTHORS else [text]
     names += [image] if image == PAPER_IMAGE_ENCODER else []
     return {name.replace("/", "--"): name for name in names}
 
