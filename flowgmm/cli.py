@@ -17,6 +17,21 @@ from flowgmm.utils.progress import Progress
 
 __all__ = ["app", "main"]
 
+Drop = Annotated[list[str] | None, typer.Option(help="Column to leave out; may be repeated.")]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(help="Column to keep though it looks like an identifier; may be repeated."),
+]
+Missing = Annotated[
+    list[str] | None, typer.Option(help="Cell of a missing value, as -9999; may be repeated.")
+]
+Unlabelled = Annotated[
+    str | None, typer.Option(help='Label of an unlabelled row; "": only the empty cell.')
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(help="Decimal mark of numbers that . and , both fit. [default: recognised]"),
+]
 Separator = Annotated[
     str | None, typer.Option(help="Separator of a text file. [default: recognised]")
 ]
@@ -64,26 +79,14 @@ def add_dataset(
     classes: Annotated[
         str | None, typer.Option(help="Values of the label column in order: a,b,c. [default: all]")
     ] = None,
-    drop: Annotated[
-        list[str] | None, typer.Option(help="Column to leave out; may be repeated.")
-    ] = None,
+    drop: Drop = None,
     one_hot: Annotated[
         list[str] | None, typer.Option(help="Column of categories; may be repeated.")
     ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(help="Column to keep though it looks like an identifier; may be repeated."),
-    ] = None,
-    missing: Annotated[
-        list[str] | None, typer.Option(help="Cell of a missing value, as -9999; may be repeated.")
-    ] = None,
-    unlabelled: Annotated[
-        str | None, typer.Option(help='Label of an unlabelled row; "": only the empty cell.')
-    ] = None,
-    decimal: Annotated[
-        str | None,
-        typer.Option(help="Decimal mark of numbers that . and , both fit. [default: recognised]"),
-    ] = None,
+    keep: Keep = None,
+    missing: Missing = None,
+    unlabelled: Unlabelled = None,
+    decimal: Decimal = None,
     sep: Separator = None,
     encoding: Encoding = None,
     title: Annotated[str | None, typer.Option(help="What tables call it. [default: NAME]")] = None,
@@ -188,9 +191,7 @@ def fit(
     text: Annotated[
         list[str] | None, typer.Option(help="Column of free text to embed; may be repeated.")
     ] = None,
-    drop: Annotated[
-        list[str] | None, typer.Option(help="Column to leave out; may be repeated.")
-    ] = None,
+    drop: Drop = None,
     test: Annotated[
         Path | None, typer.Option(help="A second table with labels, to score on.")
     ] = None,
@@ -208,20 +209,10 @@ def fit(
     encoder: Annotated[
         str, typer.Option(help="Text encoder: minilm, mpnet, a hub model's name or a folder.")
     ] = "minilm",
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(help="Column to keep though it looks like an identifier; may be repeated."),
-    ] = None,
-    missing: Annotated[
-        list[str] | None, typer.Option(help="Cell of a missing value, as -9999; may be repeated.")
-    ] = None,
-    unlabelled: Annotated[
-        str | None, typer.Option(help='Label of an unlabelled row; "": only the empty cell.')
-    ] = None,
-    decimal: Annotated[
-        str | None,
-        typer.Option(help="Decimal mark of numbers that . and , both fit. [default: recognised]"),
-    ] = None,
+    keep: Keep = None,
+    missing: Missing = None,
+    unlabelled: Unlabelled = None,
+    decimal: Decimal = None,
     date_format: Annotated[
         str | None,
         typer.Option(help="Of dates that it fits, such as %d/%m/%Y. [default: recognised]"),
@@ -401,8 +392,7 @@ def _progress() -> Iterator[Progress]:
 
 def main() -> None:
     """Entry point; characters that the screen's encoding lacks are shown as escapes."""
-    # Read when torch is imported. Threads that wait leave their cores to other work, beside which a
-    # training is several times as fast then.
+    # Read when torch is imported. Threads that wait leave their cores to other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
