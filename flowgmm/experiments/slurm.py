@@ -10,6 +10,7 @@ from flowgmm.utils.errors import UserError
 __all__ = [
     "Node",
     "Partition",
+    "Refusal",
     "Request",
     "ask_slurm",
     "gpus_of",
@@ -69,15 +70,33 @@ class Request:
     gpus: int = 0
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Refusal of a request.
+
+    Attributes:
+        reason: Why no partition can hold it.
+        key: Key of the profile to change.
+        most: Largest value that the partition holds; None where there is no such number.
+    """
+
+    reason: str
+    key: str
+    most: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.reason}: set {self.key}{'' if self.most is None else f' to {self.most}'}"
+
+
 # Resources of a node: their names in messages, and the keys of the profile that bound a request.
 RESOURCES = {
-    "cpus": ("CPUs", "cores: {}"),
-    "mb": ("MB", "mem_mb={} in `resources`"),
-    "gpus": ("GPUs", "`gres` in `set-resources`"),
+    "cpus": ("CPUs", "`cores`"),
+    "mb": ("MB", "mem_mb in `resources`"),
+    "gpus": ("GPUs", "gres in `set-resources`"),
 }
 
 
-def refusal(request: Request, partitions: Mapping[str, Partition]) -> str | None:
+def refusal(request: Request, partitions: Mapping[str, Partition]) -> Refusal | None:
     """Reason why no partition that a request names can hold it.
 
     Arguments:
@@ -88,44 +107,43 @@ def refusal(request: Request, partitions: Mapping[str, Partition]) -> str | None
         What is asked for, what there is, and the key of the profile to change; None if a partition
         can hold the request.
     """
-    default = [name for name, partition in partitions.items() if partition.is_default]
-    names = [name for name in request.partition.split(",") if name] or default
+    key, known = "slurm_partition to one of " + ", ".join(partitions), partitions.values()
+    names = [name for name in request.partition.split(",") if name]
+    names = names or [partition.name for partition in known if partition.is_default]
     if not names:
-        return f"{request.what} names no partition, and the cluster has no default: set " + (
-            f"slurm_partition, one of {', '.join(partitions)}"
-        )
+        return Refusal(f"{request.what} names no partition, and none is the default", key)
     for name in names:
         if name not in partitions:
-            return (
-                f"{request.what}: the cluster has no partition {name!r}: set slurm_partition to "
-                f"one of {', '.join(partitions)}"
-            )
-    reasons = [next(_lacks(request, partitions[name]), None) for name in names]
-    return None if None in reasons else reasons[0]
+            return Refusal(f"{request.what}: the cluster has no partition {name!r}", key)
+    found = [next(_lacks(request, partitions[name]), None) for name in names]
+    return None if None in found else found[0]
 
 
-def _lacks(request: Request, partition: Partition) -> Iterator[str]:
+def _lacks(request: Request, partition: Partition) -> Iterator[Refusal]:
     """Reasons why a partition cannot hold a request."""
-    what, name = request.what, partition.name
+    what, where = request.what, f"a node of partition {partition.name}"
+    if not partition.nodes:
+        yield Refusal(f"{what}: partition {partition.name} has no nodes", "slurm_partition")
     if partition.minutes is not None and request.minutes > partition.minutes:
-        yield (
-            f"{what} asks for {request.minutes} minutes, the limit of partition {name} is "
-            f"{partition.minutes}: set runtime={partition.minutes} in `resources`"
+        yield Refusal(
+            f"{what} asks for {request.minutes} minutes, the limit of partition {partition.name} "
+            f"is {partition.minutes}",
+            "runtime in `resources`",
+            partition.minutes,
         )
     for resource, (unit, key) in RESOURCES.items():
         asked, most = getattr(request, resource), partition.most(resource)
         if asked > most:
-            yield (
-                f"{what} asks for {asked} {unit}, a node of partition {name} has "
-                f"{f'at most {most}' if most else 'none'}: set {key.format(most)}"
-            )
+            has = f"at most {most}" if most else "none"
+            yield Refusal(f"{what} asks for {asked} {unit}, {where} has {has}", key, most or None)
     if not any(
         all(getattr(request, resource) <= getattr(node, resource) for resource in RESOURCES)
         for node in partition.nodes
     ):
-        yield (
+        yield Refusal(
             f"{what} asks for {request.cpus} CPUs, {request.mb} MB and {request.gpus} GPUs, which "
-            f"no single node of partition {name} has: lower mem_mb in `resources`, or `cores`"
+            f"no single node of partition {partition.name} has",
+            "`cores`, or mem_mb in `resources`, to less",
         )
 
 

@@ -67,26 +67,27 @@ def test_a_request_that_a_partition_holds_is_not_refused(request_: Request) -> N
         (
             Request("train_stack", "short", minutes=241),
             "train_stack asks for 241 minutes, the limit of partition short is 240: set "
-            "runtime=240 in `resources`",
+            "runtime in `resources` to 240",
         ),
         (
             Request("train_stack", "short", mb=512_001),
             "train_stack asks for 512001 MB, a node of partition short has at most 512000: set "
-            "mem_mb=512000 in `resources`",
+            "mem_mb in `resources` to 512000",
         ),
         (
             Request("train_stack", "", cpus=31),
-            "train_stack asks for 31 CPUs, a node of partition short has at most 30: set cores: 30",
+            "train_stack asks for 31 CPUs, a node of partition short has at most 30: set `cores` "
+            "to 30",
         ),
         (
             Request("train_stack", "long", gpus=1),
-            "train_stack asks for 1 GPUs, a node of partition long has none: set `gres` in "
+            "train_stack asks for 1 GPUs, a node of partition long has none: set gres in "
             "`set-resources`",
         ),
         (
             Request("train_stack", "short", cpus=9, mb=120_001),
             "train_stack asks for 9 CPUs, 120001 MB and 0 GPUs, which no single node of partition "
-            "short has: lower mem_mb in `resources`, or `cores`",
+            "short has: set `cores`, or mem_mb in `resources`, to less",
         ),
         (
             Request("train_stack", "gpu"),
@@ -94,7 +95,10 @@ def test_a_request_that_a_partition_holds_is_not_refused(request_: Request) -> N
             "short, long, a100, empty",
         ),
         (Request("split", "long,a100", mb=31_000), "split asks for 31000 MB"),
-        (Request("split", "empty", mb=1), "a node of partition empty has none"),
+        (
+            Request("split", "empty", mb=1),
+            "split: partition empty has no nodes: set slurm_partition",
+        ),
     ],
 )
 def test_a_request_that_no_partition_holds_is_refused(request_: Request, says: str) -> None:
@@ -103,7 +107,7 @@ def test_a_request_that_no_partition_holds_is_refused(request_: Request, says: s
 
 def test_a_cluster_without_a_default_partition_needs_a_name() -> None:
     partitions = {name: CLUSTER[name] for name in ("long", "a100")}
-    assert "set slurm_partition, one of long, a100" in str(refusal(Request("a", ""), partitions))
+    assert "set slurm_partition to one of long, a100" in str(refusal(Request("a", ""), partitions))
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,41 @@ def test_the_literal_command_from_a_fresh_clone(literal: tuple) -> None:
     assert queued(clone) == jobs
 
 
+def test_a_profile_that_asks_for_too_much_is_refused_before_anything_is_submitted(
+    cluster: None, tmp_path: Path
+) -> None:
+    clone, before = fresh_clone(tmp_path / "clone"), time.monotonic()
+    process = submit(clone, "--resources", "mem_mb=900000", "runtime=9000", recipe="smoke")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert time.monotonic() - before < 60
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "asks for 900000 MB, a node of partition cpu has at most" in line
+    assert "set runtime in `resources` to 1440" in line
+    assert "flowgmm doctor --write" in line
+    assert queued(clone) == []
+
+
+def test_refused_and_mistaken_jobs_are_submitted_once(cluster: None, tmp_path: Path) -> None:
+    clone = fresh_clone(tmp_path / "clone")
+    features = [f"results/features/{name}.safetensors" for name in ("moons", "circles")]
+    snakemake(clone, "--profile", "local", "--config", "recipe=smoke", "--", *features)
+    os.truncate(clone / features[0], 1000)
+    refused = ("--set-resources", "train_stack:slurm_extra='--licenses=unicorns:1'")
+    process = submit(clone, *refused, recipe="smoke")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    (mistaken,) = queued(clone, "moons")
+    assert mistaken.state == "FAILED"
+    assert [job.state for job in queued(clone, "circles")] == ["COMPLETED"]  # its splits
+    # Below all else stand the mistake with its remedy, and Slurm's own words.
+    ends = [line for line in said.splitlines() if re.match(r"error: \w+: ", line)]
+    assert len(ends) == 2
+    assert any(re.search(r"moons.safetensors is damaged .*; delete it and run", e) for e in ends)
+    assert any("refused it: sbatch: error: Batch job submission failed: In" in e for e in ends)
+    assert "Trying to restart" not in said
+
+
 @faulty
 def test_a_preempted_training_is_requeued_and_goes_on(clone: Path, undisturbed: Path) -> None:
     process = train(clone, "--set-resources", "train_stack:slurm_partition=preempt", GPU[1])

@@ -62,6 +62,7 @@ from flowgmm.experiments.specs.tables import (
     table_spec,
 )
 from flowgmm.experiments.specs.tuning import choose_spec, tune_spec, tuning_inputs
+from flowgmm.experiments.submission import check_requests, give_up_mistakes
 from flowgmm.utils.absence import failures, reason_of
 from flowgmm.utils.errors import UserError
 from flowgmm.experiments.resources import memory_like, time_like
@@ -106,6 +107,10 @@ if os.path.lexists("results") and not (
         "where it leads"
     )
 
+# Reasons of the jobs that are not submitted again.
+GIVEN_UP = []
+if workflow.is_main_process:
+    give_up_mistakes(GIVEN_UP)
 RESULTS = project.results
 JOB = "{dataset}/{labels}/{method}/seeds-{first}-{last}"
 RUN = f"{RESULTS}/runs/{JOB}"
@@ -157,6 +162,13 @@ def job_of(wildcards):
     return Job(run_of(wildcards), int(wildcards.first), int(wildcards.last))
 
 
+def in_group(name, minutes):
+    """Minutes of a job in a group: the jobs of one may run one after the other, within one limit."""
+    limit = workflow.global_resources.get("runtime").value
+    jobs = workflow.group_settings.group_components.get(name, 1)
+    return minutes if limit is None else max(1, min(minutes, limit // jobs))
+
+
 def measured(ask, benchmark, default, output):
     """A resource from the benchmarks of finished jobs, by one of flowgmm.experiments.resources' functions."""
     # Side by side in the folder of a method lie other seeds and candidates, elsewhere other jobs.
@@ -183,6 +195,12 @@ def report_absent():
             print(
                 f"not run: {path}: {reason}; the next run tries again", file=sys.stderr
             )
+
+
+def report_given_up():
+    """Say at the end of a run, below all that the other jobs said, what was given up and why."""
+    for reason in GIVEN_UP:
+        print(f"error: {reason}", file=sys.stderr)
 
 
 def table_files(names):

@@ -61,7 +61,10 @@ rule fit_classic:
     threads: project.settings.threads
     resources:
         mem_mb=measured(memory_like, CLASSIC_MEASURED, 8000, TRAIN_RECORD),
-        runtime=measured(time_like, CLASSIC_MEASURED, 120, TRAIN_RECORD),
+        runtime=lambda w, attempt: in_group(
+            "classic_{dataset}",
+            measured(time_like, CLASSIC_MEASURED, 120, TRAIN_RECORD)(w, attempt),
+        ),
         script=script("train_stack"),
     params:
         spec=lambda w: as_json(train_spec(project, job_of(w))),
