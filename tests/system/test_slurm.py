@@ -19,8 +19,9 @@ from workspace import ROOT, snakemake, start
 from flowgmm.utils.io import read_json, read_tensors
 
 SLURM = ROOT.parent / "shared" / "slurm"
-# Differences of this cluster from the profile: no accounting, short jobs, few cores.
+# Differences of this cluster from the profile: no accounting, short jobs, few cores, less memory.
 SITE = (
+    *("--resources", "mem_mb=16000", "runtime=1440"),
     *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"),
     *("--set-threads", "train_stack=1"),
 )
