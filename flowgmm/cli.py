@@ -5,7 +5,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,6 @@ import typer
 
 from flowgmm.apps.repository import find_repository
 from flowgmm.utils.errors import UserError
-from flowgmm.utils.progress import Progress
 
 __all__ = ["app", "main"]
 
@@ -164,6 +163,32 @@ def estimate(
 
 
 @command
+def doctor(
+    profile: Annotated[str, typer.Option(help="Profile of Snakemake for the cluster.")] = "slurm",
+    write: Annotated[
+        bool, typer.Option("--write", help="Write what suits the cluster into the profile.")
+    ] = False,
+    no_nodes: Annotated[
+        bool, typer.Option("--no-nodes", help="Start no job to look at a node.")
+    ] = False,
+) -> None:
+    """Compare the profile for Slurm with the cluster, and say what to set.
+
+    Run it in the repository on a login node. Partitions, memory, time limits, GPUs and accounting
+    are compared; short jobs look at the environment and the locks on nodes. The exit status is 1
+    if something is left to set or to mend.
+
+    Example: flowgmm doctor --write
+    """
+    from flowgmm.apps.doctor.doctor import diagnose, show
+
+    diagnosis = diagnose(profile, write=write, nodes=not no_nodes)
+    show(diagnosis)
+    if not diagnosis.is_healthy:
+        raise typer.Exit(1)
+
+
+@command
 def why(
     table: Annotated[str, typer.Argument(help="Table, such as table_1.")],
     dataset: Annotated[str, typer.Argument(help="Dataset of the column, or dataset/labels.")],
@@ -233,6 +258,7 @@ def fit(
     from flowgmm.apps.fit.report import show
     from flowgmm.apps.fit.run import Source, fit_table
     from flowgmm.apps.outputs import results_folder
+    from flowgmm.apps.screen import progress_bar
     from flowgmm.experiments.job_script import keep_freed_memory
     from flowgmm.tabular.infer import Choices
 
@@ -255,7 +281,7 @@ def fit(
         sep=sep,
         encoding=encoding,
     )
-    with _progress() as progress:
+    with progress_bar() as progress:
         report = fit_table(source, folder, method=method, seed=seed, force=force, progress=progress)
     show(report, folder)
 
@@ -275,6 +301,7 @@ def predict(
     """
     from flowgmm.apps.fit.table_model import TableModel
     from flowgmm.apps.outputs import check_file
+    from flowgmm.apps.screen import progress_bar, write_csv
     from flowgmm.tabular.notes import grouped
     from flowgmm.tabular.reading import read_table
 
@@ -282,11 +309,11 @@ def predict(
         check_file(output, (model, file), force)
     fitted = TableModel.load(model)
     table = read_table(file, sep=sep, encoding=encoding)
-    with _progress() as progress:
+    with progress_bar() as progress:
         predicted, notes = fitted.predict(table.frame, progress)
     for line in (*table.notes, *grouped(notes, lines=20)):
         print(line, file=sys.stderr)
-    _write(predicted, output)
+    write_csv(predicted, output)
 
 
 @command
@@ -311,10 +338,11 @@ def sample(
     """
     from flowgmm.apps.fit.table_model import TableModel
     from flowgmm.apps.outputs import check_file
+    from flowgmm.apps.screen import write_csv
 
     if output is not None:
         check_file(output, (model,), force)
-    _write(TableModel.load(model).sample(n, class_, temperature, seed), output)
+    write_csv(TableModel.load(model).sample(n, class_, temperature, seed), output)
 
 
 @command
@@ -351,43 +379,6 @@ def explore(
             webbrowser.open(server.url)
         with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
             server.serve_forever()
-
-
-def _write(frame: Any, output: Path | None) -> None:
-    from flowgmm.utils.io import write_text
-
-    text = frame.to_csv(index=False, float_format="%.6g")
-    if output is not None:
-        write_text(output, text)
-        return
-    print(text, end="")
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError as error:
-        print(
-            f"note: {error.encoding} lacks some of these characters, shown as escapes; "
-            "--output writes them as they are",
-            file=sys.stderr,
-        )
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
-    """Progress bar on standard error, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
-
-    console = Console(stderr=True)
-    tasks: dict[str, TaskID] = {}
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
-
-        def update(done: int, total: int, name: str) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name)
-            bar.update(tasks[name], completed=done, total=total)
-
-        yield update
 
 
 def main() -> None:

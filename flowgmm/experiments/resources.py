@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flowgmm.experiments.benchmark_files import Measured, read_benchmark
 
-__all__ = ["memory_like", "time_like"]
+__all__ = ["LEAST_MB", "LEAST_MIN", "NETWORK_MB", "first", "memory_like", "time_like"]
 
 # MB of a job around its script, which is all that a benchmark sees: Snakemake, twice, and srun.
 AROUND_MB = 500
@@ -18,6 +18,22 @@ MEMORY_ROOM, TIME_ROOM = 1.5, 2.0
 # Little enough for a queue's gaps; enough for the start of Python and for the warning before the
 # time limit (slurm_extra in the profile).
 LEAST_MB, LEAST_MIN = 2000, 10
+# MB of a small job that may load CUDA's libraries.
+NETWORK_MB = 3000
+
+
+def first(full: int, least: int, share: float) -> int:
+    """First request of a job of which nothing like it has finished.
+
+    Arguments:
+        full: MB or minutes for the paper's data and settings.
+        least: MB or minutes for the smallest job.
+        share: Size of the job against the paper's, 0 to 1.
+
+    Returns:
+        MB or minutes, rounded up.
+    """
+    return math.ceil(least + (full - least) * share)
 
 
 def memory_like(benchmark: str, attempt: int, default: int, neighbours: bool) -> int:

@@ -4,7 +4,7 @@ import pytest
 from commands import GPU, MACHINE
 from workspace import ROOT
 
-from flowgmm.apps.estimate.cost_model import OVERHEAD, Size, Work, count
+from flowgmm.apps.estimate.cost_model import OVERHEAD, Work, count
 from flowgmm.apps.estimate.dry_run import DryRun, DryRunJob
 from flowgmm.apps.estimate.history import Finished
 from flowgmm.apps.estimate.predict import past_error, predict
@@ -12,6 +12,7 @@ from flowgmm.apps.estimate.schedule import critical_path, wall_time
 from flowgmm.apps.estimate.sizes import data_size
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Job, Run
+from flowgmm.experiments.sizes import Size
 from flowgmm.experiments.specs.runs import jobs_of, train_spec
 from flowgmm.experiments.yaml_io import read_yaml
 

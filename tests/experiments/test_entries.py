@@ -27,6 +27,9 @@ from flowgmm.experiments.entries import (
     make_entry,
 )
 from flowgmm.experiments.project import FILES, read_schema
+from flowgmm.experiments.validation import check
+from flowgmm.experiments.yaml_io import read_yaml
+from flowgmm.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 # Place of each object with keys of its own in the schemas.
@@ -124,3 +127,61 @@ def test_an_entry_is_written_as_it_was_read() -> None:
     sets = {"all": {"n_labels": "all", "n_unlabelled": None}}
     data = {"title": "D", "kind": "table", "licence": "free", "loader": "table", "labels": sets}
     assert as_written(make_entry(Dataset, data)) == data
+
+
+# Keywords that only bear on a value of one type, and that any other value passes unseen.
+TYPED = {"properties", "additionalProperties", "patternProperties", "items", "propertyNames"}
+
+
+def untyped(schema: Any, place: str) -> Iterator[str]:
+    """Schemas that describe what is inside a value without saying of which type it is."""
+    if isinstance(schema, list):
+        for i, inner in enumerate(schema):
+            yield from untyped(inner, f"{place}.{i}")
+    if isinstance(schema, Mapping):
+        if set(schema) & TYPED and "type" not in schema:
+            yield place
+        for key, inner in schema.items():
+            # Of a value whose type the schema around them states.
+            if key in ("if", "then", "else", "oneOf"):
+                continue
+            names = key in ("properties", "patternProperties", "$defs")
+            for name, schema_of in inner.items() if names else [("", inner)]:
+                yield from untyped(schema_of, f"{place}.{key}.{name}".rstrip("."))
+
+
+@pytest.mark.parametrize("name", ["config", "recipe", *FILES])
+def test_a_schema_states_the_type_of_all_that_it_looks_into(name: str) -> None:
+    assert list(untyped(read_schema(ROOT, name), name)) == []
+
+
+@pytest.mark.parametrize("value", [None, [], [{}], 3, "knn", True])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("table_1", "results"),
+        ("table_1", "results", "yahoo"),
+        ("table_3", "results", "mnist", "flowgmm"),
+        ("table_6", "results"),
+        ("table_6", "results", "ag_news"),
+        ("table_6", "results", "ag_news", "flowgmm"),
+        ("meta",),
+    ],
+)
+def test_numbers_of_the_paper_that_are_none_are_named(path: tuple[str, ...], value: object) -> None:
+    printed = read_yaml(ROOT / "config" / "paper_results.yaml")
+    inner = printed
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(UserError, match="/".join(path[:1])):
+        check(printed, read_schema(ROOT, "paper_results"), "config/paper_results.yaml")
+
+
+@pytest.mark.parametrize("chosen", [{}, {"lr": 0.1, "alpha": 1.0}, {"lr": "0.1"}, {"lr": None}])
+def test_a_chosen_hyper_parameter_is_one_number(chosen: dict[str, object]) -> None:
+    printed = read_yaml(ROOT / "config" / "paper_results.yaml")
+    check(printed, read_schema(ROOT, "paper_results"), "config/paper_results.yaml")
+    printed["table_6"]["results"]["ag_news"]["flowgmm"] = chosen
+    with pytest.raises(UserError, match="table_6"):
+        check(printed, read_schema(ROOT, "paper_results"), "config/paper_results.yaml")

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from flowgmm.experiments import resources
-from flowgmm.experiments.resources import AROUND_MB, LEAST_MB, LEAST_MIN, memory_like, time_like
+from flowgmm.experiments.resources import (
+    AROUND_MB,
+    LEAST_MB,
+    LEAST_MIN,
+    first,
+    memory_like,
+    time_like,
+)
 
 HEAD = "s\th:m:s\tmax_rss\tmax_vms\n"
 
@@ -68,3 +75,13 @@ def test_every_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         memory_like(str(folder / f"seeds-{attempt}.tsv"), attempt, 8000, True)
         time_like(str(folder / f"seeds-{attempt}.tsv"), attempt, 240, True)
     assert len(opened) == len(set(opened)) == 5
+
+
+@pytest.mark.parametrize(
+    ("full", "least", "share", "asked"),
+    [(8000, 2000, 0.0, 2000), (8000, 2000, 1.0, 8000), (240, 10, 0.5, 125), (240, 10, 0.001, 11)],
+)
+def test_a_first_request_lies_between_the_smallest_and_the_papers(
+    full: int, least: int, share: float, asked: int
+) -> None:
+    assert first(full, least, share) == asked

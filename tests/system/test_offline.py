@@ -186,20 +186,22 @@ def test_after_download_nothing_needs_the_network(
     said = snakemake(clone, *options, table_file, within=without_network())
     assert "rule fetch" not in said
     frames = [ast.literal_eval(frame) for frame in re.findall(r"sent (b.*)", said)]
-    names = [frame for frame in frames if is_name_lookup(frame)]
-    # Name look-ups alone are tolerated, one of which was seen on a busy machine; in the fault suite
-    # not even these.
-    assert frames == names, frames
-    assert sent(said) == 0 or not faults.ALL, names
+    # Snakemake imports its plugin for Slurm in every run, which runs `scontrol show config`; where
+    # Slurm is installed without a configuration, this looks up the name of its controller.
+    others = [frame for frame in frames if not asks_for_slurm(frame)]
+    assert not others
+    assert sent(said) == sum(map(len, frames))
+    assert not frames or shutil.which("scontrol") is not None
     assert "FlowGMM" in (clone / table_file).read_text()
     faults.record(
         "no network after `download`", 1, 1, "nothing", f"{sent(said)} bytes sent; all jobs run"
     )
 
 
-def is_name_lookup(frame: bytes) -> bool:
-    """Return True for an Ethernet frame of UDP to port 53."""
-    return frame[12:14] == b"\x08\x00" and frame[23] == 17 and frame[36:38] == b"\x00\x35"
+def asks_for_slurm(frame: bytes) -> bool:
+    """Return True for an Ethernet frame of UDP to port 53 that asks for Slurm's controller."""
+    is_lookup = frame[12:14] == b"\x08\x00" and frame[23] == 17 and frame[36:38] == b"\x00\x35"
+    return is_lookup and b"\x0a_slurmctld\x04_tcp" in frame
 
 
 def append(clone: Path, name: str, entry: dict[str, object]) -> None:

@@ -1,8 +1,10 @@
 """The slurm profile against a real Slurm, and trainings that Slurm ends."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,14 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import faults
+import psutil
 import pytest
 from workspace import ROOT, snakemake, start
 
 from flowgmm.utils.io import read_json, read_tensors
 
 SLURM = ROOT.parent / "shared" / "slurm"
-# Differences of this cluster from the profile: no accounting, short jobs, few cores.
+# Differences of this cluster from the profile: no accounting, short jobs, few cores, less memory.
 SITE = (
+    *("--resources", "mem_mb=16000", "runtime=1440"),
     *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"),
     *("--set-threads", "train_stack=1"),
 )
@@ -28,7 +32,7 @@ extends: smoke
 datasets:
   moons:
     scaled_down: [few steps]
-    methods: {flowgmm: {params: {training: {n_steps: %d}}}}
+    methods: {flowgmm: {params: {training: {n_steps: 1000}}}}
 """
 JOB = Path("moons", "10", "flowgmm", "seeds-0-1")
 RUN = Path("results", "slow", "runs") / JOB
@@ -125,13 +129,8 @@ def literal(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple:
 def undisturbed(literal: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clone in which the slow training ran on this machine without Slurm."""
     clone = fresh_clone(tmp_path_factory.mktemp("undisturbed") / "clone")
-    n_steps = 1000
-    for _ in range(1 + faults.ALL):
-        (clone / "config" / "recipes" / "slow.yaml").write_text(SLOW % n_steps)
-        snakemake(clone, "--profile", "local", "--config", "recipe=slow", "--", "table_7")
-        # Steps for more seconds than the time limits of the tests, even on an idle machine.
-        seconds = read_json(clone / RUN / "record.json")["timing"]["fit_s"]
-        n_steps = int(n_steps * 300 / seconds)
+    (clone / "config" / "recipes" / "slow.yaml").write_text(SLOW)
+    snakemake(clone, "--profile", "local", "--config", "recipe=slow", "--", "table_7")
     return clone
 
 
@@ -176,6 +175,39 @@ def ended(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
             (job,) = queued(clones[name], "train_stack")
             subprocess.run(["scancel", job.number], check=True)
     return {name: (clones[name], processes[name]) for name in names}
+
+
+def hold_until_told(clone: Path, process: subprocess.Popen[str]) -> None:
+    """Hold a training in the middle until Slurm tells it to end, however fast it would be."""
+    wait(lambda: bool(steps(clone)), 120, process)
+    (training,) = [found for found in psutil.process_iter() if trains(found, clone)]
+    training.suspend()
+    wait(lambda: is_told(training), 240, process)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        training.resume()
+
+
+def trains(process: psutil.Process, clone: Path) -> bool:
+    """True for the Python of a training in a clone, and not for the shell around it."""
+    try:
+        python, *script = process.cmdline()[:2] or [""]
+        return (
+            "python" in python
+            and script == ["scripts/train_stack.py"]
+            and (process.cwd() == str(clone))
+        )
+    except psutil.Error:
+        return False
+
+
+def is_told(process: psutil.Process) -> bool:
+    """True if SIGTERM waits for a stopped process, or if Slurm has let it go on with one."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+    waiting = int(re.search(r"ShdPnd:\s+(\w+)", status)[1], 16)  # type: ignore[index]
+    return bool(waiting >> signal.SIGTERM - 1 & 1) or process.status() != psutil.STATUS_STOPPED
 
 
 def steps(clone: Path) -> list[int]:
@@ -265,6 +297,41 @@ def test_the_literal_command_from_a_fresh_clone(literal: tuple) -> None:
     assert queued(clone) == jobs
 
 
+def test_a_profile_that_asks_for_too_much_is_refused_before_anything_is_submitted(
+    cluster: None, tmp_path: Path
+) -> None:
+    clone, before = fresh_clone(tmp_path / "clone"), time.monotonic()
+    process = submit(clone, "--resources", "mem_mb=900000", "runtime=9000", recipe="smoke")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert time.monotonic() - before < 60
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "asks for 900000 MB, a node of partition cpu has at most" in line
+    assert "set runtime in `resources` to 1440" in line
+    assert "flowgmm doctor --write" in line
+    assert queued(clone) == []
+
+
+def test_refused_and_mistaken_jobs_are_submitted_once(cluster: None, tmp_path: Path) -> None:
+    clone = fresh_clone(tmp_path / "clone")
+    features = [f"results/features/{name}.safetensors" for name in ("moons", "circles")]
+    snakemake(clone, "--profile", "local", "--config", "recipe=smoke", "--", *features)
+    os.truncate(clone / features[0], 1000)
+    refused = ("--set-resources", "train_stack:slurm_extra='--licenses=unicorns:1'")
+    process = submit(clone, *refused, recipe="smoke")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    (mistaken,) = queued(clone, "moons")
+    assert mistaken.state == "FAILED"
+    assert [job.state for job in queued(clone, "circles")] == ["COMPLETED"]  # its splits
+    # Below all else stand the mistake with its remedy, and Slurm's own words.
+    ends = [line for line in said.splitlines() if re.match(r"error: \w+: ", line)]
+    assert len(ends) == 2
+    assert any(re.search(r"moons.safetensors is damaged .*; delete it and run", e) for e in ends)
+    assert any("refused it: sbatch: error: Batch job submission failed: In" in e for e in ends)
+    assert "Trying to restart" not in said
+
+
 @faulty
 def test_a_preempted_training_is_requeued_and_goes_on(clone: Path, undisturbed: Path) -> None:
     process = train(clone, "--set-resources", "train_stack:slurm_partition=preempt", GPU[1])
@@ -291,7 +358,9 @@ def test_a_training_goes_on_after_its_time_limit(
     clone: Path, undisturbed: Path, minutes: int, extra: str, state: str
 ) -> None:
     limit = (f"train_stack:runtime={minutes}", f"train_stack:slurm_extra={extra}")
-    finish(submit(clone, "--retries", "9", "--set-resources", *GPU, *limit))
+    process = submit(clone, "--retries", "9", "--set-resources", *GPU, *limit)
+    hold_until_told(clone, process)
+    finish(process)
     assert steps(clone)[0] > saved(clone)
     *ended, last = [job.state for job in queued(clone, "train_stack")]
     assert (set(ended), last) == ({state}, "COMPLETED")

@@ -20,8 +20,15 @@ rule run_analysis:
         "../../environment.yml"
     threads: project.settings.threads
     resources:
-        mem_mb=measured(memory_like, ANALYSE_MEASURED, 8000, ANALYSE_RECORD),
-        runtime=measured(time_like, ANALYSE_MEASURED, 60, ANALYSE_RECORD),
+        mem_mb=measured(
+            memory_like,
+            ANALYSE_MEASURED,
+            memory_for(analysed, NETWORK_MB),
+            ANALYSE_RECORD,
+        ),
+        runtime=measured(
+            time_like, ANALYSE_MEASURED, time_for_data(60, analysed), ANALYSE_RECORD
+        ),
         device=project.settings.device,
         script=script("run_analysis"),
     params:

@@ -61,10 +61,24 @@ from flowgmm.experiments.specs.tables import (
     table_sources,
     table_spec,
 )
-from flowgmm.experiments.specs.tuning import choose_spec, tune_spec, tuning_inputs
+from flowgmm.experiments.specs.tuning import (
+    choose_spec,
+    tune_spec,
+    tuning_inputs,
+    tuning_job,
+)
+from flowgmm.experiments.submission import check_requests, give_up_mistakes
 from flowgmm.utils.absence import failures, reason_of
 from flowgmm.utils.errors import UserError
-from flowgmm.experiments.resources import memory_like, time_like
+from flowgmm.experiments.resources import (
+    LEAST_MB,
+    LEAST_MIN,
+    NETWORK_MB,
+    first,
+    memory_like,
+    time_like,
+)
+from flowgmm.experiments.sizes import data_share, work_share
 
 # Scripts and schemas lie beside the Snakefile, wherever that is; config/ and results/ where
 # Snakemake runs. Of a repository on the network Snakemake keeps single files in its cache.
@@ -106,6 +120,10 @@ if os.path.lexists("results") and not (
         "where it leads"
     )
 
+# Reasons of the jobs that are not submitted again.
+GIVEN_UP = []
+if workflow.is_main_process:
+    give_up_mistakes(GIVEN_UP)
 RESULTS = project.results
 JOB = "{dataset}/{labels}/{method}/seeds-{first}-{last}"
 RUN = f"{RESULTS}/runs/{JOB}"
@@ -152,13 +170,44 @@ def run_of(wildcards):
     return Run(wildcards.dataset, wildcards.labels, wildcards.method)
 
 
+def seeds_of(wildcards):
+    """Number of seeds of the training job that the wildcards name."""
+    return 1 + int(wildcards.last) - int(wildcards.first)
+
+
+def n_tuned(wildcards):
+    """Number of seeds on which a candidate is trained."""
+    return 1 + tuning_job(project, run_of(wildcards)).last
+
+
+def features_of(wildcards):
+    """The dataset of the features that the wildcards name, in a list."""
+    return [dataset_of(wildcards.features)]
+
+
+def analysed(wildcards):
+    """The datasets of the analysis that the wildcards name."""
+    paths = analysis_features(project, wildcards.analysis)
+    return [dataset_of(Path(path).stem) for path in paths]
+
+
 def job_of(wildcards):
     """The training job that the wildcards name."""
     return Job(run_of(wildcards), int(wildcards.first), int(wildcards.last))
 
 
+def in_group(name, minutes):
+    """Minutes of a job in a group: the jobs of one may run one after the other, within one limit."""
+    limit = workflow.global_resources.get("runtime").value
+    jobs = workflow.group_settings.group_components.get(name, 1)
+    return minutes if limit is None else max(1, min(minutes, limit // jobs))
+
+
 def measured(ask, benchmark, default, output):
-    """A resource from the benchmarks of finished jobs, by one of flowgmm.experiments.resources' functions."""
+    """A resource from finished jobs' benchmarks, by a function of flowgmm.experiments.resources.
+
+    Where there are none, it is `default`, a function of the wildcards.
+    """
     # Side by side in the folder of a method lie other seeds and candidates, elsewhere other jobs.
     neighbours = "{method}" in benchmark
 
@@ -170,8 +219,8 @@ def measured(ask, benchmark, default, output):
     def request(w, attempt):
         names = dict(w.items())
         if did_nothing(output.format(**names)):
-            return default * attempt
-        return ask(benchmark.format(**names), attempt, default, neighbours)
+            return default(w) * attempt
+        return ask(benchmark.format(**names), attempt, default(w), neighbours)
 
     return request
 
@@ -183,6 +232,35 @@ def report_absent():
             print(
                 f"not run: {path}: {reason}; the next run tries again", file=sys.stderr
             )
+
+
+def report_given_up():
+    """Say at the end of a run, below all that the other jobs said, what was given up and why."""
+    for reason in GIVEN_UP:
+        print(f"error: {reason}", file=sys.stderr)
+
+
+def memory_for(datasets, least=LEAST_MB):
+    """MB of a first attempt, by the size of its data; `datasets` names them from the wildcards."""
+    return lambda w: first(
+        8000, least, max(data_share(project, name) for name in datasets(w))
+    )
+
+
+def time_for_data(minutes, datasets):
+    """Minutes of a first attempt, by the size of its data."""
+    return lambda w: first(
+        minutes,
+        LEAST_MIN,
+        max(data_share(project, name) for name in datasets(w)),
+    )
+
+
+def time_for_training(minutes, n_seeds):
+    """Minutes of a first attempt, by the points that pass through its model."""
+    return lambda w: first(
+        minutes, LEAST_MIN, work_share(project, run_of(w), n_seeds(w))
+    )
 
 
 def table_files(names):

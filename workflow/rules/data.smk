@@ -70,8 +70,8 @@ rule prepare_data:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=lambda w, attempt: 8000 * attempt,
-        runtime=60,
+        mem_mb=lambda w, attempt: memory_for(features_of)(w) * attempt,
+        runtime=time_for_data(60, features_of),
         script=script("prepare_data"),
     params:
         spec=lambda w: as_json(features_spec(project, dataset_of(w.features))),
@@ -102,8 +102,11 @@ rule embed_data:
     # All cores of the machine; a profile for a cluster says how many.
     threads: 1024
     resources:
-        mem_mb=measured(memory_like, EMBED_MEASURED, 8000, FEATURES_FILE),
-        runtime=measured(time_like, EMBED_MEASURED, 480, FEATURES_FILE),
+        # Most of it is the encoder's.
+        mem_mb=measured(memory_like, EMBED_MEASURED, lambda w: 8000, FEATURES_FILE),
+        runtime=measured(
+            time_like, EMBED_MEASURED, time_for_data(480, features_of), FEATURES_FILE
+        ),
         script=script("embed_data"),
     params:
         spec=lambda w: as_json(features_spec(project, dataset_of(w.features))),

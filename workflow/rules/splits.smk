@@ -14,7 +14,7 @@ rule draw_split:
         "../../environment.yml"
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
-        runtime=5,
+        runtime=lambda w: in_group("splits_{dataset}", 5),
         script=script("draw_split"),
     params:
         spec=lambda w: as_json(split_spec(project, w.dataset, w.labels, int(w.split))),

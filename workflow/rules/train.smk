@@ -23,8 +23,15 @@ rule train_stack:
         "../../environment.yml"
     threads: project.settings.threads
     resources:
-        mem_mb=measured(memory_like, TRAIN_MEASURED, 8000, TRAIN_RECORD),
-        runtime=measured(time_like, TRAIN_MEASURED, 240, TRAIN_RECORD),
+        mem_mb=measured(
+            memory_like,
+            TRAIN_MEASURED,
+            memory_for(lambda w: [w.dataset], NETWORK_MB),
+            TRAIN_RECORD,
+        ),
+        runtime=measured(
+            time_like, TRAIN_MEASURED, time_for_training(240, seeds_of), TRAIN_RECORD
+        ),
         device=project.settings.device,
         script=script("train_stack"),
     params:
@@ -60,8 +67,21 @@ rule fit_classic:
         "../../environment.yml"
     threads: project.settings.threads
     resources:
-        mem_mb=measured(memory_like, CLASSIC_MEASURED, 8000, TRAIN_RECORD),
-        runtime=measured(time_like, CLASSIC_MEASURED, 120, TRAIN_RECORD),
+        mem_mb=measured(
+            memory_like,
+            CLASSIC_MEASURED,
+            memory_for(lambda w: [w.dataset]),
+            TRAIN_RECORD,
+        ),
+        runtime=lambda w, attempt: in_group(
+            "classic_{dataset}",
+            measured(
+                time_like,
+                CLASSIC_MEASURED,
+                time_for_training(120, seeds_of),
+                TRAIN_RECORD,
+            )(w, attempt),
+        ),
         script=script("train_stack"),
     params:
         spec=lambda w: as_json(train_spec(project, job_of(w))),

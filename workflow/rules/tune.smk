@@ -24,8 +24,15 @@ rule tune_candidate:
         "../../environment.yml"
     threads: project.settings.threads
     resources:
-        mem_mb=measured(memory_like, TUNE_MEASURED, 8000, TUNE_RECORD),
-        runtime=measured(time_like, TUNE_MEASURED, 240, TUNE_RECORD),
+        mem_mb=measured(
+            memory_like,
+            TUNE_MEASURED,
+            memory_for(lambda w: [w.dataset], NETWORK_MB),
+            TUNE_RECORD,
+        ),
+        runtime=measured(
+            time_like, TUNE_MEASURED, time_for_training(240, n_tuned), TUNE_RECORD
+        ),
         device=project.settings.device,
         script=script("tune_candidate"),
     params:

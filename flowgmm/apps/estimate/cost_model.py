@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ASSUMED_GPU", "Machine", "Size", "Work", "count", "embedded_size", "measure"]
+from flowgmm.experiments.sizes import Size
+
+__all__ = ["ASSUMED_GPU", "Machine", "Work", "count", "measure"]
 
 # Factor for the other operations of a training step: activations, dropout, the optimizer.
 OVERHEAD = 1.3
@@ -30,36 +32,19 @@ KERNELS_PER_LAYER = 25
 SLOW = 4.0
 FLOW_FOREST = "flowgmm.methods.flow_forest.flow_forest"
 FLOW_GMM = "flowgmm.methods.flow_gmm.FlowGMMClassifier"
-# Operations of an encoder per text of 64 word pieces or per image, features that it gives, and the
-# side in pixels of these images.
+# Operations of an encoder per text of 64 word pieces or per image, and the side in pixels of these
+# images.
 ENCODERS = {
-    "bert-base-uncased": (1.1e10, 768, None),
-    "mpnet": (1.1e10, 768, None),
-    "minilm": (1.4e9, 384, None),
-    "efficientnet_b4": (9e9, 1792, 380),
-    "efficientnet_lite0": (8e8, 1280, 224),
+    "bert-base-uncased": (1.1e10, None),
+    "mpnet": (1.1e10, None),
+    "minilm": (1.4e9, None),
+    "efficientnet_b4": (9e9, 380),
+    "efficientnet_lite0": (8e8, 224),
 }
 # Rate against that of large float32 products: bf16 products of text encoders gain more than is lost
 # to their size, convolutions do not. From 100 texts (minilm) and 70 images (efficientnet_lite0) per
 # second and thread on a machine of about 95 Gflop/s.
 TEXT_SHARE, IMAGE_SHARE = 1.2, 0.55
-
-
-@dataclass(frozen=True)
-class Size:
-    """Size of a dataset and a label set: features, classes, and points of each sort.
-
-    `shape` is that of an image, (C, H, W); empty: the features are a vector.
-    """
-
-    n_features: int
-    n_classes: int
-    n_train: int
-    n_test: int
-    n_labelled: int = 0
-    n_unlabelled: int = 0
-    n_val: int = 0
-    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,7 +153,7 @@ def count(spec: Mapping[str, Any], size: Size | None) -> Work | None:
         return _neural(spec, size) if neural else _classic(spec, size)
     rows = size.n_train + size.n_test
     if "encoder" in spec:
-        per_item, _, native = _encoder(str(spec["encoder"]))
+        per_item, native = _encoder(str(spec["encoder"]))
         side = spec.get("embedding", {}).get("resolution")
         share = (side / native) ** 2 if side and native else 1.0
         rate = IMAGE_SHARE if native else TEXT_SHARE
@@ -178,7 +163,7 @@ def count(spec: Mapping[str, Any], size: Size | None) -> Work | None:
     return None
 
 
-def _encoder(name: str) -> tuple[float, int, int | None]:
+def _encoder(name: str) -> tuple[float, int | None]:
     """Entry of an encoder in `ENCODERS`; BERT's for an unknown one."""
     return next((v for k, v in ENCODERS.items() if k in name), ENCODERS["bert-base-uncased"])
 
@@ -304,8 +289,3 @@ def _fit(estimator: str, params: Mapping[str, Any], size: Size, n_new: int) -> f
     if name == "KNeighborsClassifier":
         return SLOW * size.n_labelled * n_new * (d + 10)
     return SLOW * 100 * points * d
-
-
-def embedded_size(size: Size, encoder: str) -> Size:
-    """Size of a dataset after an encoder has embedded it."""
-    return replace(size, n_features=_encoder(encoder)[1])

@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flowgmm.apps.estimate.cost_model import Size, Work, embedded_size
+from flowgmm.apps.estimate.cost_model import Work
 from flowgmm.apps.estimate.dry_run import DryRunJob
 from flowgmm.experiments.paths import features_path
 from flowgmm.experiments.project import Project
-from flowgmm.experiments.recipes import label_set
-from flowgmm.experiments.specs.data import features_spec
+from flowgmm.experiments.sizes import Size, declared_size, with_labels
 from flowgmm.utils.io import read_header
 
 __all__ = ["data_size", "output_bytes", "recorded_size", "source_bytes"]
@@ -26,21 +24,10 @@ def data_size(config: Project, spec: Mapping[str, Any]) -> Size | None:
     if name not in config.datasets:
         return None
     path = config.root / features_path(config, name)
-    size = _shapes(path) if path.is_file() else _declared(config, name)
+    size = _shapes(path) if path.is_file() else declared_size(config, name)
     if "estimator" not in spec or spec.get("labels") not in config.datasets[name].labels:
         return size
-    chosen = label_set(config, name, spec["labels"])
-    n_val = chosen.get("n_val", 0)
-    n_labels = chosen.get("n_labels", len(chosen.get("indices", [])))
-    if n_labels == "all":
-        n_labels = size.n_train - n_val
-    n_unlabelled = chosen.get("n_unlabelled") or size.n_train
-    return replace(
-        size,
-        n_labelled=n_labels if isinstance(n_labels, int) else sum(n_labels),
-        n_unlabelled=0 if spec.get("labelled_only") else n_unlabelled,
-        n_val=n_val,
-    )
+    return with_labels(config, size, name, spec["labels"], bool(spec.get("labelled_only")))
 
 
 def _shapes(path: Path) -> Size:
@@ -53,30 +40,6 @@ def _shapes(path: Path) -> Size:
         classes = read_header(handle)["classes"]
     image = tuple(shape) if len(shape) == 3 else ()
     return Size(math.prod(shape), len(classes), n_train, n_test, shape=image)
-
-
-def _declared(config: Project, name: str) -> Size:
-    """Size of a dataset from its entry in the config, or defaults."""
-    spec = features_spec(config, name)
-    options, rows = spec.get("options", {}), spec.get("rows", {})
-    shape: tuple[int, ...] = ()
-    if config.dataset(name).kind == "image":
-        # Grey if the number of values is a square, else three channels. Surrogates are 8 x 8.
-        n_pixels = spec.get("columns", 64 * options.get("channels", 1))
-        channels = 1 if math.isqrt(n_pixels) ** 2 == n_pixels else 3
-        shape = (channels, *2 * [math.isqrt(n_pixels // channels)])
-    # Image datasets have ten classes; a table without `classes` gets two.
-    n_classes = 10 if shape else len(options["classes"]) if "classes" in options else 2
-    size = Size(
-        n_features=options.get(
-            "n_features", math.prod(shape) if shape else spec.get("columns", 20)
-        ),
-        n_classes=options.get("n_classes", n_classes),
-        n_train=options.get("n_train", rows.get("train", 5000)),
-        n_test=options.get("n_test", rows.get("test", 2000)),
-        shape=shape,
-    )
-    return embedded_size(size, str(spec["encoder"])) if "encoder" in spec else size
 
 
 def recorded_size(data: Mapping[str, Any]) -> Size | None:

@@ -1,0 +1,1 @@
+"""`flowgmm doctor`: the profile of a cluster beside the cluster."""
