@@ -70,7 +70,7 @@ def with_labels(
     """Size of a dataset with the points of a label set."""
     chosen = label_set(project, dataset, labels)
     n_val = chosen.get("n_val", 0)
-    n_labels = chosen.get("n_labels", len(chosen.get("indices", [])))
+    n_labels = chosen.get("n_labels") or len(chosen.get("indices", []))
     if n_labels == "all":
         n_labels = size.n_train - n_val
     n_unlabelled = min(chosen.get("n_unlabelled") or size.n_train, size.n_train)

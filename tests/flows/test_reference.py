@@ -202,7 +202,8 @@ def test_loss_and_gradients(shape, seeds, student_t):
         loss.backward()
         for theirs, ours in reference.flow.counterparts(model.flow):
             if theirs.requires_grad:
-                assert theirs.grad.abs().max() > 0
+                # A bias below a normalisation has the gradient 0, but for rounding.
+                assert theirs.ndim == 1 or theirs.grad.abs().max() > 0
                 gradient = ours.grad[s].view_as(theirs)
                 assert torch.allclose(gradient, theirs.grad, rtol=1e-6, atol=1e-8)
 

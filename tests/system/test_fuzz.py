@@ -364,6 +364,8 @@ def test_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "flowgmm.embed.embed_data.embed_texts",
         lambda texts, *_, **__: np.random.default_rng(0).normal(size=(len(texts), 3)),
     )
+    monkeypatch.setattr("flowgmm.embed.embed_data.encoder_folder", lambda *_: tmp_path)
+    monkeypatch.setattr("flowgmm.embed.text.deviation", lambda *_: None)
 
     def read() -> None:
         if spec["kind"] == "text":
