@@ -1,11 +1,13 @@
 """Devices, and the precision of products that they have in hardware."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["best_device", "best_precision", "find_device", "find_precision"]
+__all__ = ["best_device", "best_precision", "find_device", "find_precision", "flush_denormals"]
 
 
 def best_device() -> str:
@@ -41,3 +43,21 @@ def best_precision(device: str) -> str:
     amd = str(known.get("cpu_name")).startswith("AMD")
     fast = known.get("amx_bf16") or (amd and known.get("avx512_bf16"))
     return "bf16" if fast else "fp32"
+
+
+@contextlib.contextmanager
+def flush_denormals() -> Iterator[None]:
+    """Take denormal numbers, below about 1e-38, for zero on the CPU within the block.
+
+    After some thousand steps moments and products of a training become denormal, and processors
+    that compute with them in microcode are ten times slower then (benchmarks/README.md). Threads
+    that were started before keep their setting.
+    """
+    import torch
+
+    were_flushed = float(torch.tensor(1e-323, dtype=torch.float64) * 1) == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(were_flushed)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from flowgmm.training.checkpoint import BestParameters, Checkpoint, TrainingState
 from flowgmm.training.cuda_graph import Inputs, Replayed, Step, capturer
 from flowgmm.training.divergence import N_EVALUATIONS, DivergenceMonitor, History
+from flowgmm.training.hardware import flush_denormals
 from flowgmm.training.optim import Adam, Group, clip_, learning_rate_factor
 from flowgmm.utils.io import content_hash
 from flowgmm.utils.progress import Progress
@@ -149,7 +150,7 @@ def train(
     if capture is not None:
         make_step = Replayed(make_step, device, capture)
     started, first, saved = time.monotonic(), state.step, time.monotonic()
-    with deferred() as interrupted:
+    with deferred() as interrupted, flush_denormals():
         for step in range(state.step, stop):
             optimizer.set_rates(learning_rate_factor(training.schedule, step, training.n_steps))
             state.add(make_step(inputs(step)))

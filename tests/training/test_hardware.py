@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flowgmm.training.hardware import best_precision, find_precision
+from flowgmm.training.hardware import best_precision, find_precision, flush_denormals
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,14 @@ def test_a_gpu_computes_in_bf16_where_it_is_not_emulated(supported, expected, mo
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_precision_that_is_given_stays(name, device):
     assert find_precision(name, device) == name
+
+
+def test_denormals_are_zero_within_the_block_alone():
+    tiny = torch.tensor(1e-320, dtype=torch.float64)
+    assert (tiny * 0.5).item() > 0
+    with flush_denormals():
+        assert (tiny * 0.5).item() == 0
+        with flush_denormals():
+            pass
+        assert (tiny * 0.5).item() == 0
+    assert (tiny * 0.5).item() > 0
