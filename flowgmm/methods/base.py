@@ -15,13 +15,14 @@ from flowgmm.flows.rng import Stream
 from flowgmm.methods.parts import PARTS, Part, Training
 from flowgmm.training.batches import Batches, StandardisedPoints, as_tensor, chunk_size
 from flowgmm.training.loop import Inputs, TrainingOptions
+from flowgmm.training.optim import Group
 
 __all__ = ["ON_CPU", "ON_DEVICE", "STREAMS", "StackedEstimator"]
 
 # What is drawn once, or a little of it at every step: by the CPU, so that it is the same wherever
 # the training runs. And what a step draws much of: by the device.
 ON_CPU = ("initialisation", "means", "batches")
-ON_DEVICE = ("dropout", "augmentation", "dequantisation")
+ON_DEVICE = ("dropout", "augmentation", "dequantisation", "noise")
 STREAMS = ON_CPU + ON_DEVICE
 
 
@@ -88,6 +89,24 @@ class StackedEstimator(BaseEstimator, ABC):
     @abstractmethod
     def _log_posterior(self, model: nn.Module, x: Tensor) -> Tensor:
         """Posterior log p(y | x), shape (S, B, K), of preprocessed points, shape (S, B, ...)."""
+
+    def _turns(self) -> list[Callable[..., dict[str, Tensor]]]:
+        """Functions with the arguments and results of `_losses`, minimised in order at each step.
+
+        The groups of parameters that each moves have its number as their `turn`.
+        """
+        return [self._losses]
+
+    def _groups(self, training: TrainingOptions, model: nn.Module) -> list[Group]:
+        """Parameters to train, with their rates and decays."""
+        mixture, undecayed = self._mixture_parameters(model), self._undecayed_parameters(model)
+        return training.groups(model, mixture, undecayed)
+
+    def _initialise(self, model: nn.Module, batches: Batches, streams: dict[str, Stream]) -> None:
+        """Initialise the stack by data, on its device, before the first step; nothing here.
+
+        A checkpoint is loaded afterwards.
+        """
 
     def _schedule(self, step: int, n_steps: int, labelled_pass: int = 1) -> dict[str, float]:
         """Factors of the losses that change with the step.

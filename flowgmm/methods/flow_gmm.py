@@ -25,7 +25,7 @@ from flowgmm.methods.parts import LatentMixture, MultiscaleRealNVP, Objective, R
 from flowgmm.methods.preset_parts import PRESETS, choose_preset
 from flowgmm.training.batches import CHUNK, IMAGE_CHUNK, Batches
 from flowgmm.training.loop import Inputs
-from flowgmm.training.optim import ramp
+from flowgmm.training.schedules import ramp
 from flowgmm.utils.seeds import derive
 
 __all__ = ["FlowGMM", "FlowGMMClassifier"]

@@ -302,10 +302,10 @@ class Training(Part):
         unlabelled_batch: Unlabelled points per step.
         sampling: `shuffle`, `shuffle_full`, `fixed` or `replacement`; see
             `flowgmm.training.batches.Batches`.
-        optimizer: `adamw` (decoupled decay) or `adam` (decay added to the gradient).
+        optimizer: `adamw` (decoupled decay), `adam` (decay added to the gradient) or `adamax`.
         lr: Learning rate.
         weight_decay: Decay of the networks' parameters; in an image flow only gains decay.
-        schedule: Of the learning rate; see `flowgmm.training.optim.learning_rate_factor`.
+        schedule: Of the learning rate; see `flowgmm.training.schedules.learning_rate_factor`.
         clip_norm: Largest gradient norm; None: no clipping.
         keep: `last`: the parameters after the last step; `best_val`: those with the highest
             accuracy on validation points (D41; through `flowgmm.methods.stack.fit_stack`).

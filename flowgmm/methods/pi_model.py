@@ -11,7 +11,7 @@ from flowgmm.methods.mlp import DropoutMLPClassifier, cross_entropy
 from flowgmm.methods.parts import Training
 from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Inputs
-from flowgmm.training.optim import ramp
+from flowgmm.training.schedules import ramp
 
 __all__ = ["PiModelClassifier"]
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,13 @@ def fit_stack(
     batches = first._batches(x, codes, rows, streams["batches"])
     model = first._build(batches, len(classes), streams).to(device=device, dtype=dtype)
     training = first._training(batches.steps_per_epoch)
+    first._initialise(model, batches, streams)
     history = train(
         model,
-        lambda inputs: first._losses(model, batches, streams, inputs),
+        [partial(losses, model, batches, streams) for losses in first._turns()],
         training,
         inputs=lambda step: first._inputs(batches, streams, step, training.n_steps),
-        groups=training.groups(
-            model, first._mixture_parameters(model), first._undecayed_parameters(model)
-        ),
+        groups=first._groups(training, model),
         checkpoint=checkpoint,
         identity=checkpoint
         and [

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from flowgmm.training.divergence import History
-from flowgmm.training.optim import Adam
+from flowgmm.training.optim import Optimizer
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import add_checksum, atomic_path, header, read_header, verify_checksum
 
@@ -87,7 +87,7 @@ class Checkpoint:
         path: Path,
         fingerprint: str,
         model: nn.Module,
-        optimizer: Adam,
+        optimizer: Optimizer,
         best: BestParameters | None,
     ):
         self.path = path

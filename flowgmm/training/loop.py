@@ -20,7 +20,8 @@ from flowgmm.training.checkpoint import BestParameters, Checkpoint, TrainingStat
 from flowgmm.training.cuda_graph import Inputs, Replayed, Step, capturer
 from flowgmm.training.divergence import N_EVALUATIONS, DivergenceMonitor, History
 from flowgmm.training.hardware import flush_denormals
-from flowgmm.training.optim import Adam, Group, clip_, learning_rate_factor
+from flowgmm.training.optim import Group, Optimizer, clip_
+from flowgmm.training.schedules import cool_down, learning_rate_factor
 from flowgmm.utils.io import content_hash
 from flowgmm.utils.progress import Progress
 from flowgmm.utils.signals import Interrupted, deferred
@@ -41,10 +42,10 @@ class TrainingOptions:
 
     Arguments:
         n_steps: Number of optimizer steps.
-        optimizer: `adamw` (decoupled decay) or `adam` (decay added to the gradient).
+        optimizer: See `flowgmm.training.optim.Optimizer`.
         lr: Learning rate of the networks.
         weight_decay: Decay of the networks' parameters.
-        schedule: See `flowgmm.training.optim.learning_rate_factor`.
+        schedule: See `flowgmm.training.schedules.learning_rate_factor`.
         clip_norm: Largest gradient norm, per seed; None: no clipping.
         mixture_lr: Learning rate of learnable means, spreads and weights (no decay, no clipping).
         bf16: Matrix products of the networks in bfloat16.
@@ -87,7 +88,7 @@ class TrainingOptions:
 
 def train(
     model: nn.Module,
-    losses: Losses,
+    losses: Losses | Sequence[Losses],
     training: TrainingOptions,
     inputs: Callable[[int], Inputs] = lambda step: {"step": step},
     groups: Sequence[Group] | None = None,
@@ -103,8 +104,10 @@ def train(
         model: All parameters of the stack; the first axis of each is the seed.
         losses: inputs of a step -> {"loss": (S,), ...}. The sum over seeds is minimised, which
             gives each seed its own gradient. A logged loss named "labelled_nll" takes part in the
-            divergence rule. On a GPU steps are recorded (`flowgmm.training.cuda_graph`): then it is
-            called in the first few only, and all that changes with the step comes from its inputs.
+            divergence rule. Of several, each is evaluated after the update of the one before and
+            moves the groups of its turn alone; "loss" of the second is logged as "loss_2". On a
+            GPU steps are recorded (`flowgmm.training.cuda_graph`): then it is called in the first
+            few only, and all that changes with the step comes from its inputs.
         training: Options.
         inputs: step -> inputs of its losses; if not given, the number of the step.
         groups: Parameters with their learning rates and decays; None: `training.groups(model)`.
@@ -127,12 +130,12 @@ def train(
         UserError: If the checkpoint belongs to another run; a damaged one is set aside.
         ValueError: If the optimizer or schedule is unknown.
     """
-    if training.optimizer not in ("adam", "adamw"):
-        raise ValueError(f"unknown optimizer {training.optimizer!r}; expected adam or adamw")
     groups = training.groups(model) if groups is None else groups
     device = next(model.parameters()).device
-    capture = capturer(device)
-    optimizer = Adam(groups, training.optimizer == "adamw", recorded=capture is not None)
+    # A recorded update has one decay of the first moment, and Adamax's rate is Python's.
+    changing = any(group.final_beta1 is not None for group in groups)
+    capture = None if changing or training.optimizer == "adamax" else capturer(device)
+    optimizer = Optimizer(groups, training.optimizer, recorded=capture is not None)
     best = BestParameters(model) if validate is not None else None
     saver, state = None, TrainingState()
     if checkpoint is not None:
@@ -146,13 +149,15 @@ def train(
     monitor = DivergenceMonitor(training.n_steps, every, history)
     # On a CPU there is nothing to wait for.
     read = capture is None and device.type == "cpu"
-    make_step = _step(losses, training, groups, optimizer, read)
+    turns = [losses] if callable(losses) else list(losses)
+    make_step = _step(turns, training, groups, optimizer, read)
     if capture is not None:
         make_step = Replayed(make_step, device, capture)
     started, first, saved = time.monotonic(), state.step, time.monotonic()
     with deferred() as interrupted, flush_denormals():
         for step in range(state.step, stop):
-            optimizer.set_rates(learning_rate_factor(training.schedule, step, training.n_steps))
+            place = training.schedule, step, training.n_steps
+            optimizer.set_rates(learning_rate_factor(*place), cool_down(*place))
             state.add(make_step(inputs(step)))
             if state.step % every == 0 or state.step >= stop:
                 monitor.evaluate(*state.summed())
@@ -180,22 +185,34 @@ def train(
 
 
 def _step(
-    losses: Losses, training: TrainingOptions, groups: Sequence[Group], optimizer: Adam, read: bool
+    turns: Sequence[Losses],
+    training: TrainingOptions,
+    groups: Sequence[Group],
+    optimizer: Optimizer,
+    read: bool,
 ) -> Step:
-    """One optimizer step: forward, backward, clip, update; returns the losses."""
+    """One optimizer step: for each turn forward, backward, clip, update; returns the losses."""
+    moved = [
+        [p for g in groups if g.turn == turn for p in g.parameters] for turn in range(len(turns))
+    ]
+    device_type = optimizer.parameters[0].device.type
 
     def make_step(inputs: Inputs) -> dict[str, Tensor]:
-        for parameter in optimizer.parameters:
-            parameter.grad = None
-        device_type = optimizer.parameters[0].device.type
-        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=training.bf16):
-            values = losses(inputs)
-        values["loss"].sum().backward()
-        if training.clip_norm is not None:
+        logged: dict[str, Tensor] = {}
+        for turn, losses in enumerate(turns):
+            for parameter in optimizer.parameters:
+                parameter.grad = None
+            with torch.autocast(device_type, dtype=torch.bfloat16, enabled=training.bf16):
+                values = losses(inputs)
+            # The gradient reaches no parameter of another turn.
+            values["loss"].sum().backward(inputs=moved[turn] if len(turns) > 1 else None)
             for group in groups:
-                if group.clip:
+                if group.clip and group.turn == turn and training.clip_norm is not None:
                     clip_(group.parameters, training.clip_norm, read)
-        optimizer.step()
-        return {name: value.detach() for name, value in values.items()}
+            optimizer.step(turn)
+            if turn:
+                values[f"loss_{turn + 1}"] = values.pop("loss")
+            logged |= {name: value.detach() for name, value in values.items()}
+        return logged
 
     return make_step

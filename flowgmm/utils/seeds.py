@@ -17,6 +17,7 @@ PURPOSES = (
     "dropout",
     "augmentation",
     "dequantisation",
+    "noise",
 )
 
 

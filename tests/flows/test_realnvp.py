@@ -16,7 +16,7 @@ from flowgmm.methods.base import STREAMS
 from flowgmm.methods.flow_gmm import FlowGMM
 from flowgmm.training.batches import Batches
 from flowgmm.training.loop import TrainingOptions, train
-from flowgmm.training.optim import learning_rate_factor
+from flowgmm.training.schedules import learning_rate_factor
 
 SEEDS = (3, 4, 11)
 LIKELIHOOD_ONLY = PLAIN_OBJECTIVE | {"dropout": 0.0}

@@ -18,7 +18,8 @@ from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.stack import fit_stack
 from flowgmm.training import loop as train_module
 from flowgmm.training.loop import TrainingOptions, train
-from flowgmm.training.optim import learning_rate_factor, ramp
+from flowgmm.training.optim import Group
+from flowgmm.training.schedules import SCHEDULES, cool_down, learning_rate_factor, ramp
 from flowgmm.utils import signals as interrupt
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import sha256
@@ -35,8 +36,29 @@ def test_schedules():
     assert cosine[50] == pytest.approx(0.5)
     assert cosine[-1] == 1e-3
     assert all(a >= b for a, b in itertools.pairwise(cosine))
-    with pytest.raises(ValueError, match="unknown schedule 'linear'; expected constant, cosine"):
-        learning_rate_factor("linear", 0, 10)
+    with pytest.raises(ValueError, match="unknown schedule 'cubic'; expected one of constant, co"):
+        learning_rate_factor("cubic", 0, 10)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("n_steps", [1, 7, 300])
+def test_every_schedule_stays_between_0_and_1(schedule, n_steps):
+    factors = [learning_rate_factor(schedule, t, n_steps) for t in range(n_steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+
+
+def test_schedules_of_the_quoted_systems():
+    """Laine and Aila: exp(-5 (1 - e/80)^2) up, exp(-12.5 k^2) down; Dai et al.; Maaloe et al."""
+    ramps = [learning_rate_factor("ramps", e, 300) for e in range(300)]
+    assert ramps[:81:40] == pytest.approx([np.exp(-5), np.exp(-5 / 4), 1])
+    assert ramps[80:250] == [1] * 170
+    assert ramps[275] == pytest.approx(np.exp(-12.5 / 4))
+    assert [cool_down("ramps", e, 300) for e in (0, 249, 275)] == [1, 1, ramps[275]]
+    assert {cool_down("cosine", t, 10) for t in range(10)} == {1}
+    flat = [learning_rate_factor("flat_linear", t, 12) for t in range(12)]
+    assert flat == pytest.approx([1] * 9 + [0.75, 0.5, 0.25])
+    stairs = [learning_rate_factor("staircase", t, 1000) for t in (0, 199, 200, 999)]
+    assert stairs == [1, 1, 0.75, 0.75**4]
 
 
 def test_ramp():
@@ -103,8 +125,62 @@ def test_weight_decay(optimizer, factor):
 
 def test_unknown_optimizer():
     model = Toy(1)
-    with pytest.raises(ValueError, match="unknown optimizer 'sgd'; expected adam or adamw"):
+    with pytest.raises(ValueError, match="unknown optimizer 'sgd'; expected adam, adamw, adamax"):
         train(model, toy_losses(model, model.w.detach()), TrainingOptions(1, optimizer="sgd"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "twin"),
+    [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("adamax", torch.optim.Adamax)],
+)
+def test_optimizers_are_pytorchs(kind, twin):
+    """Five steps, with a decay and moments of its own in each of two groups."""
+    targets = torch.tensor([[1.0, -2.0, 3.0]]).double()
+    ours, theirs = Toy(1), Toy(1)
+    losses = toy_losses(ours, targets)
+    groups = [Group([ours.w], 0.1, 0.3, betas=(0.5, 0.9)), Group([ours.learnt], 0.2)]
+    train(
+        ours, losses, TrainingOptions(5, kind, schedule="constant", clip_norm=None), groups=groups
+    )
+    optimizer = twin(
+        [
+            {"params": [theirs.w], "lr": 0.1, "weight_decay": 0.3, "betas": (0.5, 0.9)},
+            {"params": [theirs.learnt], "lr": 0.2, "weight_decay": 0.0},
+        ]
+    )
+    for _ in range(5):
+        optimizer.zero_grad()
+        toy_losses(theirs, targets)({})["loss"].sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(ours.w, theirs.w, rtol=1e-12, atol=0)
+    torch.testing.assert_close(ours.learnt, theirs.learnt, rtol=1e-12, atol=0)
+
+
+def test_the_first_moment_may_cool_down():
+    group = Group([], 0.1, final_beta1=0.5)
+    assert [group.beta1(factor) for factor in (1, 0.5, 0)] == pytest.approx([0.9, 0.7, 0.5])
+    assert Group([], 0.1).beta1(0.0) == 0.9
+
+
+def test_losses_in_turn_move_their_own_parameters():
+    """Two losses: w descends to the target, then `learnt` to the sum of the new w."""
+    targets = torch.tensor([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]).double()
+    model, seen = Toy(2), []
+
+    def first(inputs):
+        return {"loss": (model.w - targets).square().sum(1) + 100 * model.learnt.sum(1)}
+
+    def second(inputs):
+        seen.append(model.w.detach()[:, 0].clone())
+        return {"loss": (model.learnt.sum(1) - model.w.sum(1)).square(), "gap": model.w.sum(1)}
+
+    groups = [Group([model.w], 0.1), Group([model.learnt], 0.2, betas=(0.0, 0.999), turn=1)]
+    training = TrainingOptions(200, "adam", schedule="linear", clip_norm=None)
+    history = train(model, [first, second], training, groups=groups)
+    assert seen[0].tolist() == pytest.approx([0.1, 0.1])  # after the first update
+    torch.testing.assert_close(model.w, targets, rtol=0, atol=1e-3)
+    torch.testing.assert_close(model.learnt, targets.sum(1, True), rtol=0, atol=0.1)
+    assert set(history.losses) == {"loss", "loss_2", "gap"}
 
 
 @pytest.mark.parametrize("n_steps", [1, 7, 100, 250, 1000])
