@@ -1,0 +1,1 @@
+"""Networks that are no flows: convolutional nets, generators, Gaussian heads; seeds stacked."""
