@@ -220,6 +220,8 @@ def _cell_lines(cell: Cell, spec: Mapping[str, Any]) -> dict[str, str]:
         printed = cell.printed
         source = f", from {printed['source']}" if printed.get("source") else ""
         lines["paper"] = f"{printed['text']} ({printed['reported_by']}{source})"
+        if printed.get("origin"):
+            lines["origin"] = printed["origin"]
     if cell.verdict or cell.why:
         lines["verdict"] = ": ".join(part for part in (cell.verdict, cell.why) if part)
     return lines

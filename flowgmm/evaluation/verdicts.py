@@ -1,6 +1,7 @@
 """The rule that compares our number with the printed one; the only place where it is written.
 
-Let p be the printed number, s its printed spread and d the margin:
+Let p be the printed number, s its printed spread (of a quoted number whose spread the paper left
+out, the source's) and d the margin:
 
     d = max(1.5 percentage points (0.15 nats; 0.015 for a calibration error; 0.01 for a share;
             half of a printed count), 2 s)
@@ -16,7 +17,8 @@ and let [low, high] be an interval for what our runs aggregate to (see
 Before any comparison:
 
     failed          more than half of the seeds failed
-    not comparable  the data, their size or the encoder are not the paper's; with the reasons
+    not comparable  the data, their size or the encoder are not the paper's, or a quoted number's
+                    source had another setting; with the reasons
     inconclusive    a seed diverged and so has no number: leaving it out would flatter the rest
     not run         there is no run; with the reason
 

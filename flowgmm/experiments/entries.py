@@ -104,6 +104,8 @@ class Row:
     labels: str | None = None
     evaluate: str | None = None
     paper: str | None = None
+    datasets: Sequence[str] | None = None
+    notes: Sequence[str] | None = None
 
 
 # A null of `Column.paper` is a value: nothing is printed.

@@ -316,6 +316,65 @@ def test_one_model_may_fill_two_rows(add_record):
     assert len(kinds) == len(rows) == 12
 
 
+def quoted_table(**row):
+    """Table 3 with rows of M1+M2 and of the Π-model with augmentation that are run."""
+    rows = [
+        {"method": "flowgmm", "paper": "m1m2_vae_ssl", "title": "M1+M2"} | row,
+        {"method": "flowgmm_cons", "paper": "pi_model_augmented", "title": "Π-model"},
+        "flowgmm_sup_nl",
+    ]
+    return describe("table_3", TABLES["table_3"] | {"rows": rows, "quoted": []})
+
+
+def test_a_quoted_number_is_compared_within_the_spread_of_its_source(add_record):
+    records = [
+        add_record("svhn", "1000", "flowgmm_cons", [0.952] * 3),
+        add_record("cifar10", "4000", "flowgmm_cons", [0.876] * 3),
+    ]
+    table = make_table(quoted_table(), records)
+    _, svhn, cifar10 = table.cells[1]
+    assert (svhn.verdict, cifar10.verdict) == ("reproduced", "reproduced")
+    entry = {"value": 50.0, "spread": None, "source_spread": 2.0, "text": "50", "source": "X"}
+    spec = quoted_table()
+    spec["cells"][1][1]["printed"] = entry | {"reported_by": "quoted"}
+    wide = make_table(spec, records).cells[1][1]
+    assert (wide.margin, wide.verdict) == (4.0, "higher")
+    markdown = write(table, "t")[1].read_text("utf-8")
+    # The paper prints one of the two settings for each data set; the other is the source's.
+    assert "reproduced · source 95.18 ± 0.17 <sup>" in markdown
+    assert "reproduced · paper 87.64 <sup>" in markdown
+    assert "Laine & Aila 2016: error 12.36 ± 0.31 with augmentation" in markdown
+    assert "Kingma et al. 2014: error 2.40 ± 0.02" in markdown  # of a cell that is not run, too
+
+
+def test_a_number_of_another_setting_is_not_compared(add_record):
+    spec = quoted_table()
+    spec["cells"][1][1]["printed"]["not_comparable"] = "five times as many labels"
+    record = add_record("svhn", "1000", "flowgmm_cons", [0.952] * 3)
+    table = make_table(spec, [record])
+    assert table.cells[1][1].why == "five times as many labels"
+    markdown = write(table, "t")[1].read_text("utf-8")
+    assert "not comparable to the source's 95.18 ± 0.17" in markdown
+    assert "with augmentation, 10 runs; not comparable: five times as many labels" in markdown
+
+
+def test_a_row_may_have_notes_and_cells_on_some_data_sets_alone(add_record):
+    spec = quoted_table(datasets=["mnist"], notes=["50,000 training images"])
+    record = add_record("mnist", "1000", "flowgmm", [0.976] * 3)
+    table = make_table(spec, [record])
+    mnist, svhn, cifar10 = table.cells[0]
+    assert mnist.verdict == "reproduced"
+    assert (svhn.verdict, svhn.why) == ("not run", "not among the row's data sets")
+    assert (cifar10.verdict, cifar10.printed) == ("", None)
+    lines = write(table, "t")[1].read_text("utf-8").splitlines()
+    (row,) = [line for line in lines if line.startswith("| M1+M2 <sup>1</sup> |")]
+    assert row.endswith("| - |")
+    assert "1. 50,000 training images" in lines
+    stray = add_record("svhn", "1000", "flowgmm", [0.9])
+    with pytest.raises(UserError, match="svhn/1000/flowgmm is not a cell of table_3"):
+        make_table(spec, [record, stray])
+
+
 def test_the_papers_footnote_is_shown():
     table = make_table(spec_of("table_4"), [])
     assert "99.04 percent" in markdown_text(table)

@@ -18,6 +18,7 @@ from flowgmm.utils.errors import UserError
 __all__ = [
     "cell_keys",
     "describe_table",
+    "has_cell",
     "rows_of",
     "table_jobs",
     "table_origin",
@@ -29,6 +30,8 @@ __all__ = [
 
 # Kinds of rows, by the key that lists them.
 KINDS = {"rows": "paper", "extra_rows": "extra", "quoted": "quoted"}
+# What is said about a printed number.
+PRINTED = ("reported_by", "source", "origin", "source_spread", "not_comparable")
 # Estimators' names of hyper-parameters that the paper prints by a symbol.
 PARAMETERS = {symbol: name for name, symbol in SYMBOLS.items()}
 
@@ -41,6 +44,8 @@ def table_runs(project: Project, name: str) -> dict[Run, str | None]:
     for column in entry.columns:
         tuned = (column.metric or entry.metric) == "tuned"
         for row in rows:
+            if not has_cell(row, column):
+                continue
             keys = cell_keys(row, column, entry)
             run = Run(keys["dataset"], keys["labels"], keys["method"])
             runs[run] = skip_reason(project, run)
@@ -122,6 +127,11 @@ def rows_of(name: str, entry: Table, methods: Mapping[str, Method]) -> list[tupl
     return rows
 
 
+def has_cell(row: Row, column: Column) -> bool:
+    """Whether a row, which may name the data sets that it is about, has a cell in a column."""
+    return row.datasets is None or column.dataset in row.datasets
+
+
 def cell_keys(row: Row, column: Column, entry: Table) -> dict[str, str]:
     """Give dataset, label set, method and points of a cell; the row overrides the column."""
     method = row.method or column.method
@@ -160,19 +170,20 @@ def describe_table(
             are not found, or the claim does not fit the table.
     """
     rows = rows_of(name, entry, methods)
-    keys = [[cell_keys(row, column, entry) for _, row in rows] for column in entry.columns]
     columns = [
-        _describe_column(name, entry, column, cells, scaled_down or {})
-        for column, cells in zip(entry.columns, keys, strict=True)
+        _describe_column(name, entry, column, [row for _, row in rows], scaled_down or {})
+        for column in entry.columns
     ]
     paper = _printed_table(name, entry, columns, paper_results)
 
-    def cell(row: Row, column: Mapping[str, Any], named: dict[str, str]) -> dict[str, Any]:
+    def cell(row: Row, written: Column, column: Mapping[str, Any]) -> dict[str, Any]:
+        named = cell_keys(row, written, entry)
         run = "/".join(named[part] for part in ("dataset", "labels", "method"))
         return {
             **named,
             "printed": _printed(paper["results"].get(column["paper"], {}), row, column),
             "not_run": (not_run or {}).get(run),
+            "left_out": not has_cell(row, written),
         }
 
     return {
@@ -186,8 +197,8 @@ def describe_table(
         "columns": columns,
         "rows": [{**as_written(row), "kind": kind} for kind, row in rows],
         "cells": [
-            [cell(row, column, cells[i]) for column, cells in zip(columns, keys, strict=True)]
-            for i, (_, row) in enumerate(rows)
+            [cell(row, *pair) for pair in zip(entry.columns, columns, strict=True)]
+            for _, row in rows
         ],
     }
 
@@ -223,7 +234,7 @@ def _describe_column(
     name: str,
     entry: Table,
     column: Column,
-    cells: Sequence[Mapping[str, str]],
+    rows: Sequence[Row],
     scaled_down: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """Describe the head of a column: metric, unit, notes, and the column of the printed table."""
@@ -234,6 +245,7 @@ def _describe_column(
             f"one of {', '.join(METRIC_UNITS)}, or the table"
         )
     printed = column.dataset if column.paper == LIKE_DATASET else column.paper
+    cells = [cell_keys(row, column, entry) for row in rows if has_cell(row, column)]
     data = [f"{cell['dataset']}/{cell['labels']}" for cell in cells]
     return {
         "dataset": column.dataset,
@@ -286,7 +298,6 @@ def _printed(
             "spread": None,
             "text": f"{symbol} = {value:g}",
             "reported_by": "own",
-            "source": None,
             "parameter": PARAMETERS.get(symbol, symbol),
         }
     if "value" not in number:  # by metric; the paper calls both likelihoods NLL
@@ -300,6 +311,5 @@ def _printed(
         "value": number["value"],
         "spread": number["spread"],
         "text": number.get("printed", f"{number['value']}{spread}"),
-        "reported_by": number["reported_by"],
-        "source": number.get("source"),
+        **{key: number[key] for key in PRINTED if key in number},
     }

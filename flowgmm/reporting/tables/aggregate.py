@@ -47,7 +47,7 @@ def make_table(spec: dict[str, Any], records: Sequence[str | os.PathLike[str]]) 
         _key(cell)
         for row, cells in zip(spec["rows"], spec["cells"], strict=True)
         for cell in cells
-        if row["kind"] != "quoted"
+        if row["kind"] != "quoted" and not cell["left_out"]
     }
     for key, blocks in found.items():
         if key not in known:
@@ -130,6 +130,9 @@ def _cell(
         "metric": column["metric"],
         "unit": column["unit"],
     }
+    if cell["left_out"]:
+        verdict = "not run" if printed else ""
+        return Cell(**place, verdict=verdict, why="not among the row's data sets")
     if row["kind"] == "quoted":
         return Cell(**place, verdict="", why="as printed" if printed else "nothing printed")
     if not blocks:
@@ -157,7 +160,7 @@ def _cell(
         return Cell(**place, verdict="not run", why=why)
 
     n_points = min((run["n_points"] for run in runs if run["n_points"]), default=None)
-    value = None if printed is None else printed["value"]
+    value, said_spread = (None, None) if printed is None else _said(printed)
     verdict = verdicts.judge(
         values,
         n_runs=len(runs),
@@ -165,9 +168,9 @@ def _cell(
         aggregate=spec["aggregate"],
         unit=column["unit"],
         printed=value,
-        printed_spread=None if printed is None else printed["spread"],
+        printed_spread=said_spread,
         n_points=n_points,
-        not_comparable=reasons,
+        not_comparable=[*reasons, *_other_setting(printed)],
     )
     aggregate = {"median": metrics.median, "mean": lambda x: float(sum(x) / len(x))}
     spread = {"mad": metrics.mad, "std": metrics.std}
@@ -184,9 +187,21 @@ def _cell(
         value_ok=aggregate[spec["aggregate"]](kept) if kept else None,
         n_ok=len(kept),
         interval=asdict(ours) if ours else None,
-        margin=None if value is None else verdicts.margin(column["unit"], value, printed["spread"]),
+        margin=None if value is None else verdicts.margin(column["unit"], value, said_spread),
         runs=tuple(runs),
     )
+
+
+def _said(printed: Mapping[str, Any]) -> tuple[float, float | None]:
+    """Printed number and its spread; of a quoted one the source's where the paper has none."""
+    spread = printed["spread"]
+    return printed["value"], printed.get("source_spread") if spread is None else spread
+
+
+def _other_setting(printed: Mapping[str, Any] | None) -> list[str]:
+    """Reason why a quoted number is not of the setting that the row's runs have."""
+    reason = printed and printed.get("not_comparable")
+    return [reason] if reason else []
 
 
 def _run(run: Mapping[str, Any], path: str) -> dict[str, Any]:

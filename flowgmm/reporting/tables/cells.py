@@ -17,8 +17,8 @@ class Cell:
         value_ok, n_ok: The same value over the seeds that did not fail.
         interval: ``low``, ``high``, ``kind`` and ``coverage``, or None.
         margin: Distance from the printed number that still counts as the same.
-        printed: ``value``, ``spread``, ``text``, ``reported_by`` and ``source``, or None; of a
-            hyper-parameter also its ``parameter``.
+        printed: ``value``, ``spread``, ``text`` and ``reported_by``, or None; of a hyper-parameter
+            also its ``parameter``, of a quoted number what is known about its ``source``.
         verdict, why: One of `flowgmm.evaluation.verdicts.WORDS`, or "" where nothing is compared.
         runs: Per seed: status, reason, value, seeds, and the record it stands in; of a
             hyper-parameter also the ``tuning`` curve and its ``budget``.

@@ -32,7 +32,7 @@ def csv_text(table: Table) -> str:
         "paper_spread",
         "paper_text",
     ]
-    fields += ["reported_by", "margin", "verdict", "why", "remarks"]
+    fields += ["reported_by", "source", "origin", "margin", "verdict", "why", "remarks"]
     writer = csv.DictWriter(handle, fields, lineterminator="\n")
     writer.writeheader()
     for row in table.cells:
@@ -52,7 +52,7 @@ def csv_text(table: Table) -> str:
                     "paper": printed.get("value"),
                     "paper_spread": printed.get("spread"),
                     "paper_text": printed.get("text"),
-                    "reported_by": printed.get("reported_by"),
+                    **{key: printed.get(key) for key in ("reported_by", "source", "origin")},
                     "margin": cell.margin,
                     "verdict": cell.verdict,
                     "why": cell.why,

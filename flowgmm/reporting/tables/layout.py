@@ -33,13 +33,14 @@ class Grid:
             (self._column_title(column, remark), self._number(remark["notes"]))
             for column, remark in zip(spec["columns"], table.remarks, strict=True)
         ]
+        marks = [self._number(row.get("notes", ())) for row in spec["rows"]]
         entries = [[self._entry(cell) for cell in row] for row in table.cells]
         kinds = [row["kind"] for row in spec["rows"]]
         if len(columns) > len(kinds):
             titles = [row["title"] + SUFFIXES[row["kind"]] for row in spec["rows"]]
             self.header: list[tuple[str, list[int]]] = [
                 ("", []),
-                *((t, []) for t in titles),
+                *zip(titles, marks, strict=True),
             ]
             self.body = [
                 ("", [([title], numbers, ""), *column])
@@ -52,7 +53,7 @@ class Grid:
             self.body = []
             for i, row in enumerate(entries):
                 new = i == 0 or kinds[i] != kinds[i - 1]
-                title: Entry = ([spec["rows"][i]["title"]], [], "")
+                title: Entry = ([spec["rows"][i]["title"]], marks[i], "")
                 self.body.append((SECTIONS.get(kinds[i], "") if new else "", [title, *row]))
 
     def _number(self, notes: Iterable[str]) -> list[int]:
@@ -70,28 +71,41 @@ class Grid:
         return f"{column['title']} ({labels})" if labels else str(column["title"])
 
     def _entry(self, cell: Cell) -> Entry:
+        owner = "source" if cell.printed and cell.printed["reported_by"] == "source" else "paper"
         printed = None if cell.printed is None else cell.printed["text"]
-        if cell.kind == "quoted":
-            source = cell.printed and cell.printed["source"]
-            return [printed or "-"], self._number([source] if source else []), ""
+        notes = _origin(cell)
+        if cell.kind == "quoted" or (not cell.verdict and not cell.runs):
+            text = f"{printed} (source)" if owner == "source" else printed or "-"
+            return [text], self._number(notes), ""
         if cell.verdict == "not run":
-            lines = ["not run", f"paper {printed}"] if printed else ["not run"]
-            return lines, self._number([f"not run ({cell.why})"]), ""
+            lines = ["not run", f"{owner} {printed}"] if printed else ["not run"]
+            return lines, self._number([f"not run ({cell.why})", *notes]), ""
         lines = _choice_lines(cell) if cell.metric == "tuned" else [value_text(cell)]
         if cell.n_failed and cell.value_ok is not None:
             ok = f"{cell.value_ok:.{DECIMALS[cell.unit]}f}"
             lines.append(f"{ok} over the {cell.n_ok} that did not fail")
         verdict = f"failed ({cell.why})" if cell.verdict == "failed" else cell.verdict
         if cell.verdict == "not comparable":
-            lines.append(f"not comparable to the paper's {printed}")
+            lines.append(f"not comparable to the {owner}'s {printed}")
         elif cell.verdict:
-            lines.append(f"{verdict} · paper {printed}" if printed else verdict)
+            lines.append(f"{verdict} · {owner} {printed}" if printed else verdict)
         reasons = dict.fromkeys(
             f"seed {run['seed']} failed: {run['reason']}"
             for run in cell.runs
             if run["status"] != "ok"
         )
-        return lines, self._number(reasons), COLOURS.get(cell.verdict, "")
+        return lines, self._number([*reasons, *notes]), COLOURS.get(cell.verdict, "")
+
+
+def _origin(cell: Cell) -> list[str]:
+    """Note on a number that comes from another paper: the source, and what it says there."""
+    printed = cell.printed or {}
+    if not (source := printed.get("source")):
+        return []
+    reason = printed.get("not_comparable")
+    parts = [printed.get("origin"), reason and f"not comparable: {reason}"]
+    said = "; ".join(part for part in parts if part)
+    return [f"{source}: {said}" if said else source]
 
 
 def value_text(cell: Cell) -> str:
