@@ -131,8 +131,8 @@ def _cell(
         "unit": column["unit"],
     }
     if cell["left_out"]:
-        verdict = "not run" if printed else ""
-        return Cell(**place, verdict=verdict, why="not among the row's data sets")
+        word = "not run" if printed else ""
+        return Cell(**place, verdict=word, why="not among the row's data sets")
     if row["kind"] == "quoted":
         return Cell(**place, verdict="", why="as printed" if printed else "nothing printed")
     if not blocks:
