@@ -122,8 +122,10 @@ class Batches:
         """
         rows, classes = self.labelled, self.classes
         n = rows.shape[1]
-        if self.labelled_batch is not None and self.labelled_batch < n:
-            at = self._positions("labelled", n, self.labelled_batch, step)
+        size = self.labelled_batch
+        # With replacement a batch may be larger than the set.
+        if size is not None and (size < n or self.sampling == "replacement"):
+            at = self._positions("labelled", n, size, step)
             rows, classes = rows.gather(1, at), classes.gather(1, at)
         inputs = {"labelled": rows, "classes": classes}
         if n := self.unlabelled.shape[1]:
