@@ -4,13 +4,16 @@ The seeds of a stack are groups of channels: what a layer sees has shape (B, S*C
 convolutions have S groups.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from flowgmm.flows.rng import Stream
 
-__all__ = ["ResidualNet"]
+__all__ = ["ResidualNet", "untracked"]
 
 
 class Conv(nn.Module):
@@ -60,6 +63,8 @@ class Norm(nn.Module):
 
     mean: Tensor
     var: Tensor
+    # Whether a batch in training moves the running means.
+    tracks = True
 
     def __init__(self, n_channels: int, n_seeds: int):
         super().__init__()
@@ -69,16 +74,30 @@ class Norm(nn.Module):
         self.register_buffer("var", torch.ones(n_seeds, n_channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        running = self.tracks or not self.training
         return functional.batch_norm(
             x,
-            self.mean.view(-1),
-            self.var.view(-1),
+            self.mean.view(-1) if running else None,
+            self.var.view(-1) if running else None,
             self.weight.view(-1),
             self.bias.view(-1),
             training=self.training,
             momentum=0.1,
             eps=1e-5,
         )
+
+
+@contextmanager
+def untracked(model: nn.Module) -> Iterator[None]:
+    """Leave the running means of a model's batch normalisations as they are, within a context."""
+    norms = [module for module in model.modules() if isinstance(module, Norm)]
+    for norm in norms:
+        norm.tracks = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.tracks = True
 
 
 class Block(nn.Module):

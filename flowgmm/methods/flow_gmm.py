@@ -1,7 +1,6 @@
 """FlowGMM: a coupling flow into a latent Gaussian mixture, one component per class."""
 
 import math
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,9 +9,8 @@ from torch import Tensor, nn
 
 from flowgmm.flows.mixture import DATA_MEANS, StackedMixture, fixed_means
 from flowgmm.flows.multiscale import ImageFlow
-from flowgmm.flows.pixels import Pixels, as_inputs, crop_and_flip, dequantise
+from flowgmm.flows.pixels import Pixels, as_inputs
 from flowgmm.flows.preprocessing import Preprocess
-from flowgmm.flows.realnvp import CouplingFlow
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.averaging import fit_temperature
 from flowgmm.methods.base import ON_DEVICE
@@ -22,7 +20,6 @@ from flowgmm.methods.labels import encode_labels
 from flowgmm.methods.latent import FlowGMM
 from flowgmm.methods.objective import Points, objective_losses
 from flowgmm.methods.parts import LatentMixture, MultiscaleRealNVP, Objective, RealNVP, Training
-from flowgmm.methods.preset_parts import PRESETS, choose_preset
 from flowgmm.training.batches import CHUNK, IMAGE_CHUNK, Batches
 from flowgmm.training.loop import Inputs
 from flowgmm.training.schedules import ramp
@@ -135,64 +132,6 @@ class FlowGMMClassifier(ImageFeatures):
 
     # -- model -------------------------------------------------------------------------------
 
-    def _choose_parts(self, X: np.ndarray, n_labelled: int, n_classes: int) -> dict[str, Any]:
-        given = {
-            "flow": self.flow,
-            "mixture": self.mixture,
-            "objective": self.objective,
-            "training": self.training,
-        }
-        name = None
-        if None in given.values() or (self.preprocess is None and X.ndim == 2):
-            name = choose_preset(X)
-        preset = PRESETS[name]() if name else None
-        parts = {k: getattr(preset, k) if part is None else part for k, part in given.items()}
-        expected = MultiscaleRealNVP if X.ndim == 4 else RealNVP
-        if not isinstance(parts["flow"], expected):
-            raise ValueError(
-                f"flow: expected {expected.__name__} for X of shape {X.shape}, got "
-                f"{parts['flow']!r}; vectors have shape (N, D), images (N, C, H, W)"
-            )
-        n_components = self.pca_components or (preset and preset.pca_components)
-        n_modelled = min(X.shape[1], n_components or X.shape[1])
-        used: dict[str, Any] = {
-            "flow_": parts["flow"].resolved(n_modelled, n_labelled),
-            "mixture_": parts["mixture"].checked(),
-            "objective_": parts["objective"].checked(),
-            "training_": parts["training"].resolved(n_labelled, n_classes),
-        }
-        return used | {"preset_": name}
-
-    def _fit_preprocess(self, X: np.ndarray) -> Preprocess | Pixels:
-        if isinstance(self.flow_, MultiscaleRealNVP):
-            return Pixels.fit(X, self.flow_.pool)
-        if self.preprocess is None and self.preset_ is not None:
-            preset = PRESETS[self.preset_]()
-            return Preprocess.fit(X, preset.preprocess, preset.pca_components)
-        return super()._fit_preprocess(X)
-
-    def _make_flow(self, shape: Sequence[int], initialisation: Stream) -> CouplingFlow | ImageFlow:
-        """The flow of points of a shape, (D,) or (C, H, W)."""
-        part = self.flow_
-        if isinstance(part, RealNVP):
-            return CouplingFlow(
-                shape[0],
-                part.n_couplings,
-                part.hidden_size,
-                initialisation,
-                n_inner=part.n_inner,
-                dropout=part.dropout,
-                zero_init=part.zero_init,
-            )
-        return ImageFlow(
-            shape,
-            part.n_filters,
-            part.n_blocks,
-            initialisation,
-            architecture=part.architecture,
-            zero_init=part.zero_init,
-        )
-
     def _make_mixture(self, means: Tensor) -> StackedMixture:
         part = self.mixture_
         return StackedMixture(
@@ -215,10 +154,7 @@ class FlowGMMClassifier(ImageFeatures):
             n_features, stream = math.prod(x.shape[1:]), streams["means"].at(0)
             means = fixed_means(mixture.means, n_classes, n_features, mixture.mean_scale, stream)
         model = FlowGMM(flow, self._make_mixture(means.to(x.device, dtype)))
-        if self.training_.compile:
-            # In place: the parameters keep their names. Each size of a batch on its own: there are
-            # one or two, and sizes left open are slower and, of shifted bits, do not compile.
-            model.flow.compile(dynamic=False)
+        self._compile(model.flow)
         return model
 
     @torch.no_grad()
@@ -248,17 +184,12 @@ class FlowGMMClassifier(ImageFeatures):
         return z.gather(1, chosen.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
 
     def _empty(self, preprocess: Preprocess | Pixels, n_classes: int) -> nn.Module:
-        shape = preprocess.pooled if isinstance(preprocess, Pixels) else (preprocess.n_modelled,)
         means = torch.zeros(1, n_classes, preprocess.n_modelled)
-        return FlowGMM(self._make_flow(shape, Stream([0])), self._make_mixture(means))
+        flow = self._make_flow(self._seen_shape(preprocess), Stream([0]))
+        return FlowGMM(flow, self._make_mixture(means))
 
     def _mixture_parameters(self, model: Any) -> list[nn.Parameter]:
         return list(model.mixture.parameters())
-
-    def _undecayed_parameters(self, model: Any) -> list[nn.Parameter]:
-        if not isinstance(model.flow, ImageFlow):
-            return []
-        return [p for name, p in model.flow.named_parameters() if not name.endswith("gain")]
 
     def _uses_unlabelled(self) -> bool:
         return self.objective_.unlabelled_weight > 0 or self.objective_.consistency_weight > 0
@@ -301,34 +232,12 @@ class FlowGMMClassifier(ImageFeatures):
 
     # -- objective ---------------------------------------------------------------------------
 
-    def _view(
-        self,
-        x: Tensor,
-        dtype: torch.dtype,
-        noise: Tensor | float | None,
-        streams: dict[str, Stream],
-    ) -> Tensor:
-        """One perturbation of points, shape (S, B, ...): what the flow sees of them in training."""
-        if x.dtype == torch.uint8:
-            assert isinstance(self.flow_, MultiscaleRealNVP)
-            padding, flip = self.flow_.crop_padding, self.flow_.flip
-            x = crop_and_flip(x, padding, flip, streams["augmentation"])
-            return dequantise(x, streams["dequantisation"].uniform(x.shape[1:], dtype))
-        if noise is None:
-            return x
-        return x + noise * streams["augmentation"].normal(x.shape[1:], x.dtype)
-
     def _schedule(self, step: int, n_steps: int, labelled_pass: int = 1) -> dict[str, float]:
-        factors, flow, objective = {}, self.flow_, self.objective_
+        factors, objective = super()._schedule(step, n_steps), self.objective_
         if objective.consistency_weight > 0:
             every = labelled_pass if objective.ramp_each == "pass" else 1
             factors["consistency"] = ramp(step, n_steps, objective.ramp_up, every)
-        if not isinstance(flow, RealNVP) or flow.input_noise == 0:
-            return factors
-        noise = float(flow.input_noise)
-        if flow.noise_until is not None:
-            noise *= max(0.0, 1 - step / (flow.noise_until * n_steps))
-        return factors | {"noise": noise} if noise > 0 else factors
+        return factors
 
     def _losses(
         self,

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from flowgmm.flows.multiscale import ImageFlow
-from flowgmm.flows.pixels import Pixels, as_inputs
+from flowgmm.flows.pixels import as_inputs
 from flowgmm.methods.latent import LatentModel
 from flowgmm.training.batches import IMAGE_CHUNK, Batches
 
@@ -28,14 +28,6 @@ class ImageFeatures(LatentModel):
         rows = batches.unlabelled if batches.unlabelled.shape[1] else batches.labelled
         parts = rows[:, :N_MEASURED].split(IMAGE_CHUNK, dim=1)
         model.flow.measure([as_inputs(batches.x[part], model) for part in parts])
-
-    @property
-    def image_shape_(self) -> tuple[int, int, int]:
-        """Channels, height and width of the images that the flow sees."""
-        check_is_fitted(self)
-        if not isinstance(self.preprocess_, Pixels):
-            raise AttributeError("the model was fitted to vectors, not to images")
-        return self.preprocess_.pooled
 
     @property
     def feature_std_(self) -> dict[int, np.ndarray]:

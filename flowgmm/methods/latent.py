@@ -1,23 +1,18 @@
-"""A fitted flow and mixture in use: codes, densities, samples, boundaries, paths between points."""
+"""A fitted flow and mixture in use: densities by class, samples, boundaries, paths."""
 
 import copy
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import Tensor, nn
 
 from flowgmm.evaluation.calibration import best_temperature, tempered
 from flowgmm.flows.mixture import StackedMixture
 from flowgmm.flows.multiscale import ImageFlow
-from flowgmm.flows.pixels import Pixels
-from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.realnvp import CouplingFlow
-from flowgmm.methods.neural import NeuralClassifier
-from flowgmm.training.batches import CHUNK, IMAGE_CHUNK
+from flowgmm.methods.flow_model import FlowModel
 
 __all__ = ["FlowGMM", "LatentModel"]
 
@@ -31,38 +26,11 @@ class FlowGMM(nn.Module):
         self.mixture = mixture
 
 
-class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClassifier):
-    """Inference with a fitted flow and latent mixture: densities, codes, samples, features."""
+class LatentModel(FlowModel):
+    """Inference with a fitted flow and latent mixture: by class, samples, boundaries."""
 
     _saved: ClassVar[tuple[str, ...]] = ("temperature_",)
     model_: FlowGMM
-
-    # -- input -------------------------------------------------------------------------------
-
-    def _validated(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        if getattr(X, "ndim", 2) != 4:
-            return super()._validated(X, y)
-        X, y = _check_images(X), column_or_1d(y)
-        check_consistent_length(X, y)
-        return X, y
-
-    def _check(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        if isinstance(self.preprocess_, Pixels):
-            return _check_images(X)
-        return super()._check(X)
-
-    def _split(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Split X into modelled and residual features."""
-        if isinstance(self.preprocess_, Preprocess) and self.preprocess_.kind == "none":
-            return X, X[:, :0]
-        double = self._evaluation_dtype == torch.float64
-        return self.preprocess_.split(X, np.float64 if double else np.float32)
-
-    def _join(self, modelled: np.ndarray, residual: np.ndarray) -> np.ndarray:
-        if isinstance(self.preprocess_, Preprocess) and self.preprocess_.kind == "none":
-            return modelled
-        return self.preprocess_.join(modelled, residual)
 
     # -- fitted ------------------------------------------------------------------------------
 
@@ -88,11 +56,7 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         check_is_fitted(self)
         return self.model_.mixture.log_weights[0].exp().numpy()
 
-    @property
-    def _n_features_out(self) -> int:
-        return self.preprocess_.n_out
-
-    # -- densities and codes -----------------------------------------------------------------
+    # -- densities -----------------------------------------------------------------
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Posterior log p(y | x) in nats, float64, shape (N, K); finite where p rounds to 0.
@@ -122,58 +86,9 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         self.temperature_ = best_temperature(codes, self.predict_log_proba(X))
         return self
 
-    def score_samples(self, X: Any) -> np.ndarray:
-        """Log density in nats, float64, shape (N,).
-
-        Of vectors log p(x), before preprocessing; of images the log probability of the image with
-        256 levels, by one dequantisation in the middle of the levels (D42).
-        """
-        X = self._check(X)
-
-        def log_prob(model: FlowGMM, u: Tensor) -> tuple[Tensor]:
-            z, log_det = model.flow(u)
-            return ((model.mixture.log_prob(z) + log_det).double(),)
-
-        def score(X: np.ndarray) -> np.ndarray:
-            modelled, residual = self._split(X)
-            residual = np.asarray(residual, dtype=np.float64)
-            log_residual = -0.5 * (residual**2 + np.log(2 * np.pi)).sum(axis=1)
-            return self._map(log_prob, modelled)[0] + log_residual + self.preprocess_.log_det
-
-        # In chunks, since vectors are preprocessed in float64.
-        return np.concatenate([score(X[i : i + CHUNK]) for i in range(0, len(X), CHUNK)])
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Latent code of each point, shape (N, D).
-
-        The first columns are the flow's, the others (constant columns, trailing components) are
-        passed on as they are.
-        """
-        X = self._check(X)
-        modelled, residual = self._split(X)
-        z = self._map(lambda model, u: (model.flow(u)[0],), modelled)[0]
-        dtype = np.float32 if X.dtype == np.uint8 else X.dtype
-        return np.concatenate([z, residual], axis=1).astype(dtype)
-
-    def inverse_transform(self, Z: Any) -> np.ndarray:
-        """Point with each latent code Z, shape (N, D): vectors, or images in [0, 1].
-
-        Raises:
-            ValueError: If the number of columns is wrong.
-        """
-        check_is_fitted(self)
-        Z = check_array(Z, dtype=[np.float32, np.float64])
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(f"Z must have shape (N, {self._n_features_out}), got {Z.shape}")
-        n_modelled = self.preprocess_.n_modelled
-
-        # Codes of images are vectors, but cost as much as images.
-        size = IMAGE_CHUNK if isinstance(self.preprocess_, Pixels) else CHUNK
-        parts = [
-            self._map(lambda m, z: (m.flow.inverse(z)[0],), Z[start : start + size, :n_modelled])[0]
-            for start in range(0, len(Z), size)
-        ]
-        return self._join(np.concatenate(parts), Z[:, n_modelled:]).astype(Z.dtype)
+    def _latent_log_prob(self, model: Any, z: Tensor) -> Tensor:
+        log_prob: Tensor = model.mixture.log_prob(z)
+        return log_prob
 
     def component_log_prob(self, z: Any) -> np.ndarray:
         """Log latent density of each component, log p(z | y = k), in nats, float64, shape (N, K).
@@ -296,17 +211,3 @@ class LatentModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClass
         n_modelled = self.preprocess_.n_modelled
         z[:, :n_modelled] = self.means_[codes] + self.std_[codes, None] * z[:, :n_modelled]
         return self.inverse_transform(z), self.classes_[codes]
-
-
-def _check_images(X: Any) -> np.ndarray:
-    """Images, shape (N, C, H, W), uint8 or floats.
-
-    Raises:
-        ValueError: If they have another shape, or are not finite.
-    """
-    images: np.ndarray = check_array(
-        X, dtype=[np.uint8, np.float32, np.float64], ensure_2d=False, allow_nd=True
-    )
-    if images.ndim != 4:
-        raise ValueError(f"images have shape (N, C, H, W), got {images.shape}")
-    return images

@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from flowgmm.flows.pixels import as_inputs
@@ -17,7 +18,7 @@ from flowgmm.training.batches import as_tensor, chunk_size
 from flowgmm.training.hardware import find_device
 from flowgmm.utils.errors import DivergedError
 
-__all__ = ["NeuralClassifier"]
+__all__ = ["NeuralClassifier", "check_images"]
 
 # Products in float64 take twice as long: of larger models that would be felt.
 MOST_IN_FLOAT64 = 2_000_000
@@ -110,3 +111,17 @@ class NeuralClassifier(ClassifierMixin, PersistentEstimator):
         """Most probable class of each point, shape (N,)."""
         log_proba = self.predict_log_proba(X)
         return self.classes_[log_proba.argmax(axis=1)]
+
+
+def check_images(X: Any) -> np.ndarray:
+    """Images, shape (N, C, H, W), uint8 or floats.
+
+    Raises:
+        ValueError: If they have another shape, or are not finite.
+    """
+    images: np.ndarray = check_array(
+        X, dtype=[np.uint8, np.float32, np.float64], ensure_2d=False, allow_nd=True
+    )
+    if images.ndim != 4:
+        raise ValueError(f"images have shape (N, C, H, W), got {images.shape}")
+    return images
