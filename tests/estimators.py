@@ -74,6 +74,18 @@ def pi_model(**params: Any) -> Any:
     return PiModelClassifier(**_with_training(params, lr=1e-3))
 
 
+def diglm(**params: Any) -> Any:
+    """`DiglmClassifier` for vectors, or images if a parameter is of their flow."""
+    from flowgmm.methods.quoted.diglm import DiglmClassifier
+
+    names = signature(DiglmClassifier).parameters.keys()
+    own = {key: value for key, value in params.items() if key in names}
+    parts = nest({key: value for key, value in params.items() if key not in own})
+    return DiglmClassifier(
+        **{"preprocess": "standardise", "flow": parts["flow"], "training": parts["training"], **own}
+    )
+
+
 def _with_training(params: dict[str, Any], lr: float) -> dict[str, Any]:
     defaults = {"labelled_batch": None, "n_steps": 500, "lr": lr, "clip_norm": None}
     own = {key: value for key, value in params.items() if key in signature(Training).parameters}

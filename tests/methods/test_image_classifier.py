@@ -12,6 +12,7 @@ from steps import losses_at
 from flowgmm.evaluation.metrics import class_nll
 from flowgmm.flows.pixels import dequantise
 from flowgmm.flows.rng import Stream
+from flowgmm.methods.base import STREAMS
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.stack import fit_stack
 from flowgmm.utils.errors import UserError
@@ -157,8 +158,7 @@ def losses(changes, model=None):
     """The losses of one step and the stack that made them."""
     X, _, y = digits()
     estimator = flow_gmm(**IMAGE | changes, precision="fp64")
-    names = ("initialisation", "means", "batches", "dropout", "augmentation", "dequantisation")
-    streams = {name: Stream([i]) for i, name in enumerate(names)}
+    streams = {name: Stream([i]) for i, name in enumerate(STREAMS)}
     in_use(estimator, *X.shape[1:])
     batches = estimator._batches(
         torch.as_tensor(X), y[None], np.arange(len(X))[None], streams["batches"]

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from estimators import flow_gmm, in_use, mlp, pi_model
+from estimators import diglm, flow_gmm, in_use, mlp, pi_model
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.base import clone
@@ -39,6 +39,7 @@ ESTIMATORS = [
     flow_gmm(**SMALL),
     mlp(hidden_size=16, n_steps=60, lr=1e-2),
     pi_model(hidden_size=16, n_steps=60, lr=1e-2),
+    diglm(**SMALL),
 ]
 EXCUSED = {
     "check_classifiers_classes": "its last case takes -1 for a class, which marks unlabelled points"

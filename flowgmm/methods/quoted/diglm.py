@@ -1,7 +1,7 @@
 """DIGLM: a linear classifier on the latents of a flow that models its inputs as well."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,14 +16,12 @@ from flowgmm.flows.residual_net import untracked
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.flow_model import FlowModel
 from flowgmm.methods.mlp import cross_entropy
-from flowgmm.methods.parts import MultiscaleRealNVP, RealNVP, Training
+from flowgmm.methods.parts import NOT_NEGATIVE, POSITIVE, MultiscaleRealNVP, RealNVP, Training
 from flowgmm.methods.quoted.virtual_adversarial import divergence, worst_direction
 from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Inputs
 
 __all__ = ["DiglmClassifier", "Hybrid"]
-
-NOT_NEGATIVE = ("likelihood_weight", "unlabelled_weight", "adversarial_weight", "adversarial_size")
 
 
 class Hybrid(nn.Module):
@@ -99,6 +97,13 @@ class DiglmClassifier(FlowModel):
         invertible features; docs/quoted.md.
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "likelihood_weight": NOT_NEGATIVE,
+        "unlabelled_weight": NOT_NEGATIVE,
+        "adversarial_weight": NOT_NEGATIVE,
+        "adversarial_size": NOT_NEGATIVE,
+        "adversarial_probe": POSITIVE,
+    }
     model_: Hybrid
 
     def __init__(
@@ -130,11 +135,7 @@ class DiglmClassifier(FlowModel):
     # -- model -------------------------------------------------------------------------------
 
     def _choose_parts(self, X: np.ndarray, n_labelled: int, n_classes: int) -> dict[str, Any]:
-        for name in NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)!r}")
-        if not self.adversarial_probe > 0:
-            raise ValueError(f"adversarial_probe: expected > 0, got {self.adversarial_probe!r}")
+        self._validate_params()
         return super()._choose_parts(X, n_labelled, n_classes)
 
     def _network(self, shape: Any, n_classes: int, initialisation: Stream) -> Hybrid:
