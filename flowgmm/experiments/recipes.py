@@ -20,7 +20,10 @@ __all__ = [
     "resolve_settings",
 ]
 
-TAKES_IMAGES = "flowgmm.methods.flow_gmm.FlowGMMClassifier"
+TAKES_IMAGES = (
+    "flowgmm.methods.flow_gmm.FlowGMMClassifier",
+    "flowgmm.methods.quoted.diglm.DiglmClassifier",
+)
 
 
 def merge(base: Any, extra: Any) -> Any:
@@ -115,10 +118,10 @@ def method_settings(project: Project, run: Run) -> MethodSettings:
         UserError: If the dataset has images, which the method cannot take.
     """
     entry = project.method(run.method)
-    if project.dataset(run.dataset).kind == "image" and entry.estimator != TAKES_IMAGES:
+    if project.dataset(run.dataset).kind == "image" and entry.estimator not in TAKES_IMAGES:
         raise UserError(
             f"{run.method} takes no images, but {run.dataset} is of kind image; name a method "
-            f"whose estimator is {TAKES_IMAGES}, or a dataset of kind transfer"
+            f"whose estimator is one of {', '.join(TAKES_IMAGES)}, or a dataset of kind transfer"
         )
     methods = resolve_settings(project, run.dataset, run.labels).methods
     base = methods.get(entry.base, {}) if entry.base else {}

@@ -124,6 +124,13 @@ class StackedEstimator(BaseEstimator, ABC):
     def _undecayed_parameters(self, model: nn.Module) -> list[nn.Parameter]:
         return []
 
+    def _passes(self) -> tuple[float, float]:
+        """Forward passes that a step costs for a labelled and for an unlabelled point.
+
+        A backward pass counts as two.
+        """
+        return 3.0, 3.0
+
     def _uses_unlabelled(self) -> bool:
         return True
 

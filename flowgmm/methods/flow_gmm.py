@@ -191,6 +191,10 @@ class FlowGMMClassifier(ImageFeatures):
     def _mixture_parameters(self, model: Any) -> list[nn.Parameter]:
         return list(model.mixture.parameters())
 
+    def _passes(self) -> tuple[float, float]:
+        passes = 4.0 if self.objective_.consistency_weight > 0 else 3.0
+        return passes, passes
+
     def _uses_unlabelled(self) -> bool:
         return self.objective_.unlabelled_weight > 0 or self.objective_.consistency_weight > 0
 

@@ -83,6 +83,9 @@ class PiModelClassifier(DropoutMLPClassifier):
     def _labelled_in_unlabelled(self) -> bool:
         return self.labelled_in_unlabelled
 
+    def _passes(self) -> tuple[float, float]:
+        return 3.0, 4.0 if self.stop_gradient else 6.0
+
     def _uses_unlabelled(self) -> bool:
         return True
 

@@ -191,11 +191,12 @@ def _neural(spec: Mapping[str, Any], size: Size) -> Work:
     labelled = min(estimator.training_.labelled_batch or size.n_labelled, size.n_labelled)
     epoch = -(-n_unlabelled // batch) if batch else -(-size.n_labelled // max(labelled, 1))
     n_steps = estimator._training(epoch).n_steps
-    objective = getattr(estimator, "objective_", estimator)
-    passes = 3 + (getattr(objective, "consistency_weight", 0) > 0)
+    of_labelled, of_unlabelled = estimator._passes()
+    passes = max(of_labelled, of_unlabelled)
     stack = _n_seeds(spec) * getattr(estimator, "n_init", 1)
-    a_step = forward * (labelled + batch) + 2 * parameters * UPDATE_POINTS
-    trained = passes * a_step * stack * n_steps
+    points = of_labelled * labelled + of_unlabelled * batch
+    a_step = forward * points + 2 * parameters * UPDATE_POINTS * passes
+    trained = a_step * stack * n_steps
     evaluated = forward * (size.n_test + size.n_val + n_unlabelled) * _n_seeds(spec)
     calls = CALLS_PER_LAYER * n_layers * passes / 3 * n_steps
     return Work(OVERHEAD * (trained + evaluated), calls, parameters * _n_seeds(spec))

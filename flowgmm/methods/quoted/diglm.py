@@ -151,6 +151,10 @@ class DiglmClassifier(FlowModel):
     def _empty(self, preprocess: Preprocess | Pixels, n_classes: int) -> nn.Module:
         return self._network(self._seen_shape(preprocess), n_classes, Stream([0]))
 
+    def _passes(self) -> tuple[float, float]:
+        # The direction costs a forward pass and the half of a backward pass that leads to inputs.
+        return 3.0, 8.0 if self.adversarial_weight > 0 else 3.0
+
     def _uses_unlabelled(self) -> bool:
         return self.likelihood_weight * self.unlabelled_weight > 0 or self.adversarial_weight > 0
 
