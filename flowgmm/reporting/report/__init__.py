@@ -1,0 +1,1 @@
+"""The report: claims, tables, runs, figures and costs of a recipe, gathered for one page."""
