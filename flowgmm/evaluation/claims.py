@@ -30,7 +30,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowgmm.evaluation.intervals import COVERAGE, interval
+from flowgmm.evaluation.decisions import lead
+from flowgmm.evaluation.intervals import interval
 
 __all__ = ["Lead", "Summary", "find_lead", "summarise"]
 
@@ -88,23 +89,9 @@ def find_lead(ours: Sequence[float], rivals: Mapping[str, Sequence[float]]) -> L
     Raises:
         ValueError: If there is no rival, or a rival has another number of runs.
     """
-    from scipy import stats
-
-    if not rivals or any(len(scores) != len(ours) for scores in rivals.values()):
-        lengths = {name: len(scores) for name, scores in rivals.items()}
-        raise ValueError(f"expected rivals with {len(ours)} runs each, got {lengths}")
-    names, n = list(rivals), len(ours)
-    gaps = np.asarray(ours, dtype=np.float64) - np.array([rivals[name] for name in names])
-    means = gaps.mean(axis=1)
-    nearest = int(means.argmin())
-    low = high = None
-    if n > 1:
-        errors = gaps.std(axis=1, ddof=1) / np.sqrt(n)
-        tail = (1 - COVERAGE) / 2
-        low = float((means - stats.t.ppf(1 - tail, n - 1) * errors).min())
-        high = float((means + stats.t.ppf(1 - tail / len(names), n - 1) * errors).min())
-    word = _word(low, high, "best", "not best")
-    return Lead(names[nearest], float(means[nearest]), low, high, n, word)
+    found = lead(ours, rivals)
+    word = _word(found.low, found.high, "best", "not best")
+    return Lead(str(found.rival), found.value, found.low, found.high, found.n, word)
 
 
 def _word(low: float | None, high: float | None, above: str, below: str) -> str:

@@ -11,6 +11,7 @@ from flowgmm.experiments.paths import ENCODERS
 from flowgmm.experiments.project import FILES, NAME, RULES, Project, Run, load
 from flowgmm.experiments.recipes import label_set, method_settings, resolve_settings
 from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec, found_spec
+from flowgmm.experiments.specs.claims import claims_spec
 from flowgmm.experiments.specs.data import absent_reason
 from flowgmm.experiments.specs.figures import figure_analyses
 from flowgmm.experiments.specs.tables import table_records, table_runs, table_spec
@@ -178,6 +179,7 @@ def _check_targets(project: Project) -> None:
         _check_length(project, name)
     for name, entry in project.analyses.items():
         _check_analysis(project, name, entry)
+    claims_spec(project)
     for name, figure in project.figures.items():
         for analysis in figure_analyses(project, name):
             project.analysis(analysis)

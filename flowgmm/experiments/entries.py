@@ -23,12 +23,14 @@ __all__ = [
     "Analysis",
     "AnalysisRun",
     "Claim",
+    "ClaimPart",
     "Column",
     "Dataset",
     "Figure",
     "Method",
     "MethodSettings",
     "Panel",
+    "PaperClaim",
     "Recipe",
     "Row",
     "RunSettings",
@@ -194,6 +196,39 @@ class Analysis:
     data: Sequence[str] | None = None
     options: Mapping[str, Any] = field(default_factory=FrozenDict)
     printed: Mapping[str, str] = field(default_factory=FrozenDict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimPart:
+    """Comparison that a claim of the paper consists of, and the bounds within which it holds."""
+
+    title: str
+    kind: str
+    table: str | None = None
+    row: str | None = None
+    against: Sequence[str] | None = None
+    columns: Sequence[str] | None = None
+    over: str = "runs"
+    first: str | None = None
+    last: str | None = None
+    analysis: str | None = None
+    number: str | None = None
+    above: float | None = None
+    below: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    decisive: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperClaim:
+    """Entry of `claims.yaml`: a claim of the paper, and what decides it."""
+
+    title: str
+    sentence: str
+    scope: str
+    figures: Sequence[str] = field(default_factory=FrozenList)
+    parts: Sequence[ClaimPart]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from flowgmm.experiments.entries import (
     Dataset,
     Figure,
     Method,
+    PaperClaim,
     Recipe,
     Settings,
     Table,
@@ -45,7 +46,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 # `text_encoder`: vectors that the paper's authors published, instead of an encoder.
 AUTHORS = "authors"
 RULES = Path("workflow", "rules", "datasets")
-FILES = ("datasets", "methods", "tables", "figures", "analyses", "paper_results")
+FILES = ("datasets", "methods", "tables", "figures", "analyses", "claims", "paper_results")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class Project:
         root: The user's folder, which holds `config/` and gets `results/`.
         repository: The repository, which holds `scripts/` and `workflow/`.
         settings: `config/config.yaml` with the command line's changes.
-        datasets, methods, tables, figures, analyses, paper_results: The files of these names.
+        datasets, methods, tables, figures, analyses, claims, paper_results: The files of these
+            names.
         recipes: The recipe and what it extends by name, the oldest first.
     """
 
@@ -112,6 +114,7 @@ class Project:
     tables: Mapping[str, Table]
     figures: Mapping[str, Figure]
     analyses: Mapping[str, Analysis]
+    claims: Mapping[str, PaperClaim]
     paper_results: Mapping[str, Any]
     recipes: Mapping[str, Recipe]
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -207,6 +210,7 @@ def load(
         tables=make_entries(Table, files["tables"]),
         figures=make_entries(Figure, files["figures"]),
         analyses=make_entries(Analysis, files["analyses"]),
+        claims=make_entries(PaperClaim, files["claims"]),
         paper_results=freeze(files["paper_results"]),
         recipes=make_entries(Recipe, _recipes(folder, repository, given["recipe"])),
     )

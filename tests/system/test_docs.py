@@ -117,7 +117,7 @@ def keys(schema: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["config", "recipe", "datasets", "methods", "tables", "figures", "analyses"]
+    "name", ["config", "recipe", "datasets", "methods", "tables", "figures", "analyses", "claims"]
 )
 def test_every_key_is_explained(name: str) -> None:
     text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")

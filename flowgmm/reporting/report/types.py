@@ -64,6 +64,7 @@ class Part:
         decision: ``holds``, ``does not hold``, ``undecided`` or ``not run``.
         why: Reason of the decision, in words.
         estimate, interval: In `unit`; the interval is that of 90 %, None with a single run.
+        values: By run or data set; of a lead over the best rival.
         n: Number of runs, or of data sets.
         over: What `n` counts: ``runs`` or ``sets``.
         rule: Rule in words, with its numbers.
@@ -78,6 +79,7 @@ class Part:
     why: str
     estimate: float | None
     interval: tuple[float, float] | None
+    values: tuple[float, ...]
     n: int
     over: str
     unit: str

@@ -7,7 +7,7 @@ from typing import Any
 from flowgmm.evaluation.claims import find_lead, summarise
 from flowgmm.reporting.tables.cells import Cell
 
-__all__ = ["claim_grid", "claim_sentences", "judge_claim"]
+__all__ = ["claim_grid", "claim_sentences", "judge_claim", "paired"]
 
 RULE = "flowgmm/evaluation/claims.py"
 
@@ -44,7 +44,7 @@ def judge_claim(spec: Mapping[str, Any], cells: Sequence[Sequence[Cell]]) -> dic
             values = [run["value"] for run in ours.runs]
             if not values or None in values:
                 continue
-            rivals = {method: _paired(ours, by_method[method][i]) for method in methods}
+            rivals = {method: paired(ours, by_method[method][i]) for method in methods}
             found = {claim["titles"][m]: v for m, v in rivals.items() if v is not None}
             if not found:
                 continue
@@ -63,8 +63,12 @@ def judge_claim(spec: Mapping[str, Any], cells: Sequence[Sequence[Cell]]) -> dic
     return {"title": claim["titles"][claim["method"]], "failed": failed, "groups": groups}
 
 
-def _paired(ours: Cell, rival: Cell) -> list[float] | None:
-    """Rival's values on the runs of our cell: of the same seed or, run once a split, split."""
+def paired(ours: Cell, rival: Cell) -> list[float] | None:
+    """Rival's values on the runs of our cell: of the same seed or, run once a split, split.
+
+    Returns:
+        None where it has no number for one of the runs.
+    """
     seeds = {run["seed"]: run["value"] for run in rival.runs}
     splits = {run["split"]: run["value"] for run in rival.runs if run["split"] is not None}
     values = [seeds.get(run["seed"], splits.get(run["split"])) for run in ours.runs]
