@@ -138,7 +138,8 @@ def shrinkage(first: Sequence[float], last: Sequence[float], n_parts: int = 1) -
     """Estimate how much a gap shrinks: its mean over some runs minus that over others (Welch's t).
 
     Arguments:
-        first, last: Gap of each run; the two groups share no runs.
+        first: Gap of each run of the first group.
+        last: Gap of each run of the last group, which shares no runs with the first.
         n_parts: Number k of parts that decide the claim.
     """
     from scipy import stats
@@ -165,18 +166,18 @@ def _least(
     m, n = gaps.shape
     means = gaps.mean(axis=1)
     nearest = int(means.argmin())
-    limits: list[float | None] = [None] * 4
+    low = high = least = most = None
     if n > 1:
         errors = gaps.std(axis=1, ddof=1) / np.sqrt(n)
         # Lower limits need no correction for the number of differences (`claims`).
         tails = [(-1, TAIL), (1, TAIL / m), (-1, TAIL / n_parts), (1, TAIL / n_parts / m)]
-        limits = [
+        low, high, least, most = (
             float((means + sign * stats.t.ppf(1 - tail, n - 1) * errors).min())
             for sign, tail in tails
-        ]
+        )
     mean = float(means[nearest]) if value is None else value
     rival = names[nearest] if names else None
-    return Estimate(mean, *limits, n, tuple(gaps[nearest].tolist()), rival)
+    return Estimate(mean, low, high, least, most, n, tuple(gaps[nearest].tolist()), rival)
 
 
 def decide(found: Estimate, bounds: Bounds) -> str:

@@ -57,6 +57,7 @@ class Settings:
     seeds_per_job: int
     device: str
     threads: int
+    n_seeds: int | None = None
     container: str | None = None
     offline: bool = False
 

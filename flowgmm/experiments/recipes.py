@@ -41,7 +41,7 @@ def resolve_settings(project: Project, dataset: str, labels: str) -> RunSettings
     """The recipe's settings for a dataset and label set.
 
     Within a recipe `all` is overlaid by kind, dataset and label set; what a recipe says at any
-    level is overlaid by the recipe that extends it.
+    level is overlaid by the recipe that extends it. `n_seeds` of `config.yaml` goes before all.
 
     Raises:
         UserError: If a setting that every run needs is missing.
@@ -64,6 +64,11 @@ def resolve_settings(project: Project, dataset: str, labels: str) -> RunSettings
                 f"config/recipes/{project.settings.recipe}.yaml: {dataset}/{labels} has no "
                 f"`{key}`; set it in `all`, or extend a recipe that does"
             )
+    if (wanted := project.settings.n_seeds) is not None:
+        chosen = project.dataset(dataset).labels.get(labels, {})
+        lists = merge(chosen, settings.get("split", {})).get("lists")
+        # Published lists of labelled points cannot be more than they are.
+        settings["n_seeds"] = min(wanted, len(lists)) if lists else wanted
     return make_entry(RunSettings, settings)
 
 

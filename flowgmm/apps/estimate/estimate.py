@@ -14,7 +14,7 @@ from flowgmm.apps.estimate.sizes import data_size, output_bytes, source_bytes
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import settings_with
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "estimate", "machines"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def estimate(
     dry_run = make_dry_run([*arguments, "--", *targets])
     snakemake_s = time.monotonic() - begin
 
-    machine, gpu_machine, has_gpu = _machines()
+    machine, gpu_machine, has_gpu = machines()
     history = finished_jobs(config, has_gpu)
     gpu = tuple(_uses_gpu(job, has_gpu) for job in dry_run.jobs)
     guesses, sizes = [], []
@@ -109,7 +109,7 @@ def estimate(
     )
 
 
-def _machines() -> tuple[Machine, Machine, bool]:
+def machines() -> tuple[Machine, Machine, bool]:
     """Speed of this machine, of its GPU or an assumed one, and whether it has a GPU."""
     import torch
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from flowgmm.evaluation.decisions import DECISIONS, combine
@@ -79,6 +80,7 @@ def _part(comparison: Comparison, n_parts: int, runs: Mapping[str, Run]) -> Part
         n=0 if found is None else found.n,
         over=part["over"],
         unit=comparison.unit,
+        bounds={k: v for k, v in asdict(bounds_of(part)).items() if v is not None},
         rule=_rule(part, comparison.unit, n_parts),
         decided_by=(comparison.decided_by,),
         instead=tuple(dict.fromkeys(instead or comparison.instead)),

@@ -175,7 +175,7 @@ class _Reader:
             why += [problem] if problem else []
         unit = LEAD_UNITS.get(self._cell(self.part["row"], ends[0]).unit, "")
         if len(gaps) == 2:
-            of = _Lead(shrinkage(*gaps, self.n_parts), "", unit, True)
+            of = _Lead(shrinkage(gaps[0], gaps[1], self.n_parts), "", unit, True)
         else:
             run = any(self._cell(self.part["row"], title).runs for title in ends)
             of = _Lead(None, "; ".join(dict.fromkeys(why)), unit, run)

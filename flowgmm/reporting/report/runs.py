@@ -20,8 +20,8 @@ POINTS, DIGITS = 50, 4
 
 def read_runs(
     records: Sequence[Path], described: Mapping[str, Mapping[str, Any]], changes: Sequence[str]
-) -> tuple[types.Run, ...]:
-    """Read records, those of one run together.
+) -> tuple[tuple[types.Run, ...], tuple[types.Tuning, ...]]:
+    """Read records, those of one run together: the runs, and what was tuned of them.
 
     Arguments:
         records: Paths of `record.json`.
@@ -34,10 +34,12 @@ def read_runs(
         record = read_json(path)
         key = f"{record['dataset']}/{record['labels']}/{record['method']}"
         found.setdefault(key, []).append((path, record))
-    return tuple(
-        _run(key, sorted(blocks, key=lambda block: block[1]["seeds"][0]), described[key], changes)
-        for key, blocks in sorted(found.items())
-    )
+    runs, tuned = [], []
+    for key, blocks in sorted(found.items()):
+        blocks.sort(key=lambda block: block[1]["seeds"][0])
+        runs.append(_run(key, blocks, described[key], changes))
+        tuned += _tuning(key, blocks)
+    return tuple(runs), tuple(tuned)
 
 
 def _run(
@@ -105,6 +107,28 @@ def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, Mapping)
         found |= flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
     return found
+
+
+def _tuning(key: str, blocks: Sequence[tuple[Path, dict[str, Any]]]) -> list[types.Tuning]:
+    """Accuracies of the candidates, means over the seeds that tried them; empty without a grid."""
+    first = blocks[0][1]
+    runs = [run for _, record in blocks for run in record["runs"] if run.get("tuning")]
+    if not runs:
+        return []
+    points = []
+    for candidates in zip(*(run["tuning"] for run in runs), strict=True):
+        accuracies = [candidate["accuracy"] for candidate in candidates]
+        mean = None if None in accuracies else float(np.mean(accuracies))
+        points.append({"params": candidates[0]["params"], "accuracy": mean})
+    return [
+        types.Tuning(
+            run=key,
+            **{name: first[name] for name in ("method", "dataset", "labels")},
+            points=tuple(points),
+            chosen=tuple(run["tuned"] for run in runs),
+            budget=runs[0].get("budget"),
+        )
+    ]
 
 
 def _metrics(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:

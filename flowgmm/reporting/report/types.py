@@ -67,6 +67,7 @@ class Part:
         values: By run or data set; of a lead over the best rival.
         n: Number of runs, or of data sets.
         over: What `n` counts: ``runs`` or ``sets``.
+        bounds: ``above``, ``below``, ``at_least``, ``at_most``, as far as claimed, in `unit`.
         rule: Rule in words, with its numbers.
         decided_by: Tables and analyses it is read from.
         instead: What was run instead of the paper's data or sizes; none: as in the paper.
@@ -83,6 +84,7 @@ class Part:
     n: int
     over: str
     unit: str
+    bounds: dict[str, float]
     rule: str
     decided_by: tuple[Decider, ...]
     instead: tuple[str, ...]
@@ -368,7 +370,8 @@ class Missing:
     """Result that is missing, failed, undecided or not comparable.
 
     Attributes:
-        where: Its cell; of a claim ``table`` is empty and ``row`` its id.
+        where: Its cell; of a whole table, figure or analysis its name is `table` and the rest is
+            empty; of a claim `table` is empty, `row` its id and `column` the part's title.
         what: Verdict: ``not run``, ``failed``, ``inconclusive``, ``not comparable``, ``undecided``.
         reason: In words.
         command: What would fill it; empty if no command can.

@@ -1,0 +1,25 @@
+"""Write the report of a recipe: its page, and the page's data beside it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from flowgmm.apps.estimate.runs import run_hours
+from flowgmm.experiments.job_script import run_script
+from flowgmm.experiments.project import load, settings_with
+from flowgmm.experiments.specs.report import report_spec
+from flowgmm.reporting.report.data import gather, missing_runs, write_data
+
+
+def main(options: argparse.Namespace) -> None:
+    root = Path.cwd()
+    changes = json.loads(options.changes)
+    project = load(root, settings_with(root, changes), Path(options.repository))
+    spec = report_spec(project)
+    hours, basis = run_hours(project, missing_runs(spec))
+    report = gather(spec, Path(options.folder), hours, basis)
+    write_data(report, Path(options.folder, "data.json"))
+
+
+if __name__ == "__main__":
+    run_script(main, "changes", "repository", "folder")
