@@ -17,9 +17,10 @@ def main(options: argparse.Namespace) -> None:
     project = load(root, settings_with(root, changes), Path(options.repository))
     spec = report_spec(project)
     hours, basis = run_hours(project, missing_runs(spec))
-    report = gather(spec, Path(options.folder), hours, basis)
-    write_data(report, Path(options.folder, "data.json"))
+    page = Path(options.page)
+    report = gather(spec, page.parent, hours, basis)
+    write_data(report, page.with_name("data.json"))
 
 
 if __name__ == "__main__":
-    run_script(main, "changes", "repository", "folder")
+    run_script(main, "changes", "repository", "page")

@@ -53,6 +53,7 @@ from flowgmm.experiments.specs.figures import (
     is_shown,
 )
 from flowgmm.experiments.specs.origins import origin_hash, source_paths
+from flowgmm.experiments.specs.report import report_files, report_spec
 from flowgmm.experiments.specs.runs import job_inputs, train_spec
 from flowgmm.experiments.specs.splits import split_list, split_spec
 from flowgmm.experiments.specs.tables import (
@@ -70,6 +71,7 @@ from flowgmm.experiments.specs.tuning import (
 from flowgmm.experiments.submission import check_requests, give_up_mistakes
 from flowgmm.utils.absence import failures, reason_of
 from flowgmm.utils.errors import UserError
+from flowgmm.utils.io import content_hash, sha256
 from flowgmm.experiments.resources import (
     LEAST_MB,
     LEAST_MIN,
@@ -92,6 +94,7 @@ SCRIPTS = [
     "make_overview",
     "make_table",
     "prepare_data",
+    "report",
     "run_analysis",
     "train_stack",
     "tune_candidate",
@@ -143,6 +146,7 @@ OVERVIEW = [f"{RESULTS}/tables/analyses.{ext}" for ext in ("md", "csv", "json")]
 TABLES = [name for name in project.tables if name.startswith("table_")]
 FIGURES = list(project.figures)
 SHOWN = [name for name in FIGURES if is_shown(project, name)]
+EXTRA_TABLES = ["extra", "standardised"]
 
 
 def script(name):
@@ -276,6 +280,10 @@ def figure_files(names):
 def target_files(name):
     """The files that a table's or figure's target makes."""
     return (table_files if name in project.tables else figure_files)([name])
+
+
+# Minutes without a download.
+DEMO = [*table_files(["table_7", "demo"]), *figure_files(["figure_1"])]
 
 
 def available_features():

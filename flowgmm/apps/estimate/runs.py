@@ -46,7 +46,10 @@ def run_hours(project: Project, ids: Iterable[str]) -> tuple[dict[str, float], s
         for name, run in wanted.items()
     }
     notes = [*machine.notes, *(gpu_machine.notes if has_gpu else ())]
-    return hours, f"operations counted, times as of {len(history)} finished jobs; {'; '.join(notes)}"
+    return (
+        hours,
+        f"operations counted, times as of {len(history)} finished jobs; {'; '.join(notes)}",
+    )
 
 
 def _jobs(project: Project, run: Run) -> Iterator[tuple[str, dict[str, Any]]]:

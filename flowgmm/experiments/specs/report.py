@@ -67,9 +67,7 @@ def _id(run: Run) -> str:
     return f"{run.dataset}/{run.labels}/{run.method}"
 
 
-def _described(
-    project: Project, compared: Mapping[str, Project], run: Run
-) -> dict[str, Any]:
+def _described(project: Project, compared: Mapping[str, Project], run: Run) -> dict[str, Any]:
     """Titles, files and differences from the paper of a run."""
     n = project.dataset(run.dataset).labels[run.labels].get("n_labels")
     return {
