@@ -1,4 +1,4 @@
-"""Write the report of a recipe: its page, and the page's data beside it."""
+"""Write the data of a recipe's report."""
 
 import argparse
 import json
@@ -17,10 +17,9 @@ def main(options: argparse.Namespace) -> None:
     project = load(root, settings_with(root, changes), Path(options.repository))
     spec = report_spec(project)
     hours, basis = run_hours(project, missing_runs(spec))
-    page = Path(options.page)
-    report = gather(spec, page.parent, hours, basis)
-    write_data(report, page.with_name("data.json"))
+    path = Path(options.data)
+    write_data(gather(spec, path.parent, hours, basis), path)
 
 
 if __name__ == "__main__":
-    run_script(main, "changes", "repository", "page")
+    run_script(main, "changes", "repository", "data")

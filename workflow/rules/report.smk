@@ -1,5 +1,5 @@
 # The report: one page of all that was made of a recipe.
-PAGE = f"{RESULTS}/report/index.html"
+REPORT = f"{RESULTS}/report/data.json"
 
 
 def reported():
@@ -15,6 +15,7 @@ def reported():
         "extra_tables": table_files(EXTRA_TABLES),
         **{name: target_files(name) for name in TABLES + FIGURES},
     }
+    # Known once the rules are read.
     targets = workflow.dag_settings.targets or ["all"]
     return sorted({path for name in targets for path in made.get(name, [])})
 
@@ -27,10 +28,9 @@ def shown():
 
 rule report:
     input:
-        reported(),
+        lambda w: reported(),
     output:
-        page=PAGE,
-        data=f"{RESULTS}/report/data.json",
+        data=REPORT,
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:
@@ -48,5 +48,5 @@ rule report:
         others=lambda w: shown(),
     shell:
         "trap '' TERM; python {resources.script:q} --changes {resources.changes:q} "
-        "--repository {resources.repository:q} --page {output.page:q} "
+        "--repository {resources.repository:q} --data {output.data:q} "
         "2> >(tee {log:q} >&2)"

@@ -54,7 +54,7 @@ PRINTED, CODE = "paper", "official"
 
 
 def references(project: Project) -> dict[str, Project]:
-    """The project with the recipes of the paper as printed and of the authors' code, if it has them."""
+    """The project with the recipe as printed and with that of the authors' code, if it has them."""
     settings = {item.name: getattr(project.settings, item.name) for item in fields(Settings)}
     settings["skip"] = list(settings["skip"])
     folder = project.root / "config" / "recipes"

@@ -64,15 +64,15 @@ class Part:
         decision: ``holds``, ``does not hold``, ``undecided`` or ``not run``.
         why: Reason of the decision, in words.
         estimate, interval: In `unit`; the interval is that of 90 %, None with a single run.
-        values: By run or data set; of a lead over the best rival.
         n: Number of runs, or of data sets.
         over: What `n` counts: ``runs`` or ``sets``.
-        bounds: ``above``, ``below``, ``at_least``, ``at_most``, as far as claimed, in `unit`.
         rule: Rule in words, with its numbers.
         decided_by: Tables and analyses it is read from.
         instead: What was run instead of the paper's data or sizes; none: as in the paper.
         decisive: False of a comparison that is shown and decides nothing.
         hours, runs: Compute of its runs, and their ids.
+        values: By run or data set; of a lead over the best rival.
+        bounds: ``above``, ``below``, ``at_least``, ``at_most``, as far as claimed, in `unit`.
     """
 
     title: str
@@ -80,17 +80,17 @@ class Part:
     why: str
     estimate: float | None
     interval: tuple[float, float] | None
-    values: tuple[float, ...]
     n: int
     over: str
     unit: str
-    bounds: dict[str, float]
     rule: str
     decided_by: tuple[Decider, ...]
     instead: tuple[str, ...]
     decisive: bool
     hours: float
     runs: tuple[str, ...]
+    values: tuple[float, ...] = ()
+    bounds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
