@@ -1,8 +1,8 @@
 """Number of further seeds that would probably decide what is undecided, by simulation.
 
 The runs so far stand for all: draws of more come from the normal distribution with their mean and
-standard deviation, and the rule itself judges them. An answer is about as good as these two numbers,
-which few runs give badly: 4 runs know their standard deviation within a factor of 2.
+standard deviation, and the rule itself judges them. An answer is about as good as these two, which
+few runs give badly: 4 runs know their standard deviation within a factor of 2.
 """
 
 from collections.abc import Callable, Sequence
