@@ -28,6 +28,7 @@ the rivals' lower limits, and the least of their upper limits, each at 5 % / k /
 Against a printed number of a rival, whose runs nobody has, the number is taken as it stands.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -142,8 +143,6 @@ def shrinkage(first: Sequence[float], last: Sequence[float], n_parts: int = 1) -
         last: Gap of each run of the last group, which shares no runs with the first.
         n_parts: Number k of parts that decide the claim.
     """
-    from scipy import stats
-
     groups = [np.asarray(gaps, dtype=np.float64) for gaps in (first, last)]
     value, n = float(groups[0].mean() - groups[1].mean()), min(map(len, groups))
     if n < 2:
@@ -152,7 +151,7 @@ def shrinkage(first: Sequence[float], last: Sequence[float], n_parts: int = 1) -
     error = float(np.sqrt(sum(shares)))
     parts = [share**2 / (len(gaps) - 1) for share, gaps in zip(shares, groups, strict=True)]
     freedom = sum(shares) ** 2 / sum(parts) if error else n - 1
-    half, wide = (stats.t.ppf(1 - tail, freedom) * error for tail in (TAIL, TAIL / n_parts))
+    half, wide = (_student(tail, freedom) * error for tail in (TAIL, TAIL / n_parts))
     paired = tuple((groups[0][:n] - groups[1][:n]).tolist())
     return Estimate(value, value - half, value + half, value - wide, value + wide, n, paired)
 
@@ -161,8 +160,6 @@ def _least(
     gaps: np.ndarray, n_parts: int, names: Sequence[str] = (), value: float | None = None
 ) -> Estimate:
     """Least of the means of several differences, (number of differences, n)."""
-    from scipy import stats
-
     m, n = gaps.shape
     means = gaps.mean(axis=1)
     nearest = int(means.argmin())
@@ -172,12 +169,19 @@ def _least(
         # Lower limits need no correction for the number of differences (`claims`).
         tails = [(-1, TAIL), (1, TAIL / m), (-1, TAIL / n_parts), (1, TAIL / n_parts / m)]
         low, high, least, most = (
-            float((means + sign * stats.t.ppf(1 - tail, n - 1) * errors).min())
-            for sign, tail in tails
+            float((means + sign * _student(tail, n - 1) * errors).min()) for sign, tail in tails
         )
     mean = float(means[nearest]) if value is None else value
     rival = names[nearest] if names else None
     return Estimate(mean, low, high, least, most, n, tuple(gaps[nearest].tolist()), rival)
+
+
+@functools.cache
+def _student(tail: float, freedom: float) -> float:
+    """Upper quantile of Student's t."""
+    from scipy import stats
+
+    return float(stats.t.ppf(1 - tail, freedom))
 
 
 def decide(found: Estimate, bounds: Bounds) -> str:
