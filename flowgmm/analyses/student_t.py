@@ -32,6 +32,12 @@ def student_t(gaussian: Model, student_t: Model, *, confidence: float) -> Findin
         counts = [int((doubt > 1 - confidence).sum()) for doubt in doubts]
         title = f"of {len(X)} test images, confidence below {confidence:g}, {model.title}"
         found.numbers.append(number(f"n_below_{name}", title, "count", counts))
+        if name == "student_t":
+            # Sure of more images than it gets right, it is over-confident (claim C8).
+            errors = [100 - accuracy for accuracy in model.accuracies()]
+            title = f"images with confidence below {confidence:g} minus misclassified ones"
+            gaps = [100 * n / len(X) - error for n, error in zip(counts, errors, strict=True)]
+            found.numbers.append(number("doubt_minus_error", title, "percent", gaps))
         found.arrays[f"doubt_{name}"] = np.sort(doubts[0])
     found.details["confidence"] = confidence
     return found

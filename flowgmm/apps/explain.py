@@ -1,6 +1,5 @@
 """Provenance of a cell of a table: its runs, and the command that recomputes them."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from flowgmm.experiments.project import (
 from flowgmm.experiments.specs.runs import train_spec
 from flowgmm.experiments.validation import nearest
 from flowgmm.experiments.yaml_io import dump_yaml
+from flowgmm.reporting.commands import make_command
 from flowgmm.reporting.tables.cells import Cell, Table
 from flowgmm.reporting.tables.files import read_table
 from flowgmm.reporting.tables.layout import value_text
@@ -83,14 +83,14 @@ def explain(
     config.table(table)
     path = f"{config.results}/tables/{table}.json"
     if not (root / path).is_file():
-        raise UserError(f"{path} not found; make it: {_command(changes, path)}")
+        raise UserError(f"{path} not found; make it: {make_command(changes, path)}")
     made = read_table(root / path)
     changes = read_json(root / path).get("changes", changes)
     cells = _cells(made, dataset, method)
     records = sorted({run["record"] for cell in cells for run in cell.runs})
     now = load_checked(root, settings_with(root, changes))
     origins = tuple(_origin(now, record, made.records[record]) for record in records)
-    return Explanation(made, cells, origins, _command(changes, path, records))
+    return Explanation(made, cells, origins, make_command(changes, path, records))
 
 
 def _cells(table: Table, dataset: str, method: str) -> tuple[Cell, ...]:
@@ -128,14 +128,6 @@ def _origin(config: Project, record: str, content: dict[str, Any]) -> Origin:
         tuple(log.relative_to(config.root).as_posix() for log in logs),
         tuple(changed),
     )
-
-
-def _command(changes: Sequence[str], target: str, records: Sequence[str] = ()) -> str:
-    """Command line for the shell; options that take several values come before `--`."""
-    words = ["snakemake", "--profile", "local"]
-    words += ["--config", *changes] if changes else []
-    words += ["--forcerun", *records] if records else []
-    return shlex.join([*words, "--", target])
 
 
 # Showing

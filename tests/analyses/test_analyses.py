@@ -312,6 +312,9 @@ def test_student_t_counts_low_confidences(data):
     found = FUNCTIONS["student_t"](model(data, sure), model(data, unsure), confidence=0.99)
     confidence = np.exp(unsure.predict_log_proba(data.test[0])).max(axis=1)
     assert values(found)["n_below_student_t"].value == (confidence < 0.99).sum() > 0
+    errors = 100 - values(found)["student_t"].value
+    below = 100 * np.mean(confidence < 0.99)
+    assert values(found)["doubt_minus_error"].value == pytest.approx(below - errors)
     np.testing.assert_allclose(found.arrays["doubt_student_t"], np.sort(1 - confidence), atol=1e-9)
     assert 0 < found.arrays["doubt_gaussian"][0] < 1e-16  # not rounded to 0
 

@@ -229,11 +229,15 @@ class _Reader:
 
 
 def _rival(ours: Cell, rival: Cell, name: str) -> tuple[list[float] | None, str]:
-    """Numbers of a rival for our runs, or the reason for which it has none."""
-    if rival.kind != "quoted":
+    """Numbers of a rival for our runs, or the reason for which it has none.
+
+    Of a rival that is not run the printed number stands for all runs, unless the authors ran it
+    themselves: then theirs and ours differ in more than the method.
+    """
+    if rival.runs:
         return paired(ours, rival), _reason(rival, name)
-    if rival.printed is None:
-        return None, f"nothing is printed of {name}"
+    if rival.printed is None or rival.printed["reported_by"] == "own":
+        return None, f"{name} is not run ({rival.why})"
     if ours.verdict == "not comparable":
         return None, f"not comparable with the printed number of {name}: {ours.why}"
     return [rival.printed["value"]] * len(ours.runs), ""

@@ -96,7 +96,7 @@ def _seeds_for_verdict(cell: Cell, aggregate: str) -> int | None:
             aggregate=aggregate,
             unit=cell.unit,
             printed=printed["value"],
-            printed_spread=printed["spread"],
+            printed_spread=printed["spread"] or printed.get("source_spread"),
         )
         return verdict.word != "inconclusive"
 
