@@ -14,6 +14,7 @@ import numpy as np
 
 from flowgmm.apps.fit.methods import COMBINED, FLOWGMM
 from flowgmm.reporting.plot_style import COLOURS, STYLE, class_colour
+from flowgmm.reporting.style import style_sheet
 from flowgmm.tabular.notes import grouped, n_lines
 from flowgmm.utils.io import write_text
 
@@ -328,6 +329,7 @@ def write_page(path: Path, report: Mapping[str, Any], picture: bytes) -> None:
     shown = _names_in_picture(names)
     numbered = shown != names
     page = environment.get_template("report.html").render(
+        style=style_sheet(),
         report=report,
         summary=summary(report),
         parts=[
