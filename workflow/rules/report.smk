@@ -31,6 +31,7 @@ rule report:
         lambda w: reported(),
     output:
         data=REPORT,
+        page=f"{RESULTS}/report/index.html",
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:
@@ -48,5 +49,5 @@ rule report:
         others=lambda w: shown(),
     shell:
         "trap '' TERM; python {resources.script:q} --changes {resources.changes:q} "
-        "--repository {resources.repository:q} --data {output.data:q} "
+        "--repository {resources.repository:q} --data {output.data:q} --page {output.page:q} "
         "2> >(tee {log:q} >&2)"
