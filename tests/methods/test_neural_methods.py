@@ -39,7 +39,7 @@ ESTIMATORS = [
     flow_gmm(**SMALL),
     mlp(hidden_size=16, n_steps=60, lr=1e-2),
     pi_model(hidden_size=16, n_steps=60, lr=1e-2),
-    diglm(**SMALL),
+    diglm(**SMALL | {"n_steps": 80}, dropout=0.0, input_noise=0.0, adversarial_size=0.2),
 ]
 EXCUSED = {
     "check_classifiers_classes": "its last case takes -1 for a class, which marks unlabelled points"

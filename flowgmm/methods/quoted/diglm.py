@@ -192,7 +192,8 @@ class DiglmClassifier(FlowModel):
                 losses["unlabelled_nll"] = -log_prob.mean(-1)
                 loss = loss + weight * self.unlabelled_weight * losses["unlabelled_nll"]
             if self.adversarial_weight > 0:
-                start = streams["noise"].normal(u.shape[1:], dtype)
+                # Of one type, so that trainings of two precisions are alike.
+                start = streams["noise"].normal(u.shape[1:]).to(dtype)
                 losses["adversarial"] = self._adversarial(model, u, reference.detach(), start)
                 loss = loss + self.adversarial_weight * losses["adversarial"]
         return {"loss": loss, **losses}
