@@ -128,24 +128,32 @@ def dequantise(x: Tensor, noise: Tensor | float) -> Tensor:
     return (x + noise) / N_LEVELS
 
 
-def crop_and_flip(x: Tensor, padding: int, flip: bool, augmentation: Stream) -> Tensor:
-    """Shift each image by up to `padding` pixels each way, zeros coming in; mirror half of them.
+def crop_and_flip(
+    x: Tensor, padding: int, flip: bool, augmentation: Stream, mode: str = "zeros"
+) -> Tensor:
+    """Shift each image by up to `padding` pixels each way; mirror half of them.
 
     Arguments:
         x: Images, shape (S, B, C, H, W), of any type.
         padding: Largest shift; 0: none.
         flip: Whether to mirror.
         augmentation: Stream of shifts and mirrors.
+        mode: Pixels that come in: `zeros`, or `reflect`: the image mirrored at its outermost
+            pixels, which must be further apart than the largest shift.
 
     Returns:
         The images, same shape and type.
 
+    Raises:
+        ValueError: If the mode is unknown.
+
     Source: Izmailov et al. (2020), section 6; spec 2.4. The black borders that zeros make are
         learnt as data (spec, trap 10).
     """
+    if mode not in ("zeros", "reflect"):
+        raise ValueError(f"unknown mode {mode!r}; expected zeros or reflect")
     n_seeds, n, _, height, width = x.shape
     if padding:
-        x = torch.nn.functional.pad(x, (padding,) * 4)
         rows = augmentation.integers(2 * padding + 1, n)
         columns = augmentation.integers(2 * padding + 1, n)
     else:
@@ -155,8 +163,17 @@ def crop_and_flip(x: Tensor, padding: int, flip: bool, augmentation: Stream) -> 
     if flip:
         mirrored = augmentation.integers(2, n)[..., None] == 1
         j = torch.where(mirrored, j.flip(-1), j)
+    if mode == "reflect":
+        i, j = _reflected(i - padding, height), _reflected(j - padding, width)
+    elif padding:
+        x = torch.nn.functional.pad(x, (padding,) * 4)
     x = torch.take_along_dim(x, _along(i, x, 3), dim=3)
     return torch.take_along_dim(x, _along(j, x, 4), dim=4)
+
+
+def _reflected(index: Tensor, n: int) -> Tensor:
+    """Index into n pixels, mirrored at the first and the last where it lies beyond."""
+    return n - 1 - (n - 1 - index.abs()).abs()
 
 
 def _along(index: Tensor, x: Tensor, dim: int) -> Tensor:

@@ -21,10 +21,13 @@ class Conv(nn.Module):
 
     Arguments:
         n_in, n_out: Channels of each.
-        size: Side of the kernel, odd; the image keeps its size.
-        initialisation: Stream of the initial weights, PyTorch's default; its seeds define S.
+        size: Side of the kernel, odd.
+        initialisation: Stream of the initial weights; its seeds define S.
         bias: Whether there is one.
         zero: Start from gains and biases of zero.
+        std: Of normal initial weights; None: PyTorch's default, uniform ones.
+        stride: Step between two positions of the kernel.
+        padding: Zeros around the image; None: as many as keep its size.
     """
 
     def __init__(
@@ -35,12 +38,19 @@ class Conv(nn.Module):
         initialisation: Stream,
         bias: bool = True,
         zero: bool = False,
+        std: float | None = None,
+        stride: int = 1,
+        padding: int | None = None,
     ):
         super().__init__()
-        bound = (n_in * size**2) ** -0.5
-        direction = (initialisation.uniform((n_out, n_in, size, size)) * 2 - 1) * bound
+        bound, shape = (n_in * size**2) ** -0.5, (n_out, n_in, size, size)
+        if std is None:
+            direction = (initialisation.uniform(shape) * 2 - 1) * bound
+        else:
+            direction = initialisation.normal(shape) * std
         gain = torch.linalg.vector_norm(direction, dim=(2, 3, 4))
-        self.padding = size // 2
+        self.stride = stride
+        self.padding = size // 2 if padding is None else padding
         self.direction = nn.Parameter(direction)
         self.gain = nn.Parameter(torch.zeros_like(gain) if zero else gain)
         self.bias = None
@@ -55,7 +65,7 @@ class Conv(nn.Module):
         if n_seeds == 1:
             weight = weight.contiguous(memory_format=torch.channels_last)
         bias = None if self.bias is None else self.bias.flatten()
-        return functional.conv2d(x, weight, bias, padding=self.padding, groups=n_seeds)
+        return functional.conv2d(x, weight, bias, self.stride, self.padding, groups=n_seeds)
 
 
 class Norm(nn.Module):

@@ -1,6 +1,7 @@
 """Batches of points for each step of each seed, on the device."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,12 @@ class Batches:
         """Steps in one pass over the labelled points, which is the epoch of images (trap 13)."""
         n = self.labelled.shape[1]
         return self._n_batches(n, self.labelled_batch or n)
+
+    @cached_property
+    def known(self) -> Tensor:
+        """Class of each point for each seed, -1 where it has no label, shape (S, N)."""
+        known = torch.full((len(self.labelled), self.x.shape[0]), -1, device=self.x.device)
+        return known.scatter_(1, self.labelled, self.classes)
 
     def _n_batches(self, n: int, size: int) -> int:
         """Batches of one pass over n points."""

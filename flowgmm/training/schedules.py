@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-__all__ = ["SCHEDULES", "cool_down", "learning_rate_factor", "ramp"]
+__all__ = ["SCHEDULES", "cool_down", "gauss_ramp", "learning_rate_factor", "ramp"]
 
 # Shares of the steps over which the Pi-model on images warms up and cools down: 80 and 50 epochs
 # of 300 (Laine and Aila, 2017).
@@ -19,8 +19,7 @@ def _cosine(step: int, n_steps: int) -> float:
 
 
 def _ramps(step: int, n_steps: int) -> float:
-    missing = max(0.0, 1 - step / (WARM_UP * n_steps))
-    return math.exp(-5 * missing**2) * cool_down("ramps", step, n_steps)
+    return gauss_ramp(step, n_steps, WARM_UP) * cool_down("ramps", step, n_steps)
 
 
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
@@ -81,6 +80,17 @@ def cool_down(schedule: str, step: int, n_steps: int) -> float:
     if schedule != "ramps":
         return 1.0
     return math.exp(-12.5 * max(0.0, 1 - (1 - step / n_steps) / COOL_DOWN) ** 2)
+
+
+def gauss_ramp(step: int, n_steps: int, share: float) -> float:
+    """Factor exp(-5 (1 - k)^2), k from 0 to 1 over the first `share` of the steps; then 1.
+
+    Examples:
+        >>> [round(gauss_ramp(step, 8, 0.5), 3) for step in (0, 2, 4, 8)]
+        [0.007, 0.287, 1.0, 1.0]
+    """
+    missing = max(0.0, 1 - step / (share * n_steps)) if share > 0 else 0.0
+    return math.exp(-5 * missing**2)
 
 
 def ramp(step: int, n_steps: int, share: float, every: int = 1) -> float:

@@ -59,16 +59,19 @@ def test_dequantised_pixels_lie_in_their_level():
         assert torch.equal((dequantise(x, noise) * 256).floor().long(), x)
 
 
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
 @pytest.mark.parametrize(("padding", "flip"), [(0, False), (0, True), (2, False), (1, True)])
-def test_every_image_is_some_crop_of_its_padded_self(padding, flip):
+def test_every_image_is_some_crop_of_its_padded_self(padding, flip, mode):
     """Against every crop there is, by brute force; all shifts and mirrors come up."""
     x = torch.as_tensor(pixels(80, (2, 3, 5))).view(2, 40, 2, 3, 5)
-    out = crop_and_flip(x, padding, flip, Stream([1, 2]))
+    out = crop_and_flip(x, padding, flip, Stream([1, 2]), mode)
     assert out.shape == x.shape
     assert out.dtype == x.dtype
     seen = set()
     for image, found in zip(x.flatten(0, 1), out.flatten(0, 1), strict=True):
-        padded = torch.nn.functional.pad(image, (padding,) * 4)
+        around = ((0, 0), (padding, padding), (padding, padding))
+        padded = np.pad(image.numpy(), around, "reflect" if mode == "reflect" else "constant")
+        padded = torch.as_tensor(padded)
         views = {
             (i, j, mirrored): view.flip(-1) if mirrored else view
             for i in range(2 * padding + 1)
@@ -88,3 +91,9 @@ def test_augmentation_belongs_to_its_seed():
     both = crop_and_flip(x.expand(2, -1, -1, -1, -1), 2, True, Stream([1, 2]))
     assert torch.equal(both[1:], crop_and_flip(x, 2, True, Stream([2])))
     assert not torch.equal(both[0], both[1])
+
+
+def test_unknown_mode():
+    x = torch.zeros(1, 1, 1, 4, 4)
+    with pytest.raises(ValueError, match="unknown mode 'wrap'; expected zeros or reflect"):
+        crop_and_flip(x, 1, False, Stream([1]), mode="wrap")
