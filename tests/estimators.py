@@ -86,6 +86,13 @@ def diglm(**params: Any) -> Any:
     )
 
 
+def badgan(**params: Any) -> Any:
+    """`BadGanClassifier`."""
+    from flowgmm.methods.quoted.badgan import BadGanClassifier
+
+    return BadGanClassifier(**_with_training(params, lr=1e-3))
+
+
 def _with_training(params: dict[str, Any], lr: float) -> dict[str, Any]:
     defaults = {"labelled_batch": None, "n_steps": 500, "lr": lr, "clip_norm": None}
     own = {key: value for key, value in params.items() if key in signature(Training).parameters}

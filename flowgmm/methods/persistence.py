@@ -136,8 +136,7 @@ class PersistentEstimator(StackedEstimator):
         arrays = {
             k.removeprefix(start): v.numpy() for k, v in tensors.items() if k.startswith(start)
         }
-        front: type[Preprocess | Pixels] = Preprocess if arrays else Pixels
-        estimator.preprocess_ = front.from_saved(header["preprocess"], arrays)
+        estimator.preprocess_ = cls._saved_preprocess(header["preprocess"], arrays)
         for name in cls._saved:
             setattr(estimator, name, header[name])
         estimator.classes_ = np.array(header["classes"], dtype=header["classes_dtype"])
@@ -150,6 +149,12 @@ class PersistentEstimator(StackedEstimator):
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         estimator._load_state(state)
         return estimator
+
+    @classmethod
+    def _saved_preprocess(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Any:
+        """Preprocessing from what it gave to save."""
+        front: type[Preprocess | Pixels] = Preprocess if arrays else Pixels
+        return front.from_saved(header, arrays)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted estimator as a safetensors file (no pickle)."""
