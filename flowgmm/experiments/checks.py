@@ -37,7 +37,7 @@ RECIPE_PARTS = {
 }
 # Preprocessing that a recipe may name, by whether the method is neural.
 RECIPE_PREPROCESS = {
-    True: ("none", "standardise", "mixed", "pca"),
+    True: ("none", "standardise", "mixed", "pca", "zca", "per_image"),
     False: ("none", "unit_norm", "standardise"),
 }
 

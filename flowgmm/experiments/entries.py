@@ -279,6 +279,7 @@ class MethodSettings:
     restart: str = "none"
     tune: Mapping[str, Sequence[Any]] | None = None
     tune_with: Mapping[str, Any] = field(default_factory=FrozenDict)
+    scaled_down: Sequence[str] = field(default_factory=FrozenList)
 
 
 def make_entry(kind: type[Entry], value: Mapping[str, Any]) -> Entry:

@@ -22,7 +22,9 @@ __all__ = [
 
 TAKES_IMAGES = (
     "flowgmm.methods.flow_gmm.FlowGMMClassifier",
+    "flowgmm.methods.quoted.badgan.BadGanClassifier",
     "flowgmm.methods.quoted.diglm.DiglmClassifier",
+    "flowgmm.methods.quoted.pi_conv.PiConvClassifier",
 )
 
 

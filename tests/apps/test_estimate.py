@@ -12,6 +12,7 @@ from flowgmm.apps.estimate.schedule import critical_path, wall_time
 from flowgmm.apps.estimate.sizes import data_size
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Job, Run
+from flowgmm.experiments.recipes import resolve_settings
 from flowgmm.experiments.sizes import Size
 from flowgmm.experiments.specs.runs import jobs_of, train_spec
 from flowgmm.experiments.yaml_io import read_yaml
@@ -123,6 +124,26 @@ def test_operations_of_image_flows_are_counted(
     assert work.products == pytest.approx(OVERHEAD * steps, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("method", "dataset", "labels", "peta"),
+    [
+        ("pi_model_conv", "cifar10", "4000", 132),
+        ("pi_model_conv_augmented", "svhn", "1000", 193),
+        ("badgan", "svhn", "1000", 265),
+        ("badgan", "cifar10", "4000", 516),
+    ],
+)
+def test_operations_of_convolutional_systems_are_counted(
+    method: str, dataset: str, labels: str, peta: float
+) -> None:
+    """Operations of a whole training, counted by hand from the published sizes."""
+    config = load_checked(ROOT)
+    spec = train_spec(config, jobs_of(config, Run(dataset, labels, method))[0])
+    work = count(spec, data_size(config, spec))
+    assert work is not None
+    assert work.products == pytest.approx(OVERHEAD * peta * 1e15, rel=0.05)
+
+
 def test_sizes_of_label_sets_that_take_all_points() -> None:
     config = load_checked(ROOT)
     for dataset, n_labelled, shape in [
@@ -137,9 +158,15 @@ def test_sizes_of_label_sets_that_take_all_points() -> None:
 
 @pytest.mark.parametrize("method", sorted(read_yaml(ROOT / "config" / "methods.yaml")))
 def test_every_method_is_counted_and_more_points_are_more_work(method: str) -> None:
+    """On the first of a text, an image and a 2-D set that the recipe has settings of it for."""
     config = load_checked(ROOT)
-    spec = train_spec(config, jobs_of(config, Run("ag_news", "200", method))[0])
-    few, many = (count(spec, Size(64, 4, n, n, 200, n, 100)) for n in (1000, 9000))
+    named = {method, config.method(method).base}
+    data = {("ag_news", "200"): (), ("mnist", "1000"): (1, 28, 28), ("moons", "10"): ()}
+    set_for = (p for p in data if named & resolve_settings(config, *p).methods.keys())
+    dataset, labels = next(set_for, ("ag_news", "200"))  # of a method without settings, any
+    spec = train_spec(config, jobs_of(config, Run(dataset, labels, method))[0])
+    shape = data[dataset, labels]
+    few, many = (count(spec, Size(64, 4, n, n, 200, n, 100, shape)) for n in (1000, 9000))
     assert few is not None
     assert many is not None
     assert 0 < few.products < many.products

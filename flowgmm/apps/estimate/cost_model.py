@@ -22,8 +22,8 @@ __all__ = ["ASSUMED_GPU", "Machine", "Work", "count", "measure"]
 OVERHEAD = 1.3
 # An optimizer's update of all parameters, bound by memory, takes as long as this many points.
 UPDATE_POINTS = 16
-# Parameters that an image flow's shape depends on.
-IMAGE_NETWORK = ("flow", "mixture")
+# Parameters that no network's shape depends on.
+NO_SHAPE = ("training", "objective")
 # Small operations per layer and step: forward, backward, update.
 CALLS_PER_LAYER = 350
 # Kernels per layer of a step that a GPU replays: 515 of a flow of 21 layers.
@@ -181,7 +181,7 @@ def _neural(spec: Mapping[str, Any], size: Size) -> Work:
     estimator = _made(spec["estimator"], params, shape=size.shape or (size.n_features,))
     shape = size.shape
     if shape:  # training parameters do not change the network, which takes a second to build
-        params = {key: params[key] for key in IMAGE_NETWORK if key in params}
+        params = {key: value for key, value in params.items() if key not in NO_SHAPE}
     else:
         shape = (min(size.n_features, params.get("pca_components") or size.n_features),)
     text = json.dumps(params, sort_keys=True)
@@ -240,24 +240,25 @@ def _network(
     from flowgmm.flows.preprocessing import Preprocess
 
     made, point = _made(estimator, json.loads(params), shape), np.zeros((1, *shape), np.uint8)
-    pixels = Pixels.fit(point, made.flow_.pool) if len(shape) == 3 else None
+    pool = getattr(getattr(made, "flow_", made), "pool", 1)
+    pixels = Pixels.fit(point, pool) if len(shape) == 3 else None
     network = made._empty(pixels or Preprocess.fit(point, "none"), n_classes)
     parameters = [p for p in network.parameters() if p.requires_grad]
     n_layers = sum(p.ndim >= 3 and p.shape[1] > 1 for p in parameters)
     n_parameters = sum(p.numel() for p in parameters)
     # A dense layer uses each parameter once, a convolution at every position.
-    forward = 2 * n_parameters if pixels is None else _operations(network, pixels.pooled)
+    forward = 2 * n_parameters if pixels is None else _operations(made, network, pixels.pooled)
     return forward, n_parameters, n_layers
 
 
-def _operations(network: Any, shape: tuple[int, ...]) -> int:
-    """Operations of an image flow's forward pass, counted while it runs."""
+def _operations(made: Any, network: Any, shape: tuple[int, ...]) -> int:
+    """Operations of the forward pass of a network of images, counted while it runs."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        network.eval().flow(torch.full((1, 1, *shape), 0.5))
+        made._log_posterior(network.eval(), torch.full((1, 1, *shape), 0.5))
     return int(counter.get_total_flops())
 
 

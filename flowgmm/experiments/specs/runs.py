@@ -79,7 +79,7 @@ def job_spec(project: Project, job: Job, experiment: str, script: str) -> dict[s
         "evaluate": resolved.evaluate,
         "collapsed_below": resolved.collapsed_below,
         "vary": as_written(resolved.vary),
-        "scaled_down": resolved.scaled_down,
+        "scaled_down": [*resolved.scaled_down, *settings.scaled_down],
         "seeds": seeds,
         "splits": splits,
         "random_states": [derive(experiment, number, "initialisation") for number in numbers],
