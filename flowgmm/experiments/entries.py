@@ -7,8 +7,8 @@ Some objects stay read-only mappings. Label sets, raw files, stand-ins, row coun
 of encoders and surrogates go into specs as they were written, and from there as keyword arguments
 into functions of `flowgmm.datasets` and `flowgmm.embed`: attributes would be unpacked where they
 were packed. Settings of a recipe's levels are overlaid key by key, and there a key that was left
-out and a null differ: they become `RunSettings` and `MethodSettings` once they are merged. Paths
-lead into `paper_results.yaml`, and some of its content is free.
+out and a null differ: they become `RunSettings` and `MethodSettings` once they are merged. Of
+`paper_results.yaml`, into which paths lead, the numbers are entries; facts around them are free.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ __all__ = [
     "MethodSettings",
     "Panel",
     "PaperClaim",
+    "Printed",
     "Recipe",
     "Row",
     "RunSettings",
@@ -40,6 +41,7 @@ __all__ = [
     "as_written",
     "make_entries",
     "make_entry",
+    "make_printed",
 ]
 
 Entry = TypeVar("Entry")
@@ -233,6 +235,26 @@ class PaperClaim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Printed:
+    """Number of the paper in `paper_results.yaml`, with its digits as printed."""
+
+    value: float | None
+    spread: float | None
+    printed: str | None = None
+    unit: str | None = None
+    aggregation: str
+    reported_by: str
+    source: str | None = None
+    origin: str | None = None
+    source_spread: float | None = None
+    not_comparable: str | None = None
+    where: str | None = None
+    labeled_only: bool | None = None
+    spread_kind_uncertain: bool | None = None
+    approximate: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A file of `recipes/`: settings by level, each overlaid by the next."""
 
@@ -301,6 +323,15 @@ def make_entry(kind: type[Entry], value: Mapping[str, Any]) -> Entry:
 def make_entries(kind: type[Entry], values: Mapping[str, Any]) -> Mapping[str, Entry]:
     """Make the entries of a config file, by name."""
     return FrozenDict({name: make_entry(kind, value) for name, value in values.items()})
+
+
+def make_printed(content: Any) -> Any:
+    """Make the content of `paper_results.yaml`, with an entry in place of each printed number."""
+    if isinstance(content, Mapping):
+        if "value" in content:
+            return make_entry(Printed, content)
+        return FrozenDict({key: make_printed(inner) for key, inner in content.items()})
+    return freeze(content)
 
 
 def as_written(entry: Any) -> Any:

@@ -21,6 +21,7 @@ from flowgmm.experiments.entries import (
     Table,
     make_entries,
     make_entry,
+    make_printed,
 )
 from flowgmm.experiments.validation import check, nearest
 from flowgmm.experiments.yaml_io import parse_yaml, read_yaml
@@ -211,7 +212,7 @@ def load(
         figures=make_entries(Figure, files["figures"]),
         analyses=make_entries(Analysis, files["analyses"]),
         claims=make_entries(PaperClaim, files["claims"]),
-        paper_results=freeze(files["paper_results"]),
+        paper_results=make_printed(files["paper_results"]),
         recipes=make_entries(Recipe, _recipes(folder, repository, given["recipe"])),
     )
 

@@ -17,7 +17,7 @@ from flowgmm.analyses.registry import FUNCTIONS, check_arguments
 from flowgmm.analyses.results import Found, read_found
 from flowgmm.experiments.analysis_job import leave_out_absent, run_analysis
 from flowgmm.experiments.checks import load_checked
-from flowgmm.experiments.entries import Recipe
+from flowgmm.experiments.entries import Recipe, make_printed
 from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec, printed_numbers
 from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.reporting.figures.make import make_figure
@@ -434,7 +434,9 @@ def test_what_is_printed_must_be_there(tmp_path, inputs):
     (found,) = read_found(["em"], {}, [tmp_path / "x.json"], {"em": {"typo": {}}}).values()
     with pytest.raises(UserError, match="unknown number typo; expected one of gaussian"):
         judged(found)
-    paper = {"a": {"b": {"value": 75, "approximate": True}, "list": [0.1, 0.2], "word": "x"}}
+    number = {"value": 75, "spread": None, "aggregation": "single", "reported_by": "own"}
+    number |= {"approximate": True}
+    paper = make_printed({"a": {"b": number, "list": [0.1, 0.2], "word": "x"}})
     found = printed_numbers({"n": "a/b", "w": "a/list"}, paper, "here")
     assert found["n"] == {"value": 75, "spread": 2.5, "path": "a/b"}
     assert found["w_1"]["value"] == 0.2

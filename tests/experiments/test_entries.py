@@ -19,6 +19,7 @@ from flowgmm.experiments.entries import (
     MethodSettings,
     Panel,
     PaperClaim,
+    Printed,
     Recipe,
     Row,
     RunSettings,
@@ -49,6 +50,7 @@ CLASSES: dict[str, type] = {
     "analyses.$defs.analysis.properties.runs.additionalProperties": AnalysisRun,
     "claims.$defs.claim": PaperClaim,
     "claims.$defs.part": ClaimPart,
+    "paper_results.$defs.number": Printed,
     "recipe": Recipe,
     "recipe.$defs.settings": RunSettings,
     "recipe.$defs.settings.properties.vary": Vary,
@@ -65,7 +67,6 @@ MAPPINGS = {
     "datasets.$defs.image_embedding",
     "datasets.$defs.label_set",
     "paper_results",
-    "paper_results.$defs.number",
 }
 # Objects of one level of a recipe, of which the entries are merged: no key is required there.
 MERGED = (RunSettings, Vary, MethodSettings)
@@ -169,6 +170,8 @@ def test_a_schema_states_the_type_of_all_that_it_looks_into(name: str) -> None:
         ("table_6", "results"),
         ("table_6", "results", "ag_news"),
         ("table_6", "results", "ag_news", "flowgmm"),
+        ("table_7", "results", "moons", "flowgmm", "nll"),
+        ("other_numbers", "em_mnist_1000", "accuracy", "reported_by"),
         ("meta",),
     ],
 )
@@ -179,6 +182,15 @@ def test_numbers_of_the_paper_that_are_none_are_named(path: tuple[str, ...], val
         inner = inner[key]
     inner[path[-1]] = value
     with pytest.raises(UserError, match="/".join(path[:1])):
+        check(printed, read_schema(ROOT, "paper_results"), "config/paper_results.yaml")
+
+
+@pytest.mark.parametrize("value", ["0.5", [0.5], True, {}])
+@pytest.mark.parametrize("key", ["value", "spread"])
+def test_digits_outside_the_tables_are_numbers(key: str, value: object) -> None:
+    printed = read_yaml(ROOT / "config" / "paper_results.yaml")
+    printed["other_numbers"]["em_mnist_1000"]["accuracy"][key] = value
+    with pytest.raises(UserError, match=rf"other_numbers.em_mnist_1000.accuracy.{key}: "):
         check(printed, read_schema(ROOT, "paper_results"), "config/paper_results.yaml")
 
 

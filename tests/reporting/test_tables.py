@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from flowgmm.experiments.entries import Method, Table, make_entries, make_entry
+from flowgmm.experiments.entries import Method, Table, make_entries, make_entry, make_printed
 from flowgmm.experiments.specs.tables import describe_table
 from flowgmm.reporting.tables.aggregate import make_table
 from flowgmm.reporting.tables.console import print_tables
@@ -36,7 +36,7 @@ METHODS = make_entries(Method, config("methods"))
 
 def describe(name, entry, **changes):
     table = make_entry(Table, entry)
-    return describe_table(name, table, PAPER, METHODS, recipe="official", **changes)
+    return describe_table(name, table, make_printed(PAPER), METHODS, recipe="official", **changes)
 
 
 def spec_of(name, **changes):
@@ -176,6 +176,10 @@ def test_mistakes_in_the_config_name_the_place():
     entry = TABLES["table_1"] | {"paper": "table_9"}
     with pytest.raises(UserError, match=r"paper_results.yaml has no table 'table_9' with results"):
         describe("table_1", entry)
+    by_metric = {"columns": [{"dataset": "mnist", "labels": "1000", "title": "M"}]}
+    for changes in ({"paper": "table_1"}, {"paper": "table_5"} | by_metric):
+        with pytest.raises(UserError, match=r"table_6: column .* of which its printed table has n"):
+            describe("table_6", TABLES["table_6"] | changes)
     entry = TABLES["demo"] | {"extra_rows": [{"title": "ours"}]}
     with pytest.raises(UserError, match=r"extra_rows: neither row 'ours' nor column 'digits"):
         describe("demo", entry)

@@ -18,11 +18,20 @@ from hypothesis import strategies as st
 
 from flowgmm.datasets.features import prepare_data
 from flowgmm.embed.embed_data import embed_data
+from flowgmm.evaluation import verdicts
 from flowgmm.experiments import project as module
 from flowgmm.experiments.checks import load_checked
-from flowgmm.experiments.project import FILES
+from flowgmm.experiments.entries import make_printed
+from flowgmm.experiments.project import FILES, read_schema
+from flowgmm.experiments.specs.analyses import printed_numbers
 from flowgmm.experiments.specs.data import download_paths
+from flowgmm.experiments.specs.tables import describe_table
+from flowgmm.experiments.validation import check
 from flowgmm.experiments.yaml_io import read_yaml
+from flowgmm.reporting.tables.aggregate import make_table
+from flowgmm.reporting.tables.csv_writer import csv_text
+from flowgmm.reporting.tables.latex_writer import latex_text
+from flowgmm.reporting.tables.markdown_writer import markdown_text
 from flowgmm.tabular.reading import read_table
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, write_json, write_tensors
@@ -159,6 +168,48 @@ def test_config(recipe: str, files: dict[str, Any], monkeypatch: pytest.MonkeyPa
         len(said),
         "nothing",
         f"{sum(map(bool, said))} refused, e.g. {max(said[:50], key=len)}",
+    )
+
+
+def test_printed_numbers(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changed numbers of the paper that are accepted are written into tables, and judged."""
+    name = "config/paper_results.yaml"
+    project = load_checked(ROOT, files["config/config.yaml"] | {"recipe": "smoke"})
+    schema = read_schema(ROOT, "paper_results")
+    said = []
+
+    def use(changed: Any) -> None:
+        check(changed, schema, name)
+        paper = make_printed(changed)
+        for table, entry in project.tables.items():
+            spec = describe_table(table, entry, paper, project.methods, recipe="smoke")
+            made = make_table(spec, [])
+            assert markdown_text(made) and csv_text(made) and latex_text(made)
+            for cell in (cell for row in spec["cells"] for cell in row if cell["printed"]):
+                judge(cell["printed"]["value"], cell["printed"]["spread"])
+        for analysis, entry in project.analyses.items():
+            for found in printed_numbers(entry.printed, paper, analysis).values():
+                judge(found["value"], found["spread"])
+
+    def judge(value: float, spread: float | None) -> None:
+        counts = {"n_runs": 2, "n_failed": 0, "n_points": 100, "aggregate": "mean"}
+        printed = {"unit": "percent", "printed": value, "printed_spread": spread}
+        assert verdicts.judge([0.5, 0.6], **counts, **printed).word
+
+    @times(30)
+    @given(st.data())
+    def run(data: st.DataObject) -> None:
+        changed = mutated(files[name], data)
+        said.append(attempt(lambda: use(changed)))
+
+    run()
+    refused = [text for text in said if text]
+    record(
+        "random changes of the paper's numbers, written into tables",
+        len(said),
+        len(said),
+        "nothing",
+        f"{len(refused)} refused, e.g. {max(refused[:50], key=len)}",
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flowgmm.experiments.entries import AnalysisRun
+from flowgmm.experiments.entries import AnalysisRun, Printed
 from flowgmm.experiments.paths import analysis_path, features_path, run_file
 from flowgmm.experiments.project import Job, Project, Run
 from flowgmm.experiments.recipes import replaced_labels, resolve_settings
@@ -187,15 +187,18 @@ def printed_numbers(
                     f"{part!r} was not found, correct the path"
                 )
             entry = entry[part]
-        entries = {name: entry}
-        if isinstance(entry, list):
-            entries = {f"{name}_{i}": {"value": value} for i, value in enumerate(entry)}
-        for key, number in entries.items():
-            if not isinstance(number, Mapping) or not isinstance(number.get("value"), (int, float)):
+        spread: float | None = None
+        entries: dict[str, Any] = {name: None}
+        if isinstance(entry, Printed):
+            spread = entry.spread or (APPROXIMATE if entry.approximate else None)
+            entries = {name: entry.value}
+        elif isinstance(entry, list):
+            entries = {f"{name}_{i}": value for i, value in enumerate(entry)}
+        for key, value in entries.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
                 raise UserError(
                     f"{where}.printed.{name}: {path!r} of config/paper_results.yaml is not a "
                     "number; name an entry with a `value`, or a list of numbers"
                 )
-            spread = number.get("spread") or (APPROXIMATE if number.get("approximate") else None)
-            found[key] = {"value": number["value"], "spread": spread, "path": path}
+            found[key] = {"value": value, "spread": spread, "path": path}
     return found

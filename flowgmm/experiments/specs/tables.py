@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowgmm.evaluation.units import METRIC_UNITS, SYMBOLS
-from flowgmm.experiments.entries import LIKE_DATASET, Column, Method, Row, Table, as_written
+from flowgmm.experiments.entries import (
+    LIKE_DATASET,
+    Column,
+    Method,
+    Printed,
+    Row,
+    Table,
+    as_written,
+)
 from flowgmm.experiments.paths import run_file
 from flowgmm.experiments.project import Job, Project, Run
 from flowgmm.experiments.recipes import method_settings, resolve_settings
@@ -181,7 +189,7 @@ def describe_table(
         run = "/".join(named[part] for part in ("dataset", "labels", "method"))
         return {
             **named,
-            "printed": _printed(paper["results"].get(column["paper"], {}), row, column),
+            "printed": _printed(paper["results"].get(column["paper"], {}), row, column, name),
             "not_run": (not_run or {}).get(run),
             "left_out": not has_cell(row, written),
         }
@@ -285,31 +293,41 @@ def _printed_table(
 
 
 def _printed(
-    results: Mapping[str, Any], row: Row, column: Mapping[str, Any]
+    results: Mapping[str, Any], row: Row, column: Mapping[str, Any], name: str
 ) -> dict[str, Any] | None:
     """Find the paper's number for a cell, with its digits as printed; None: not printed."""
     number = results.get(row.paper or row.method or "")
-    if number is None:
-        return None
     if column["metric"] == "tuned":
-        ((symbol, value),) = number.items()
-        return {
-            "value": value,
-            "spread": None,
-            "text": f"{symbol} = {value:g}",
-            "reported_by": "own",
-            "parameter": PARAMETERS.get(symbol, symbol),
-        }
-    if "value" not in number:  # by metric; the paper calls both likelihoods NLL
+        return None if number is None else _chosen(number, column, name)
+    if isinstance(number, Mapping):  # by metric; the paper calls both likelihoods NLL
         number = number.get(column["metric"].removeprefix("class_"))
     elif column["metric"] != "accuracy":
         number = None  # tables with one number per method print accuracies
-    if number is None or number["value"] is None:
+    # Else a hyper-parameter, in a table that shows other things.
+    if not isinstance(number, Printed) or number.value is None:
         return None
-    spread = "" if number["spread"] is None else f" ± {number['spread']}"
+    spread = "" if number.spread is None else f" ± {number.spread}"
     return {
-        "value": number["value"],
-        "spread": number["spread"],
-        "text": number.get("printed", f"{number['value']}{spread}"),
-        **{key: number[key] for key in PRINTED if key in number},
+        "value": number.value,
+        "spread": number.spread,
+        "text": f"{number.value}{spread}" if number.printed is None else number.printed,
+        **{key: said for key in PRINTED if (said := getattr(number, key)) is not None},
+    }
+
+
+def _chosen(number: Any, column: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Describe the hyper-parameter that the paper chose."""
+    numbers = number if isinstance(number, Mapping) else {}
+    symbol, value = next(iter(numbers.items()), ("", None))
+    if not isinstance(value, int | float):
+        raise UserError(
+            f"config/tables.yaml: {name}: column {column['title']!r} shows tuned hyper-parameters, "
+            "of which its printed table has none; correct `paper` or `metric`"
+        )
+    return {
+        "value": value,
+        "spread": None,
+        "text": f"{symbol} = {value:g}",
+        "reported_by": "own",
+        "parameter": PARAMETERS.get(symbol, symbol),
     }
