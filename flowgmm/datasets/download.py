@@ -1,14 +1,14 @@
 """Download of raw files, or copy from a mirror or this machine; verified."""
 
+import contextlib
 import hashlib
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from flowgmm.datasets.archives import extract
-from flowgmm.datasets.http import RefusedError, RetriableError, fetch
+from flowgmm.datasets.http import RefusedError, RetriableError, fetch, holds_part
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, sha256
 from flowgmm.utils.progress import Progress
@@ -105,6 +105,7 @@ def download_file(
     progress: Progress | None = None,
     retries: int = 3,
     offline: bool = False,
+    parts: Path | None = None,
 ) -> str:
     """Download or copy a file and verify it; after any failure `destination` does not exist.
 
@@ -119,6 +120,8 @@ def download_file(
         progress: Called at most every few seconds with (bytes, bytes in all or 0, line of text).
         retries: Number of further tries of a failed download, some seconds apart.
         offline: Whether the network is not to be used.
+        parts: Folder in which an unfinished download waits for the next call, if the file has a
+            checksum and the server says whether it is still the same; None: that of `destination`.
 
     Returns:
         The file's sha256.
@@ -141,7 +144,8 @@ def download_file(
             missing = "add it to a mirror or unset `offline`"
             raise UserError(f"{(mirror or Path()) / file['mirror']} not found; {missing}")
         else:
-            _download(file, destination, part, progress, retries)
+            parts = destination.parent if parts is None else parts
+            _download(file, parts / f".{destination.name}", part, progress, retries)
         return sha256(part)
 
 
@@ -182,24 +186,55 @@ def _verify(file: Mapping[str, Any], path: Path) -> str | None:
 
 
 def _download(
-    file: Mapping[str, Any], destination: Path, part: Path, progress: Progress | None, retries: int
+    file: Mapping[str, Any], place: Path, part: Path, progress: Progress | None, retries: int
 ) -> None:
-    """Try the addresses in order, each in a folder of its own."""
-    name, failures = destination.name, []
-    for address in file.get("url", []):
-        source = {"url": address} if isinstance(address, str) else address
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{name}.") as folder:
-            try:
-                _from_address(file, source, Path(folder) / name, progress, retries).replace(part)
-                return
-            except RefusedError as error:
-                failures.append(f"{source['url']}: {error}")
+    """Try the addresses in order, each in a folder of its own, whose name begins with `place`."""
+    name, failures = place.name[1:], []
+    sources = [{"url": a} if isinstance(a, str) else a for a in file.get("url", [])]
+    folders = [_folder(place, source["url"]) for source in sources]
+    for source, folder in zip(sources, folders, strict=True):
+        try:
+            with _unfinished(folder / name, verified=bool(_expected(file, source))):
+                _from_address(file, source, folder / name, progress, retries).replace(part)
+            for other in folders:
+                shutil.rmtree(other, ignore_errors=True)
+            return
+        except RefusedError as error:
+            failures.append(f"{source['url']}: {error}")
     reason = "; ".join(failures) or "no URL is known"
     remedies = ["check the network", "add another address to its `url`"]
     if "mirror" in file:
         remedies.append(f"set `mirror` to a folder that has {file['mirror']}")
     remedies.append("name a file of your own by `path`, or leave the dataset out by `skip`")
     raise DownloadError(f"cannot download {name} ({reason})", ", ".join(remedies))
+
+
+def _folder(place: Path, url: str) -> Path:
+    """Folder of an unfinished download from an address."""
+    return place.with_name(f"{place.name}.{hashlib.sha256(url.encode()).hexdigest()[:12]}.part")
+
+
+@contextlib.contextmanager
+def _unfinished(path: Path, verified: bool) -> Iterator[None]:
+    """Make the folder of a download; it is left there only with a part of a `verified` file.
+
+    A full disk or a file system that fails leaves nothing.
+    """
+    path.parent.mkdir(exist_ok=True)
+    try:
+        yield
+    except OSError:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        raise
+    finally:
+        if not (verified and holds_part(path)):
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _expected(file: Mapping[str, Any], source: Mapping[str, Any]) -> Mapping[str, str]:
+    """Checksums of what an address sends; those of the file are of what is kept."""
+    named = source if "member" in source or {"sha256", "md5"} & source.keys() else file
+    return {kind: named[kind] for kind in ("sha256", "md5") if kind in named}
 
 
 def _from_address(
@@ -210,9 +245,7 @@ def _from_address(
     retries: int,
 ) -> Path:
     """Download from one address and verify; the path of the file or of the archive's member."""
-    # Checksums of an address are of what it sends; those of the file are of what is kept.
-    own = {kind: source[kind] for kind in ("sha256", "md5") if kind in source}
-    expected = own if own or "member" in source else file
+    expected = _expected(file, source)
 
     def verify(received: Path) -> None:
         if wrong := _verify(expected, received):

@@ -40,9 +40,9 @@ def download_encoder(encoder: str, manifest: Path, progress: Progress | None = N
     fresh.mkdir()
     try:
         if encoder == PAPER_IMAGE_ENCODER:
-            _official_b4(fresh, progress)
+            _official_b4(fresh, progress, manifest.parent)
         else:
-            _from_hub(encoder, fresh, progress)
+            _from_hub(encoder, fresh, progress, manifest.parent)
         files = {path.name: sha256(path) for path in sorted(fresh.iterdir())}
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(fresh, folder)
@@ -66,12 +66,12 @@ def fetched_encoder(manifest: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def _official_b4(folder: Path, progress: Progress | None) -> None:
-    """Download torchvision's file, known by its sha256."""
+def _official_b4(folder: Path, progress: Progress | None, parts: Path) -> None:
+    """Download torchvision's file, known by its sha256; an unfinished one waits in `parts`."""
     url = _b4_url()
     file = {"url": [url], "sha256": B4_SHA256}
     try:
-        download_file(file, folder / url.rpartition("/")[2], None, progress)
+        download_file(file, folder / url.rpartition("/")[2], None, progress, parts=parts)
     except DownloadError as error:
         raise DownloadError(
             f"encoder {PAPER_IMAGE_ENCODER!r}: {error.reason}",
@@ -86,8 +86,10 @@ def _b4_url() -> str:
     return str(EfficientNet_B4_Weights.IMAGENET1K_V1.url)
 
 
-def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
+def _from_hub(encoder: str, folder: Path, progress: Progress | None, parts: Path) -> None:
     """Download the files of a public model and verify each against the hub's hash of it.
+
+    Unfinished downloads wait in `parts`.
 
     `download_file` fetches them, not `hf_hub_download`, which verifies only their size, reports to
     a subclass of tqdm alone, leaves a folder `.cache` among the files, and asks other hosts (Xet).
@@ -101,7 +103,7 @@ def _from_hub(encoder: str, folder: Path, progress: Progress | None) -> None:
             known = {"sha256": file["lfs"]["sha256"]} if file.get("lfs") else {}
             if revision is not None and path.suffix == ".safetensors":
                 known = {"sha256": PAPER_SHA256}
-            download_file({"url": [url], **known}, path, None, progress)
+            download_file({"url": [url], **known}, path, None, progress, parts=parts)
             # The hub has git's hash of a small file.
             if not known and _git_hash(path) != file["blobId"]:
                 raise DownloadError(f"{url} does not match the hash that the hub has of it")

@@ -99,8 +99,13 @@ class Server(http.server.BaseHTTPRequestHandler):
         start = int(start[1])
         if name == "resume-changed" and start and self.hits.count(self.path) == 2:
             start, version = 0, {"ETag": '"2"'}
+        if name == "resume-careless" and start and self.hits.count(self.path) == 2:
+            version = {"ETag": '"2"'}
         if name == "resume-elsewhere" and start:
             start -= 1
+        if start == len(CONTENT):
+            self.answer(416, b"", {"Content-Range": f"bytes */{start}"})
+            return
         rest = CONTENT[start:]
         span = (
             {"Content-Range": f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"} if start else {}
@@ -390,7 +395,7 @@ def test_broken_connections_go_on_where_they_stopped(server, tmp_path):
     assert lines[-1][:2] == (len(CONTENT), len(CONTENT))
 
 
-@pytest.mark.parametrize("fault", ["changed", "elsewhere", "unversioned"])
+@pytest.mark.parametrize("fault", ["changed", "careless", "elsewhere", "unversioned"])
 def test_parts_of_different_files_are_never_joined(server, tmp_path, fault):
     url, _ = server
     sources = [f"{url}/resume-{fault}", f"{url}/whole"]
@@ -430,3 +435,78 @@ def test_every_dataset_that_is_downloaded_has_two_addresses_or_a_checksum():
             urls = file.get("url", [])
             known = file.keys() & {"sha256", "md5"}
             assert not urls or known or len(urls) > 1, name
+
+
+def part_of(folder):
+    """The part that an unfinished download left in a folder."""
+    (part,) = folder.glob(".f.*.part/f")
+    return part
+
+
+def starts():
+    """Where each request began, None at the start."""
+    return [headers.get("Range") for headers in Server.asked]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_next_run_goes_on_where_the_last_one_stopped(server, tmp_path, elsewhere):
+    url, _ = server
+    target, parts = tmp_path / "raw" / "f", tmp_path / "parts" if elsewhere else None
+    (parts or target.parent).mkdir()
+    file = {"url": [f"{url}/404", f"{url}/resume"], "sha256": SHA256}
+    for received in (3000, 6000, 9000):
+        with pytest.raises(UserError, match="cannot download f"):
+            download_file(file, target, None, retries=0, parts=parts)
+        assert part_of(parts or target.parent).read_bytes() == CONTENT[:received]
+        assert not target.exists()
+    assert download_file(file, target, None, retries=0, parts=parts) == SHA256
+    assert starts()[1::2] == [None, "bytes=3000-", "bytes=6000-", "bytes=9000-"]
+    left = [path for path in tmp_path.rglob("*") if path.is_file() or ".part" in path.name]
+    assert left == [target]
+
+
+def begin(url, folder, **known):
+    """Download a part of a file; the file's entry."""
+    file = {"url": [url], **known}
+    with pytest.raises(UserError, match="cannot download f"):
+        download_file(file, folder / "f", None, retries=0)
+    return file
+
+
+@pytest.mark.parametrize("fault", ["changed", "careless", "elsewhere"])
+def test_a_file_that_changed_between_runs_is_not_joined(server, tmp_path, fault):
+    url, _ = server
+    file = begin(f"{url}/resume-{fault}", tmp_path, sha256=SHA256)
+    assert part_of(tmp_path).stat().st_size == 3000
+    with pytest.raises(UserError, match="cannot download f"):
+        download_file(file, tmp_path / "f", None, retries=0)
+    if fault == "changed":  # the new file, from its start
+        assert part_of(tmp_path).read_bytes() == CONTENT[:3000]
+    else:
+        assert not list(tmp_path.iterdir())
+    file["url"].append(f"{url}/whole")
+    assert download_file(file, tmp_path / "f", None, retries=3) == SHA256
+
+
+def test_a_damaged_part_is_found_by_the_checksum(server, tmp_path):
+    url, _ = server
+    file = begin(f"{url}/resume", tmp_path, sha256=SHA256)
+    part_of(tmp_path).write_bytes(bytes(3000))
+    assert download_file(file, tmp_path / "f", None, retries=6) == SHA256
+    assert starts().count(None) == 2
+
+
+def test_a_whole_part_is_verified_not_fetched(server, tmp_path):
+    url, _ = server
+    file = begin(f"{url}/resume", tmp_path, sha256=SHA256)
+    part_of(tmp_path).write_bytes(CONTENT)
+    assert download_file(file, tmp_path / "f", None, retries=0) == SHA256
+    assert starts() == [None, f"bytes={len(CONTENT)}-"]
+
+
+@pytest.mark.parametrize(("name", "known"), [("resume-unversioned", {"md5": MD5}), ("resume", {})])
+def test_a_part_that_could_not_be_verified_is_not_kept(server, tmp_path, name, known):
+    """Neither without a version of the server's, nor without a checksum."""
+    url, _ = server
+    begin(f"{url}/{name}", tmp_path, **known)
+    assert not list(tmp_path.iterdir())

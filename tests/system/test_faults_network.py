@@ -6,17 +6,22 @@ table is in docs/faults.md. Without FLOWGMM_FAULTS=all few tries are made.
 
 import hashlib
 import http.server
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from faults import record
+from faults import record, tries
 from hub import download_encoder, model_hub, serving
-from small_project import (
-    small_disk,
-)
+from small_project import small_disk
+from workspace import ROOT, environment
 
 from flowgmm.datasets.download import download_file
 from flowgmm.utils.absence import reason_of
@@ -122,6 +127,80 @@ def test_one_that_fails_once_is_asked_again(server: str, tmp_path: Path) -> None
         download_file({"url": [url], **GOOD}, tmp_path / "file", None, retries=1) == GOOD["sha256"]
     )
     assert Unreliable.asked == {"/once-hangup": 2}
+
+
+LARGE = random.Random(0).randbytes(6 * 2**20)
+
+
+class Steady(http.server.BaseHTTPRequestHandler):
+    """Send a large file in small pieces, from where the request says; `sent` of the last one."""
+
+    starts: ClassVar[list[int]] = []
+    sent: ClassVar[int] = 0
+
+    def do_GET(self) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(asked[1]) if asked else 0
+        self.starts.append(start)
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", str(len(LARGE) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(LARGE) - 1}/{len(LARGE)}")
+        self.end_headers()
+        type(self).sent = 0
+        for place in range(start, len(LARGE), 2**16):
+            try:
+                self.wfile.write(LARGE[place : place + 2**16])
+            except OSError:
+                return  # the client was ended
+            type(self).sent += 2**16
+            time.sleep(0.005)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
+def test_ended_download(number: signal.Signals, tmp_path: Path) -> None:
+    """End downloads at random moments; each goes on where the one before stopped."""
+    count, ended, rng, said = tries(2), 0, random.Random(0), []
+    target = tmp_path / "raw" / "file"
+    with serving(Steady) as url:
+        spec = {"url": [f"{url}/file"], "sha256": hashlib.sha256(LARGE).hexdigest()}
+        command = [sys.executable, str(ROOT / "scripts" / "download_file.py")]
+        command += ["--spec", json.dumps(spec), "--mirror=", "--offline=false"]
+        command += ["--output", str(target)]
+
+        def begin() -> subprocess.Popen[str]:
+            target.unlink(missing_ok=True)
+            Steady.starts.clear()
+            pipe = subprocess.PIPE
+            return subprocess.Popen(command, env=environment(ROOT), stderr=pipe, text=True)
+
+        while ended < count:
+            process, moment = begin(), rng.uniform(1.5, 3) * 2**20
+            while process.poll() is None and not (Steady.starts and Steady.sent > moment):
+                time.sleep(0.01)
+            process.send_signal(number)
+            said.append(process.communicate(timeout=60)[1])
+            assert process.returncode in (0, -number, 128 + number)
+            assert (process.returncode == 0) == target.exists()
+            ended += 1
+        came = 0 if target.exists() else sum(path.stat().st_size for path in parts(target))
+        process = begin()
+        assert process.wait(60) == 0
+        assert target.read_bytes() == LARGE and not parts(target)
+        assert Steady.starts == [came]
+    name, words = ("kill -9", "goes on where it stopped; says nothing")
+    if number == signal.SIGTERM:
+        name, words = "SIGTERM", said[-1].strip().rpartition("\n")[2]
+    record(f"{name} of a download at a random moment", ended, ended, "a megabyte", words)
+
+
+def parts(target: Path) -> list[Path]:
+    """Parts of a file that wait for the next run."""
+    return list(target.parent.glob(".file.*.part/file"))
 
 
 def test_full_disk_while_downloading(server: str, tmp_path: Path) -> None:
