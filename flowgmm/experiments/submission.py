@@ -5,6 +5,7 @@ more cannot help, a job is given up after the first attempt.
 """
 
 import re
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,12 +21,32 @@ from flowgmm.experiments.slurm import (
 )
 from flowgmm.utils.errors import UserError
 
-__all__ = ["check_requests", "give_up_mistakes", "mistake_in", "refused"]
+__all__ = ["check_before_submission", "check_requests", "give_up_mistakes", "mistake_in", "refused"]
 
 # End of a log, in which the last line lies.
 TAIL_BYTES = 8192
 # Most reasons that one error names.
 SHOWN = 3
+
+
+def check_before_submission() -> None:
+    """Let Snakemake run `check_requests` before it starts, and end with one line if that refuses.
+
+    When it makes its executor the jobs are known and none has run. A hook of the workflow would do,
+    but of those Snakemake knows the outermost workflow's alone, not a module's.
+    """
+    from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+    make = RemoteExecutor.__init__
+
+    def checked(executor: Any, workflow: Any, *arguments: Any, **options: Any) -> None:
+        try:
+            check_requests(workflow)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        make(executor, workflow, *arguments, **options)
+
+    RemoteExecutor.__init__ = checked
 
 
 def check_requests(workflow: Any) -> None:

@@ -103,6 +103,13 @@ def test_one_column_is_not_run_until_its_data_come(clone: Path) -> None:
     project = load_checked(clone, settings_with(clone, SETTINGS))
     assert not [job for job in finished_jobs(project) if job.dataset == "remote"]
 
+    # As a target of its own the download fails, and names the file below all else.
+    said = snakemake(clone, *OPTIONS[:-1], "download", ok=False)
+    line = next(line for line in said.splitlines() if line.startswith("error: 1 of "))
+    assert "could not be downloaded: results/raw/remote/t.csv;" in line
+    assert "Traceback" not in said
+    assert said.index(line) < said.rindex("not run: results/raw/remote/t.csv: data absent")
+
     # Each later run tries again, and only that.
     asked = Sometimes.asked
     said = snakemake(clone, *OPTIONS)
@@ -116,5 +123,6 @@ def test_one_column_is_not_run_until_its_data_come(clone: Path) -> None:
     for cell in [*column(clone, "remote"), column(clone, "moons")[0]]:
         assert cell.value is not None and cell.n == 1
     asked = Sometimes.asked
+    snakemake(clone, *OPTIONS[:-1], "download")
     assert "Nothing to be done" in snakemake(clone, *OPTIONS)
     assert Sometimes.asked == asked

@@ -257,6 +257,33 @@ def test_a_cancelled_training_is_submitted_again_and_goes_on(
     faults.record("scancel of a training", 1, 1, "no step", said)
 
 
+def test_a_cancelled_training_leaves_a_checkpoint_and_no_half_file(
+    clone: Path, undisturbed: Path
+) -> None:
+    """SIGTERM comes to the shell, whose `trap` lets the training save where it is."""
+    ended, process = 0, submit(clone, "--retries", "0")
+    while ended < faults.tries(1, 5):
+        wait(lambda process=process: bool(steps(clone)), 180, process)
+        subprocess.run(["scancel", queued(clone, "train_stack")[-1].number], check=True)
+        process.communicate(timeout=180)
+        if process.returncode == 0:
+            break  # done before it was told
+        ended += 1
+        assert queued(clone, "train_stack")[-1].state == "CANCELLED"
+        (state,) = (clone / "results" / "slow" / "checkpoints").glob("*/state")
+        assert read_tensors(state)[1]["step"] == saved(clone) > 0
+        assert not [path for path in (clone / RUN).rglob("*") if path.is_file()]
+        assert not list((clone / "results").rglob("*.part"))
+        (clone / LOG).unlink()
+        process = submit(clone, "--retries", "0")
+    if process.poll() is None:
+        finish(process)
+    assert ended
+    assert_same_bits(clone, undisturbed)
+    said = f"interrupted by SIGTERM: step {saved(clone)} done"
+    faults.record("scancel of a training, not submitted again", ended, ended, "no step", said)
+
+
 def test_a_training_that_ends_after_snakemake_was_killed_is_not_repeated(
     ended: dict[str, tuple], undisturbed: Path
 ) -> None:
@@ -297,11 +324,33 @@ def test_the_literal_command_from_a_fresh_clone(literal: tuple) -> None:
     assert queued(clone) == jobs
 
 
+MODULE = """
+configfile: "config/config.yaml"
+
+module flowgmm:
+    snakefile: {snakefile!r}
+    config: config
+
+use rule * from flowgmm as flowgmm_*
+"""
+
+
+@pytest.mark.parametrize("as_module", [False, True])
 def test_a_profile_that_asks_for_too_much_is_refused_before_anything_is_submitted(
-    cluster: None, tmp_path: Path
+    as_module: bool, cluster: None, tmp_path: Path
 ) -> None:
-    clone, before = fresh_clone(tmp_path / "clone"), time.monotonic()
-    process = submit(clone, "--resources", "mem_mb=900000", "runtime=9000", recipe="smoke")
+    clone, too_much = fresh_clone(tmp_path / "clone"), ("mem_mb=900000", "runtime=9000")
+    options = (*PROFILE, "--resources", *too_much, "--config", "recipe=smoke", "--")
+    before = time.monotonic()
+    if as_module:
+        outer = tmp_path / "outer"
+        shutil.copytree(clone / "config", outer / "config")
+        (outer / "slurm").symlink_to(clone / "slurm")
+        snakefile = str(clone / "workflow" / "Snakefile")
+        (outer / "Snakefile").write_text(MODULE.format(snakefile=snakefile))
+        process = start(clone, *options, "flowgmm_table_7", within=("env", "-C", str(outer)))
+    else:
+        process = start(clone, *options, "table_7")
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert time.monotonic() - before < 60
@@ -309,7 +358,8 @@ def test_a_profile_that_asks_for_too_much_is_refused_before_anything_is_submitte
     assert "asks for 900000 MB, a node of partition cpu has at most" in line
     assert "set runtime in `resources` to 1440" in line
     assert "flowgmm doctor --write" in line
-    assert queued(clone) == []
+    assert queued(outer if as_module else clone) == []
+    assert "Error in rule" not in said and "Traceback" not in said
 
 
 def test_refused_and_mistaken_jobs_are_submitted_once(cluster: None, tmp_path: Path) -> None:
@@ -372,7 +422,9 @@ def test_a_training_goes_on_after_its_time_limit(
 
 @faulty
 def test_a_training_without_enough_memory_asks_for_more(clone: Path, undisturbed: Path) -> None:
-    finish(submit(clone, "--set-resources", *GPU, "train_stack:mem_mb=400 * attempt"))
+    finish(
+        submit(clone, "--retries", "9", "--set-resources", *GPU, "train_stack:mem_mb=200 * attempt")
+    )
     states = [job.state for job in queued(clone, "train_stack")]
     assert states[0] in ("FAILED", "OUT_OF_MEMORY")
     assert states[-1] == "COMPLETED"

@@ -68,7 +68,7 @@ from flowgmm.experiments.specs.tuning import (
     tuning_inputs,
     tuning_job,
 )
-from flowgmm.experiments.submission import check_requests, give_up_mistakes
+from flowgmm.experiments.submission import check_before_submission, give_up_mistakes
 from flowgmm.utils.absence import failures, reason_of
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import content_hash, sha256
@@ -85,6 +85,7 @@ from flowgmm.experiments.sizes import data_share, work_share
 # Scripts and schemas lie beside the Snakefile, wherever that is; config/ and results/ where
 # Snakemake runs. Of a repository on the network Snakemake keeps single files in its cache.
 SCRIPTS = [
+    "check_downloads",
     "choose_candidate",
     "download_encoder",
     "download_file",
@@ -126,6 +127,8 @@ if os.path.lexists("results") and not (
 # Reasons of the jobs that are not submitted again.
 GIVEN_UP = []
 if workflow.is_main_process:
+    # Nothing is submitted that no partition can hold.
+    check_before_submission()
     give_up_mistakes(GIVEN_UP)
 RESULTS = project.results
 JOB = "{dataset}/{labels}/{method}/seeds-{first}-{last}"
