@@ -6,6 +6,7 @@ until the whole workflow has succeeded.
 """
 
 import contextlib
+import glob
 import os
 import shutil
 import sys
@@ -33,6 +34,7 @@ def run_once(folder: Path, outputs: Sequence[Path], make: Callable[[], None]) ->
         UserError: If a file cannot be written.
     """
     with _locked(folder):
+        _remove_parts(outputs)
         if not _restore(folder, outputs):
             make()
             _store(folder, outputs)
@@ -68,6 +70,13 @@ def _locked(folder: Path) -> Iterator[None]:
         # Before the release, so that a waiting process finds it missing and makes another.
         path.unlink(missing_ok=True)
         lock.release()
+
+
+def _remove_parts(outputs: Sequence[Path]) -> None:
+    """Remove what a killed process had written of the outputs; behind the lock no other writes."""
+    for path in outputs:
+        for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            part.unlink(missing_ok=True)
 
 
 def _store(folder: Path, outputs: Sequence[Path]) -> None:

@@ -107,3 +107,16 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "jobs").touch()
     with pytest.raises(UserError, match=r"cannot write .*abc.lock: .*; check"):
         make_in(tmp_path, tmp_path / "calls")
+
+
+@pytest.mark.parametrize("done_before", [False, True])
+def test_parts_that_a_killed_job_left_are_removed(tmp_path: Path, done_before: bool) -> None:
+    if done_before:
+        make_in(tmp_path, tmp_path / "calls")
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    (out / ".model.json.1-2f.part").touch()
+    (out / ".of_another.json.1-2f.part").touch()
+    make_in(tmp_path, tmp_path / "calls")
+    names = sorted(path.name for path in out.iterdir())
+    assert names == [".of_another.json.1-2f.part", "model.json", "record.json"]
