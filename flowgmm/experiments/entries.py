@@ -11,6 +11,7 @@ out and a null differ: they become `RunSettings` and `MethodSettings` once they 
 `paper_results.yaml`, into which paths lead, the numbers are entries; facts around them are free.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import UnionType
@@ -316,8 +317,14 @@ def make_entry(kind: type[Entry], value: Mapping[str, Any]) -> Entry:
         >>> table.title, table.metric, table.notes
         ('Moons', None, [])
     """
-    hints = get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]  # mypy takes no type for hashable
     return kind(**{key: _typed(hints[key], inner) for key, inner in value.items()})
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Type hints of a class; looking them up took most of the time."""
+    return get_type_hints(kind)
 
 
 def make_entries(kind: type[Entry], values: Mapping[str, Any]) -> Mapping[str, Entry]:

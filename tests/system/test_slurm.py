@@ -262,7 +262,7 @@ def test_a_cancelled_training_leaves_a_checkpoint_and_no_half_file(
 ) -> None:
     """SIGTERM comes to the shell, whose `trap` lets the training save where it is."""
     ended, process = 0, submit(clone, "--retries", "0")
-    while ended < faults.tries(1, 5):
+    while ended < faults.tries(1, 3):
         wait(lambda process=process: bool(steps(clone)), 180, process)
         subprocess.run(["scancel", queued(clone, "train_stack")[-1].number], check=True)
         process.communicate(timeout=180)
