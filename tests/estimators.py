@@ -93,6 +93,21 @@ def badgan(**params: Any) -> Any:
     return BadGanClassifier(**_with_training(params, lr=1e-3))
 
 
+def scnf(**params: Any) -> Any:
+    """`ScnfClassifier` of few small layers."""
+    from flowgmm.methods.quoted.scnf import ScnfClassifier
+
+    training = {
+        "labelled_batch": 12,
+        "unlabelled_batch": 24,
+        "sampling": "replacement",
+        "optimizer": "adamax",
+    }
+    nested = _with_training({**training, **params}, lr=1e-2)
+    small = {"n_layers": 2, "hidden_size": 16, "n_class_layers": 1, "class_hidden_size": 8}
+    return ScnfClassifier(**{**small, "n_blocks": 1, **nested})
+
+
 def _with_training(params: dict[str, Any], lr: float) -> dict[str, Any]:
     defaults = {"labelled_batch": None, "n_steps": 500, "lr": lr, "clip_norm": None}
     own = {key: value for key, value in params.items() if key in signature(Training).parameters}

@@ -1,8 +1,8 @@
 """Layers of Glow, stacked over seeds: ActNorm, mixing, double couplings, and their networks.
 
-A layer maps x, shape (S, B, C), to y of the same shape and log|det dy/dx|, shape (S, B), and back by
-`inverse`, which returns the same pair. ActNorm and mixing also take the pixels of images with the
-channels last, shape (S, B, H, W, C). The sizes of an ActNorm come from data: `initialise` sets them.
+A layer maps x, shape (S, B, C), to y of the same shape and log|det dy/dx|, shape (S, B), and back
+by `inverse`, which returns the same pair. ActNorm and mixing also take the pixels of images with
+the channels last, shape (S, B, H, W, C). The values of an ActNorm come from data: `initialise`.
 
 Source: Kingma and Dhariwal (2018); in two dimensions Atanov et al. (2019), whose coupling shifts
 before it scales.
@@ -10,6 +10,7 @@ before it scales.
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -220,7 +221,7 @@ class LeakyMLP(nn.Module):
         super().__init__()
         sizes = (n_in, hidden_size, hidden_size, n_out)
         self.layers = nn.ModuleList(
-            StackedLinear(*pair, initialisation) for pair in zip(sizes[:-1], sizes[1:], strict=True)
+            StackedLinear(*pair, initialisation) for pair in pairwise(sizes)
         )
 
     def forward(self, x: Tensor) -> Tensor:

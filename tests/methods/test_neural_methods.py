@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from estimators import diglm, flow_gmm, in_use, mlp, pi_model
+from estimators import diglm, flow_gmm, in_use, mlp, pi_model, scnf
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.base import clone
@@ -40,6 +40,7 @@ ESTIMATORS = [
     mlp(hidden_size=16, n_steps=60, lr=1e-2),
     pi_model(hidden_size=16, n_steps=60, lr=1e-2),
     diglm(**SMALL | {"n_steps": 80}, dropout=0.0, input_noise=0.0, adversarial_size=0.2),
+    scnf(n_steps=60),
 ]
 EXCUSED = {
     "check_classifiers_classes": "its last case takes -1 for a class, which marks unlabelled points"

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from estimators import badgan, flow_gmm, mlp, pi_model
+from estimators import badgan, flow_gmm, mlp, pi_model, scnf
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -32,6 +32,8 @@ CASES = {
         badgan, width=3, generator_width=2, optimizer="adam", schedule="flat_linear", **OF_IMAGES
     ),
     "Pi-model": partial(pi_model, ramp_up=0.4, **VECTORS),
+    # Adamax is not recorded.
+    "SCNF": partial(scnf, n_steps=40, optimizer="adam"),
     "MLP": partial(mlp, hidden_size=16, n_steps=30, lr=1e-2),
 }
 

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from estimators import flow_gmm, mlp
+from estimators import flow_gmm, mlp, scnf
 from safetensors.numpy import save_file
 from sklearn.datasets import make_moons
 from torch import nn
@@ -317,6 +317,8 @@ METHODS = {
         random_state=seed,
     ),
     "mlp": lambda seed: mlp(hidden_size=8, n_steps=30, labelled_batch=5, random_state=seed),
+    # Sizes that come from the first batch.
+    "scnf": lambda seed: scnf(n_steps=30, random_state=seed),
     # Batch statistics, augmentation and dequantisation, too.
     "images": lambda seed: flow_gmm(
         n_filters=4,

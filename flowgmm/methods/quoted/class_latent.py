@@ -58,8 +58,8 @@ class ClassLatent(nn.Module, ABC):
     def of_every_class(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Points once for each class, shape (S, K B, D), and these classes, shape (S, K B)."""
         n_seeds, n_points = z.shape[:2]
-        classes = torch.arange(self.n_classes, device=z.device).repeat_interleave(n_points)
-        return z.repeat(1, self.n_classes, 1), classes.expand(n_seeds, -1)
+        classes = torch.arange(self.n_classes, device=z.device).unsqueeze(1).expand(-1, n_points)
+        return z.repeat(1, self.n_classes, 1), classes.flatten().expand(n_seeds, -1)
 
 
 class ClassFlow(ClassLatent):
@@ -120,7 +120,7 @@ class ClassFlow(ClassLatent):
 
 
 class ClassGaussians(ClassLatent):
-    """One Gaussian per class, learnt mean and diagonal: u = (z - mu_y) exp(-s_y) is standard normal.
+    """One Gaussian per class, of learnt mean and diagonal: u = (z - mu_y) exp(-s_y) is N(0, I).
 
     Arguments:
         n_features: D.

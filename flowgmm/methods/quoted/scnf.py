@@ -50,9 +50,9 @@ class ScnfClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralCl
     """Semi-conditional normalizing flow for vectors.
 
     log p(x | y) = log|df/dx| + log|dh/dz| + log N(h(z; y) | 0, s^2) with z = f(x). The loss is the
-    mean over a batch of -log p(x | y) at labelled and -log p(x) at unlabelled points; f is evaluated
-    once, h for each class. The predicted class has the largest p(y) p(x | y), where p(y) is its
-    share of the labelled points.
+    mean over a batch of -log p(x | y) at labelled and -log p(x) at unlabelled points; f is
+    evaluated once, h for each class. The predicted class has the largest p(y) p(x | y), where p(y)
+    is its share of the labelled points.
 
     Arguments:
         latent: `flow`: h is a conditional flow (Glow+Glow); `gaussians`: one Gaussian per class, of
@@ -174,7 +174,7 @@ class ScnfClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralCl
 
     def _build(self, batches: Batches, n_classes: int, streams: dict[str, Stream]) -> nn.Module:
         one_hot = nn.functional.one_hot(batches.classes.cpu(), n_classes)
-        shares = one_hot.to(torch.float32).mean(1)
+        shares = one_hot.to(self._dtype).mean(1)
         return self._network(batches.x.shape[1], shares.log(), streams["initialisation"].at(0))
 
     def _empty(self, preprocess: Preprocess | Pixels, n_classes: int) -> nn.Module:
