@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from flowgmm.methods.parts import PARTS, Part, Training
 from flowgmm.training.batches import Batches, StandardisedPoints, as_tensor, chunk_size
 from flowgmm.training.loop import Inputs, TrainingOptions
 from flowgmm.training.optim import Group
+from flowgmm.utils.progress import Progress
 
 __all__ = ["ON_CPU", "ON_DEVICE", "STREAMS", "StackedEstimator"]
 
@@ -143,6 +145,12 @@ class StackedEstimator(BaseEstimator, ABC):
 
     def _fit_preprocess(self, X: np.ndarray) -> Preprocess | Pixels:
         return Preprocess.fit(X, self.preprocess, self.pca_components)
+
+    def _learn_preprocess(
+        self, X: np.ndarray, checkpoint: Path | None, progress: Progress | None
+    ) -> Preprocess | Pixels:
+        """Preprocessing whose fit may be a training of its own, with files beside a checkpoint."""
+        return self._fit_preprocess(X)
 
     def _after_training(self, model: nn.Module, batches: Batches) -> None:
         """Last changes to the trained stack, in evaluation mode."""

@@ -21,7 +21,7 @@ from flowgmm.training.loop import train
 from flowgmm.utils.progress import Progress
 from flowgmm.utils.seeds import derive
 
-__all__ = ["fit_stack"]
+__all__ = ["digest", "fit_stack"]
 
 
 def fit_stack(
@@ -71,7 +71,7 @@ def fit_stack(
     for estimator in estimators:
         for name, part in used.items():
             setattr(estimator, name, part)
-    preprocess, dtype = first._fit_preprocess(X), first._dtype
+    preprocess, dtype = first._learn_preprocess(X, checkpoint, progress), first._dtype
     x = first._points(X, preprocess, dtype, device)
     streams = _make_streams(seeds, device)
     batches = first._batches(x, codes, rows, streams["batches"])
@@ -90,7 +90,7 @@ def fit_stack(
             type(first).__name__,
             repr([first._shared_params(), first.used_params()]),
             seeds,
-            [_digest(array) for array in (X, rows, codes)],
+            [digest(array) for array in (X, rows, codes)],
         ],
         validate=first._validation(model, x, classes, val, n_init),
         stop=math.ceil(share * training.n_steps),
@@ -158,7 +158,7 @@ def _make_streams(seeds: Sequence[dict[str, int]], device: torch.device) -> dict
     }
 
 
-def _digest(array: np.ndarray) -> str:
+def digest(array: np.ndarray) -> str:
     """Hash of an array's numbers, type and shape."""
     digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
     digest.update(np.ascontiguousarray(array).data)

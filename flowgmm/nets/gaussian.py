@@ -1,5 +1,6 @@
 """Perceptrons of several inputs and Gaussian heads, stacked over seeds: variational models."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ class Gaussian(NamedTuple):
 
 def gaussian(head: Tensor) -> Gaussian:
     """Gaussian whose mean and log-variance are the halves of a head, shape (..., 2 D)."""
-    mean, log_var = head.chunk(2, dim=-1)
+    mean, log_var = (head.float() if head.dtype == torch.bfloat16 else head).chunk(2, dim=-1)
     return Gaussian(mean, log_var.clamp(-MOST_LOG_VAR, MOST_LOG_VAR))
 
 
@@ -115,7 +116,7 @@ class Perceptron(nn.Module):
 
         # One bias for the sum.
         self.inputs = nn.ModuleList(layer(n, hidden[0], bias=i == 0) for i, n in enumerate(n_in))
-        self.layers = nn.ModuleList(layer(*pair) for pair in zip(hidden, hidden[1:], strict=False))
+        self.layers = nn.ModuleList(layer(*pair) for pair in itertools.pairwise(hidden))
         self.head = Linear(hidden[-1], n_out, initialisation)
 
     def forward(self, *inputs: Tensor) -> Tensor:

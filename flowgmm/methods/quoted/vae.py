@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from flowgmm.flows.pixels import N_LEVELS, Pixels
 from flowgmm.flows.rng import Stream, make_stream
+from flowgmm.methods.stack import digest
 from flowgmm.nets.gaussian import Gaussian, Perceptron, bernoulli_log_prob, gaussian
 from flowgmm.training.batches import CHUNK, Batches, as_tensor
 from flowgmm.training.loop import Inputs, TrainingOptions, train
-from flowgmm.utils.errors import DivergedError
-from flowgmm.utils.io import content_hash, read_tensors, write_tensors
+from flowgmm.utils.errors import DivergedError, UserError
+from flowgmm.utils.io import read_tensors, write_tensors
 from flowgmm.utils.progress import Progress
 from flowgmm.utils.seeds import derive
 
@@ -212,14 +213,47 @@ class LatentFeatures:
         options = VAEOptions(**header["options"])
         return cls(pixels, options, arrays["kept"], header["bound"], state)
 
-    def save(self, path: Path) -> None:
-        """Write a file that `load` reads."""
-        write_tensors(path, self.arrays(), self.header())
+    @torch.no_grad()
+    def draw(self, X: np.ndarray, random: Stream) -> tuple[np.ndarray, np.ndarray]:
+        """A latent point of each grey image, and what of its bound M2 does not give.
+
+        Arguments:
+            X: Images, shape (N, C, H, W), uint8 or floats in [0, 1].
+            random: Stream of one seed.
+
+        Returns:
+            The coordinates in use, shape (N, n); and log p(x | v) - log q(v | x), with the prior of
+            the coordinates that are not in use, in nats, shape (N,).
+        """
+        model, pixels = self.model(), as_tensor(self.pixels.modelled(X))
+        noise = random.normal((len(X), self.options.n_latent))[0]
+        used = torch.zeros(self.options.n_latent, dtype=torch.bool)
+        used[torch.as_tensor(self.kept)] = True
+        points, terms = [], []
+        for part, drawn in zip(pixels.split(CHUNK), noise.split(CHUNK), strict=True):
+            x = grey(part[None], torch.float32)
+            latent = model.encode(x)
+            v = latent.sample(drawn[None])
+            kept = Gaussian(latent.mean[..., used], latent.log_var[..., used])
+            rest = bernoulli_log_prob(x, model.decoder(v)) - latent.kl()[..., ~used].sum(-1)
+            points.append(v[0, :, used].numpy())
+            terms.append((rest - kept.log_prob(v[..., used]))[0].numpy())
+        return np.concatenate(points), np.concatenate(terms)
+
+    def save(self, path: Path, images: str) -> None:
+        """Write a file that `load` reads; `images`: digest of the images it was trained on."""
+        write_tensors(path, self.arrays(), {**self.header(), "images": images})
 
     @classmethod
-    def load(cls, path: Path) -> "LatentFeatures":
-        """Read what `save` wrote."""
+    def load(cls, path: Path, options: VAEOptions, images: str) -> "LatentFeatures":
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: If the file is damaged, or of other options or images.
+        """
         arrays, header = read_tensors(path)
+        if (header["options"], header["images"]) != (asdict(options), images):
+            raise UserError(f"{path} belongs to another run; delete it to train M1 afresh")
         return cls.from_saved(header, arrays)
 
 
@@ -264,7 +298,7 @@ def _train(
 
     identity = None
     if checkpoint is not None:
-        identity = ["M1", asdict(options), content_hash(x.cpu().numpy().tobytes().hex())]
+        identity = ["M1", asdict(options), digest(x.cpu().numpy())]
     return train(
         model, losses, training, inputs, checkpoint=checkpoint, identity=identity, progress=progress
     )
