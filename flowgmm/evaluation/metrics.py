@@ -78,6 +78,7 @@ def evaluate(
     predicted: ArrayLike,
     log_proba: ArrayLike | None = None,
     log_density: ArrayLike | None = None,
+    bound: ArrayLike | None = None,
 ) -> dict[str, float]:
     """All metrics that the arguments allow, over the points whose class is known.
 
@@ -86,14 +87,15 @@ def evaluate(
         predicted: Predicted classes, shape (N,).
         log_proba: Log probabilities of the classes, shape (N, K).
         log_density: Log densities of the points in nats, shape (N,).
+        bound: Lower bounds of the log probabilities of the points in nats, shape (N,).
 
     Returns:
         ``n`` (points used) and, if n > 0, ``accuracy``; with `log_proba` also ``class_nll`` and
-        ``ece``; with `log_density` also ``nll``. An infinite ``class_nll`` (a method that gives
+        ``ece``; with `log_density` also ``nll``, with `bound` its mean, ``bound``. An infinite ``class_nll`` (a method that gives
         a true class probability 0) is left out, since JSON has no infinity.
 
     Raises:
-        DivergedError: If a log probability is NaN or a log density is not finite.
+        DivergedError: If a log probability is NaN, or a log density or bound not finite.
     """
     y = np.asarray(y)
     known = y != -1
@@ -114,6 +116,11 @@ def evaluate(
         if n_bad := int((~np.isfinite(log_density)).sum()):
             raise DivergedError(f"log density is not finite at {n_bad} of {n} points")
         result["nll"] = density_nll(log_density)
+    if bound is not None:
+        bound = np.asarray(bound, dtype=np.float64)[known]
+        if n_bad := int((~np.isfinite(bound)).sum()):
+            raise DivergedError(f"bound of the log density is not finite at {n_bad} of {n} points")
+        result["bound"] = float(bound.mean())
     return result
 
 

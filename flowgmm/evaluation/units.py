@@ -8,6 +8,7 @@ METRIC_UNITS = {
     "nll": "nats",
     "class_nll": "nats",
     "ece": "ece",
+    "bound": "nats",
     "tuned": "none",
 }
 # Text behind a number, by unit; a space and the unit's name where it has none of its own.

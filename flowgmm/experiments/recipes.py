@@ -22,8 +22,10 @@ __all__ = [
 
 TAKES_IMAGES = (
     "flowgmm.methods.flow_gmm.FlowGMMClassifier",
+    "flowgmm.methods.quoted.adgm.AdgmClassifier",
     "flowgmm.methods.quoted.badgan.BadGanClassifier",
     "flowgmm.methods.quoted.diglm.DiglmClassifier",
+    "flowgmm.methods.quoted.m1m2.M1M2Classifier",
     "flowgmm.methods.quoted.pi_conv.PiConvClassifier",
 )
 

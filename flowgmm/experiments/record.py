@@ -87,7 +87,8 @@ def predict(
 
     Returns:
         Predicted classes by part, shape (S, n), -1 for a failed seed; and per seed and part the
-        predicted classes, log probabilities, shape (n, K), and log densities or None.
+        predicted classes, log probabilities, shape (n, K), log densities or None, and their lower
+        bounds or None.
     """
     # Tempering moves no prediction.
     parts = [part for part in spec["evaluate"] if part != TEMPERED]
@@ -104,7 +105,8 @@ def predict(
             predicted = log_proba.argmax(axis=1).astype(np.int16)
             density = estimator.score_samples(X) if hasattr(estimator, "score_samples") else None
             predictions[part].append(predicted)
-            outcome[part] = (predicted, log_proba, density)
+            bound = estimator.bound(X) if hasattr(estimator, "bound") else None
+            outcome[part] = (predicted, log_proba, density, bound)
         outcomes.append(outcome)
     return {part: np.stack(rows) for part, rows in predictions.items()}, outcomes
 
@@ -205,7 +207,7 @@ def _temper(
     if np.isinf(metrics.class_nll(truth["val"], log_proba)):
         return None, {}
     temperature = best_temperature(truth["val"], log_proba)
-    predicted, log_proba, _ = outcome["test"]
+    predicted, log_proba, *_ = outcome["test"]
     return temperature, metrics.evaluate(truth["test"], predicted, tempered(log_proba, temperature))
 
 

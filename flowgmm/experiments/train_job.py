@@ -9,6 +9,7 @@ import numpy as np
 
 from flowgmm.experiments.fitting import AUTOMATIC, Execution, fit
 from flowgmm.experiments.job_cache import run_once
+from flowgmm.experiments.m1_cache import provide_m1
 from flowgmm.experiments.provenance import git_state
 from flowgmm.experiments.record import (
     identity,
@@ -80,6 +81,7 @@ def train_stack(
         ]
 
         fitting = time.monotonic()
+        provide_m1(settings, data["X_train"], checkpoint, execution)
         fitted = fit(settings, data["X_train"], tasks, checkpoint, execution)
         fit_s = time.monotonic() - fitting
 
