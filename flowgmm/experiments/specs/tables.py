@@ -136,8 +136,9 @@ def rows_of(name: str, entry: Table, methods: Mapping[str, Method]) -> list[tupl
 
 
 def has_cell(row: Row, column: Column) -> bool:
-    """Whether a row, which may name the data sets that it is about, has a cell in a column."""
-    return row.datasets is None or column.dataset in row.datasets
+    """Whether a row has a cell in a column; it may name data sets, or one of their label sets."""
+    names = {column.dataset, f"{column.dataset}/{column.labels}"}
+    return row.datasets is None or not names.isdisjoint(row.datasets)
 
 
 def cell_keys(row: Row, column: Column, entry: Table) -> dict[str, str]:

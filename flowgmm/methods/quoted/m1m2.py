@@ -91,8 +91,8 @@ class M1M2Classifier(VariationalClassifier):
         hidden_size: Width of M2's hidden layers.
         label_weight: Weight of the labels, of which beta is made.
         gain: Of the initial weights of M2; see `flowgmm.nets.gaussian.Perceptron`.
-        m1_n_latent, m1_hidden_size, m1_n_epochs, m1_batch, m1_lr, m1_schedule, m1_gain, m1_seed: M1;
-            see `flowgmm.methods.quoted.vae.VAEOptions`.
+        m1_n_latent, m1_hidden_size, m1_n_epochs, m1_batch, m1_lr, m1_schedule, m1_gain, m1_seed:
+            Those of M1; see `flowgmm.methods.quoted.vae.VAEOptions`.
         pool: Average over blocks of pool x pool pixels first.
         preprocess: `none`: images have no other preprocessing than M1.
         training: A `flowgmm.methods.parts.Training`, of M2; None: 10,000 steps.
@@ -114,15 +114,15 @@ class M1M2Classifier(VariationalClassifier):
         self,
         n_latent: int = 50,
         hidden_size: int = 300,
-        label_weight: float = 0.1,
-        gain: float | None = 1.0,
+        label_weight: float = 0.5,
+        gain: float | None = 2.0,
         m1_n_latent: int = 50,
         m1_hidden_size: int = 500,
-        m1_n_epochs: int = 60,
+        m1_n_epochs: int = 30,
         m1_batch: int = 200,
         m1_lr: float = 1e-3,
         m1_schedule: str = "cosine",
-        m1_gain: float | None = 1.0,
+        m1_gain: float | None = 2.0,
         m1_seed: int = 0,
         pool: int = 1,
         preprocess: str = "none",
@@ -190,6 +190,7 @@ class M1M2Classifier(VariationalClassifier):
             unlabelled_batch=100,
             optimizer="adam",
             weight_decay=2e-5,
+            schedule="linear",
             clip_norm=None,
         )
 
