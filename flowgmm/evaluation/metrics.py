@@ -91,8 +91,9 @@ def evaluate(
 
     Returns:
         ``n`` (points used) and, if n > 0, ``accuracy``; with `log_proba` also ``class_nll`` and
-        ``ece``; with `log_density` also ``nll``, with `bound` its mean, ``bound``. An infinite ``class_nll`` (a method that gives
-        a true class probability 0) is left out, since JSON has no infinity.
+        ``ece``; with `log_density` also ``nll``; with `bound` its mean, ``bound``. An infinite
+        ``class_nll`` (a method that gives a true class probability 0) is left out, since JSON has
+        no infinity.
 
     Raises:
         DivergedError: If a log probability is NaN, or a log density or bound not finite.
@@ -117,10 +118,10 @@ def evaluate(
             raise DivergedError(f"log density is not finite at {n_bad} of {n} points")
         result["nll"] = density_nll(log_density)
     if bound is not None:
-        bound = np.asarray(bound, dtype=np.float64)[known]
-        if n_bad := int((~np.isfinite(bound)).sum()):
+        bounds = np.asarray(bound, dtype=np.float64)[known]
+        if n_bad := int((~np.isfinite(bounds)).sum()):
             raise DivergedError(f"bound of the log density is not finite at {n_bad} of {n} points")
-        result["bound"] = float(bound.mean())
+        result["bound"] = float(bounds.mean())
     return result
 
 

@@ -92,7 +92,8 @@ class AdgmClassifier(VariationalClassifier):
     With n_l labelled images and n unlabelled ones, the labelled among them,
 
         loss = - mean_labelled [ L(x, y) + beta log q(y | a, x) ] - mean_unlabelled U(x),
-        U(x) = E_a sum_y q(y | a, x) [ L(x, y; a) - log q(y | a, x) ],   beta = label_weight n / n_l.
+        U(x) = E_a sum_y q(y | a, x) [ L(x, y; a) - log q(y | a, x) ],
+        beta = label_weight n / n_l.
 
     Images are made black and white anew in every step, with the grey values as probabilities.
     Predictions are means of q(y | a, x) over 100 samples of a, of grey images. The authors' code

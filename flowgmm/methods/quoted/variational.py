@@ -39,6 +39,7 @@ class VariationalClassifier(NeuralClassifier):
     """
 
     training: Training | None
+    preprocess_: Any
 
     def _validated(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         X, y = check_images(X), column_or_1d(y)
