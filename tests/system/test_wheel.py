@@ -157,5 +157,11 @@ def test_the_source_distribution_makes_the_same_wheel(wheel: Path, tmp_path: Pat
         with zipfile.ZipFile(path) as archive:
             contents.append({name: archive.read(name) for name in archive.namelist()})
     assert contents[0] == contents[1]
-    assert {"flowgmm/apps/fit/report.html", "flowgmm/apps/explore/page.html"} < contents[0].keys()
+    files = (
+        "apps/fit/report.html",
+        "apps/explore/page.html",
+        "reporting/style/page.css",
+        *(f"reporting/report/templates/report.{kind}" for kind in ("html", "css", "js")),
+    )
+    assert {f"flowgmm/{name}" for name in files} < contents[0].keys()
     assert not [name for name in contents[0] if name.startswith(("tests", "build"))]

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowgmm.reporting.report import charts, formats
+from flowgmm.reporting.report import formats, vega
+from flowgmm.reporting.report.drawer_charts import drawer_charts
 from flowgmm.reporting.report.view import view
 from flowgmm.reporting.style import style_sheet
 from flowgmm.utils.errors import UserError
@@ -49,7 +50,7 @@ def write(report: "Report", path: Path) -> None:
     environment.filters |= formats.FILTERS
     # Ten times as fast as `dataclasses.asdict`, which copies every number.
     data = json.loads(json.dumps(report, default=vars, allow_nan=False))
-    library, script = charts.library(), _template("report.js")
+    library, script = vega.library(), _template("report.js")
     text = environment.get_template("report.html").render(
         **view(data, path.parent),
         policy=_policy(library, script),
@@ -83,7 +84,7 @@ def _blocks(data: Mapping[str, Any]) -> dict[str, str]:
     name in a user's data can end early.
     """
     runs = data["runs"]
-    order = {"runs": [run["id"] for run in runs], "part": PART, "charts": charts.browser_charts()}
+    order = {"runs": [run["id"] for run in runs], "part": PART, "charts": drawer_charts()}
     parts = {f"runs-{i // PART}": _packed(runs[i : i + PART]) for i in range(0, len(runs), PART)}
     return {"data": _packed({**data, **order}), **parts}
 

@@ -12,6 +12,7 @@ from flowgmm.reporting.report import charts
 from flowgmm.reporting.report.formats import title_of
 from flowgmm.reporting.report.grid import analysis_view, cell_ids, table_view
 from flowgmm.reporting.report.summary import easy, hard, sources
+from flowgmm.reporting.report.vega import svg
 
 __all__ = ["view"]
 
@@ -32,6 +33,8 @@ MEANINGS = {
     "does not hold": "It lies on the other side.",
     "undecided": "It lies on both; or one comparison of several is undecided.",
 }
+# Cells that a comparison names before it leaves the rest to the table.
+N_CELLS = 4
 # A larger SVG has thousands of points; its picture in pixels looks the same and is smaller.
 LARGEST_SVG = 800_000
 CHARTS = (
@@ -78,9 +81,7 @@ def view(data: Data, folder: Path) -> dict[str, Any]:
         "missing": _missing(data["missing"], ids),
         "easy": easy(data),
         "hard": hard(data),
-        "cited": {
-            key for run in data["runs"] for found in run["differs"] for key in found["departures"]
-        },
+        "departures": _departures(data),
         "bases": list(dict.fromkeys(filter(None, (c["basis"] for c in data["cost"]["lines"])))),
         "cost_chart": _drawn(charts.cost_chart(data["cost"]["lines"])),
     }
@@ -121,7 +122,10 @@ def _claim(claim: Data, ids: Places, data: Data) -> dict[str, Any]:
         unique = {decider["title"]: decider for decider in deciders}
         return {**found, "decided_by": deciders if with_cells else list(unique.values())}
 
-    parts = [linked(part, with_cells=True) for part in claim["parts"]]
+    parts = [
+        linked(part, with_cells=True) | {"chart": _drawn(charts.comparison_chart(part))}
+        for part in claim["parts"]
+    ]
     return linked(claim, with_cells=not several) | {"parts": parts}
 
 
@@ -135,7 +139,12 @@ def _decider(decider: Data, ids: Places, data: Data, with_cells: bool) -> dict[s
         for place in places
         if place in ids and with_cells
     ]
-    return {"href": name if name in made else None, "title": title_of(name), "cells": cells}
+    return {
+        "href": name if name in made else None,
+        "title": title_of(name),
+        "cells": cells[:N_CELLS],
+        "more": max(0, len(cells) - N_CELLS),
+    }
 
 
 def _figure(figure: Data, folder: Path) -> dict[str, Any]:
@@ -185,14 +194,25 @@ def _charts(data: Data, ids: Places) -> list[tuple[str, str, str, list[str]]]:
         "calibration": charts.calibration_charts(cells),
     }
     return [
-        (id, name, about, [charts.svg(spec) for spec in specs[id]])
+        (id, name, about, [svg(spec) for spec in specs[id]])
         for id, name, about in CHARTS
         if specs[id]
     ]
 
 
 def _drawn(spec: dict[str, Any] | None) -> str | None:
-    return None if spec is None else charts.svg(spec)
+    return None if spec is None else svg(spec)
+
+
+def _departures(data: Data) -> dict[str, dict[str, Any]]:
+    """Departures by number: those that runs of this page touch, and the others."""
+    touched = {key for run in data["runs"] for d in run["differs"] for key in d["departures"]}
+    keys = sorted(data["departures"], key=lambda key: (len(key), key))
+    found = data["departures"]
+    return {
+        "touched": {key: found[key] for key in keys if key in touched},
+        "others": {key: found[key] for key in keys if key not in touched},
+    }
 
 
 def _missing(
