@@ -105,6 +105,18 @@ def test_operations_of_a_training_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "method", "peta"), [("1000", "diglm", 400), ("all", "diglm_sup", 177)]
+)
+def test_operations_of_diglm_are_counted(labels: str, method: str, peta: float) -> None:
+    """At full size, as the specification of the quoted systems has them."""
+    config = load_checked(ROOT)
+    spec = train_spec(config, jobs_of(config, Run("mnist", labels, method))[0])
+    work = count(spec, data_size(config, spec))
+    assert work is not None
+    assert work.products == pytest.approx(1e15 * peta, rel=0.35)
+
+
+@pytest.mark.parametrize(
     ("dataset", "labels", "giga", "mega"),
     [("mnist", "1000", 9.85, 19.55), ("cifar10", "4000", 12.9, 19.63)],
 )

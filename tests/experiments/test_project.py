@@ -216,6 +216,30 @@ def test_methods_without_a_way_to_take_images(copy: Path) -> None:
         load_checked(copy)
 
 
+def test_a_row_runs_on_its_data_sets_alone(copy: Path) -> None:
+    row = {"method": "flowgmm_cons", "title": "x", "datasets": ["mnist"]}
+    edit(copy, "tables.yaml", ["table_3", "rows"], ["flowgmm", row])
+    runs = table_runs(load_checked(copy), "table_3")
+    assert [run.dataset for run in runs if run.method == "flowgmm_cons"] == ["mnist"]
+    assert {run.dataset for run in runs} == {"mnist", "svhn", "cifar10"}
+
+
+@pytest.mark.parametrize("recipe", ["official", "small", "smoke"])
+def test_terms_of_diglm(recipe: str) -> None:
+    """Supervised rows have one likelihood and no adversarial term, the control neither."""
+    config = load_checked(ROOT, settings(recipe=recipe))
+
+    def weights(dataset: str, labels: str, method: str) -> tuple[float, ...]:
+        found = method_settings(config, Run(dataset, labels, method)).params
+        names = ("likelihood_weight", "unlabelled_weight", "adversarial_weight")
+        return tuple(found[name] for name in names)
+
+    assert weights("mnist", "1000", "diglm") == (0.01, 1.0, 1.0)
+    assert weights("mnist", "all", "diglm_sup") == (0.01, 0.0, 0.0)
+    assert weights("svhn", "all", "diglm_sup") == (0.1, 0.0, 0.0)
+    assert weights("svhn", "all", "diglm_sup_discriminative") == (0.0, 0.0, 0.0)
+
+
 def test_a_recipe_beats_the_one_it_extends_at_every_level() -> None:
     config = load_checked(ROOT, settings(recipe="small"))
     params = flat(method_settings(config, Run("ag_news", "200", "flowgmm")).params)
