@@ -5,6 +5,8 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # One thread per test: the suite's own jobs share the cores.
 TEST_ENV := OMP_NUM_THREADS=1
+# Test files that run side by side.
+WORKERS ?= 2
 
 .PHONY: env demo test quick faults lint format docs site pull record clean
 
@@ -20,18 +22,18 @@ demo: env
 	python scripts/show.py --target demo
 
 test: env
-	$(TEST_ENV) pytest -q -n 2 --dist loadfile
+	$(TEST_ENV) pytest -q -n $(WORKERS) --dist loadfile
 
 # Without the suites of the whole workflow, in tests/system.
 quick: env
-	$(TEST_ENV) pytest -q -n 2 --dist loadfile -m "not system"
+	$(TEST_ENV) pytest -q -n $(WORKERS) --dist loadfile -m "not system"
 
 # The fault suites with all tries, and the table of what survived; half an hour.
 FAULT_LOG := $(CURDIR)/build/faults.jsonl
 FAULT_SUITES := $(wildcard $(addprefix tests/system/test_,faults_*.py offline.py slurm.py fuzz.py security.py))
 faults: env
 	mkdir -p $(dir $(FAULT_LOG)) && rm -f $(FAULT_LOG)
-	$(TEST_ENV) FLOWGMM_FAULTS=all FLOWGMM_FAULT_LOG=$(FAULT_LOG) pytest -q -n 2 --dist loadfile $(FAULT_SUITES) \
+	$(TEST_ENV) FLOWGMM_FAULTS=all FLOWGMM_FAULT_LOG=$(FAULT_LOG) pytest -q -n $(WORKERS) --dist loadfile $(FAULT_SUITES) \
 		tests/system/test_workflow.py::test_killed_in_the_middle_it_goes_on_to_the_same_bits
 	python scripts/faults.py --log $(FAULT_LOG) --output docs/faults.md
 
