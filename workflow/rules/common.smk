@@ -287,6 +287,31 @@ def target_files(name):
 
 # Minutes without a download.
 DEMO = [*table_files(["table_7", "demo"]), *figure_files(["figure_1"])]
+REPORT = f"{RESULTS}/report/data.json"
+
+
+def reported():
+    """Results that this call makes, for which its report waits."""
+    if not workflow.is_main_process:
+        return []
+    made = {
+        "all": [*table_files(TABLES), *figure_files(SHOWN), *OVERVIEW],
+        "all_tables": table_files(TABLES),
+        "all_figures": [*figure_files(SHOWN), *OVERVIEW],
+        "analyses": OVERVIEW,
+        "demo": DEMO,
+        "extra_tables": table_files(EXTRA_TABLES),
+        **{name: target_files(name) for name in TABLES + FIGURES},
+    }
+    # Known once the rules are read.
+    targets = workflow.dag_settings.targets or ["all"]
+    return sorted({path for name in targets for path in made.get(name, [])})
+
+
+def beside():
+    """Hash of the other results that are there, which a report shows, too."""
+    others = sorted({*report_files(project)} - {*reported()})
+    return content_hash({path: sha256(path) for path in others if os.path.isfile(path)})
 
 
 def available_features():
