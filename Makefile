@@ -17,9 +17,9 @@ $(VENV)/.stamp: constraints.txt pyproject.toml
 	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[workflow,dev,encoders]'
 	touch $@
 
+# make demo VERBOSE=1: with Snakemake's own lines instead of bars.
 demo: env
-	snakemake --profile local --quiet rules --prioritize table_7 -- demo
-	python scripts/show.py --target demo
+	python scripts/demo.py --verbose=$(VERBOSE)
 
 test: env
 	$(TEST_ENV) pytest -q -n $(WORKERS) --dist loadfile
