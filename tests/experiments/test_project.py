@@ -210,6 +210,33 @@ def test_seeds_of_the_authors_splits() -> None:
     assert split_spec(config, "ag_news", "200", 0)["seeds"]["labels"] > 100
 
 
+def test_a_method_alone_may_be_scaled_down() -> None:
+    """SCNF's nets are smaller at `small`; FlowGMM's runs on the same data are not."""
+    config = load_checked(ROOT, settings(recipe="small"))
+    found = {
+        method: train_spec(config, Job(Run("moons", "10", method), 0, 0))["scaled_down"]
+        for method in ("flowgmm", "scnf", "scnf_gmm")
+    }
+    assert found == {
+        "flowgmm": [],
+        "scnf": ["SCNF: 2 layers of h, width 64, 2 blocks"],
+        "scnf_gmm": [],
+    }
+    smoke = load_checked(ROOT, settings(recipe="smoke"))
+    both = train_spec(smoke, Job(Run("moons", "10", "scnf"), 0, 0))["scaled_down"]
+    assert both == ["width 64", "300 steps", *found["scnf"]]
+
+
+def test_the_generator_is_that_of_the_data() -> None:
+    config = load_checked(ROOT, settings())
+    for dataset in ("moons", "circles", "moons_scnf", "circles_scnf"):
+        entry = config.dataset(dataset)
+        params = method_settings(config, Run(dataset, "10", "generator")).params
+        stated = {key: value for key, value in entry.options.items() if key in params}
+        assert params == {"shape": entry.loader, **stated}
+        assert params.keys() >= {"noise"} | ({"factor"} & entry.options.keys())
+
+
 def test_methods_without_a_way_to_take_images(copy: Path) -> None:
     edit(copy, "tables.yaml", ["table_4", "rows"], ["flowgmm_cons", "knn"])
     with pytest.raises(UserError, match=r"^knn takes no images, but mnist is of kind image; name"):

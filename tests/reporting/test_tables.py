@@ -351,6 +351,18 @@ def test_a_quoted_number_is_compared_within_the_spread_of_its_source(add_record)
     assert "Kingma et al. 2014: error 2.40 ± 0.02" in markdown  # of a cell that is not run, too
 
 
+def test_scnfs_numbers_are_compared_on_its_own_data_alone(add_record):
+    """Which data they are of is not known; the paper's own have another entropy."""
+    own = add_record("moons_scnf", "10", "scnf", [0.997] * 5)
+    papers = add_record("moons", "10", "scnf", [0.997] * 5)
+    table = make_table(spec_of("table_7_scnf"), [own, papers])
+    cells = {(cell.dataset, cell.metric): cell for cell in table.cells[1] if cell.runs}
+    assert cells["moons_scnf", "accuracy"].verdict == "reproduced"
+    assert cells["moons", "accuracy"].verdict == "not comparable"
+    assert all(cell.printed is None for cell in table.cells[0][:8])  # FlowGMM's are of its data
+    assert [cell.printed["text"] for cell in table.cells[0][8:10]] == ["0.82 ± 0.68", "99.4 ± 1.1"]
+
+
 def test_a_number_of_another_setting_is_not_compared(add_record):
     spec = quoted_table()
     spec["cells"][1][1]["printed"]["not_comparable"] = "five times as many labels"

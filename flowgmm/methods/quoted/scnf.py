@@ -142,6 +142,10 @@ class ScnfClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralCl
     def _labelled_in_unlabelled(self) -> bool:
         return False
 
+    def _passes(self) -> tuple[float, float]:
+        # h, most of the network, sees an unlabelled point once for each class: of two, as in 2-D.
+        return 3.0, 6.0
+
     def _network(self, n_features: int, log_weights: Tensor, initialisation: Stream) -> Scnf:
         n_seeds, n_classes = log_weights.shape
 
