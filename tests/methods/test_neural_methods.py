@@ -284,7 +284,7 @@ class TestEveryMethod:
                 "unknown sampling 'random'; expected one of",
             ),
             ({"training__optimizer": "sgd"}, "unknown optimizer 'sgd'"),
-            ({"training__schedule": "linear"}, "unknown schedule 'linear'"),
+            ({"training__schedule": "square"}, "unknown schedule 'square'"),
             ({"training__lr": -1.0}, "'lr' parameter of Training must be a float in the range"),
             ({"preprocess": "whiten"}, "unknown preprocess 'whiten'"),
             ({"pca_components": 2}, "pca_components=2 must be 1 or more and goes with"),
