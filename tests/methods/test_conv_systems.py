@@ -153,7 +153,7 @@ def test_mirrors_are_shared_by_the_views_and_shifts_are_not():
     x = bench.batches.x[bench.inputs(100)["rows"]]
 
     def mirrored(view):
-        """Whether each image, at its best shift, is nearer to the mirrored original."""
+        """True for each image that is, at its best shift, nearer to the mirrored original."""
         inner = (..., slice(2, 6), slice(2, 6))
         gaps = [
             (view.roll((i, j), (3, 4))[inner] - other[inner]).abs().mean((2, 3, 4))

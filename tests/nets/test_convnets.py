@@ -81,10 +81,10 @@ def test_dropout_keeps_the_mean_and_drops_channels_whole(whole):
 
 
 def outputs(network, layers, *inputs):
-    """What each of the layers makes while the network is called."""
+    """Outputs of each of the layers while the network is called."""
     found = {}
     handles = [
-        layer.register_forward_hook(lambda layer, args, out: found.update({layer: out}))
+        layer.register_forward_hook(lambda layer, args, out: found.update({layer: out.clone()}))
         for layer in layers
     ]
     network(*inputs)
