@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from estimators import badgan, flow_gmm, mlp, pi_model, scnf
+from estimators import badgan, diglm, flow_gmm, mlp, pi_model, scnf
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -31,6 +31,7 @@ CASES = {
     "GAN on images": partial(
         badgan, width=3, generator_width=2, optimizer="adam", schedule="flat_linear", **OF_IMAGES
     ),
+    "DIGLM": partial(diglm, n_couplings=2, sampling="replacement", **VECTORS),
     "Pi-model": partial(pi_model, ramp_up=0.4, **VECTORS),
     # Adamax is not recorded.
     "SCNF": partial(scnf, n_steps=40, optimizer="adam"),
