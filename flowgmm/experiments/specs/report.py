@@ -6,6 +6,7 @@ from typing import Any
 from flowgmm.experiments.paths import analysis_path, features_path, run_file
 from flowgmm.experiments.project import Project, Run
 from flowgmm.experiments.recipes import resolve_settings
+from flowgmm.experiments.specs import rule_hash
 from flowgmm.experiments.specs.analyses import (
     analysis_runs,
     analysis_skip_reason,
@@ -18,6 +19,8 @@ from flowgmm.experiments.specs.figures import figure_analyses, figure_jobs, is_s
 from flowgmm.experiments.specs.runs import jobs_of
 from flowgmm.experiments.specs.tables import table_runs
 from flowgmm.experiments.yaml_io import read_yaml
+from flowgmm.reporting.report.looks import looks
+from flowgmm.utils.io import content_hash
 
 __all__ = ["report_files", "report_spec", "target_runs"]
 
@@ -37,6 +40,8 @@ def report_spec(project: Project) -> dict[str, Any]:
         for path in sorted((project.root / "config" / "recipes").glob("*.yaml"))
     }
     return {
+        "code": rule_hash(project, "report"),
+        "looks": content_hash(looks()),
         "recipe": project.settings.recipe,
         "title": recipes[project.settings.recipe],
         "recipes": recipes,

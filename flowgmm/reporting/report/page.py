@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowgmm.reporting.report import formats, vega
 from flowgmm.reporting.report.drawer_charts import drawer_charts
+from flowgmm.reporting.report.looks import TEMPLATES, template
 from flowgmm.reporting.report.view import view
 from flowgmm.reporting.style import style_sheet
 from flowgmm.utils.errors import UserError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BROWSERS", "print_pdf", "write"]
 
-TEMPLATES = Path(__file__).parent / "templates"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # Runs that are compressed together.
 PART = 32
@@ -50,21 +50,17 @@ def write(report: "Report", path: Path) -> None:
     environment.filters |= formats.FILTERS
     # Ten times as fast as `dataclasses.asdict`, which copies every number.
     data = json.loads(json.dumps(report, default=vars, allow_nan=False))
-    library, script = vega.library(), _template("report.js")
+    library, script = vega.library(), template("report.js")
     text = environment.get_template("report.html").render(
         **view(data, path.parent),
         policy=_policy(library, script),
         style=style_sheet(),
-        own_style=_template("report.css"),
+        own_style=template("report.css"),
         blocks=_blocks(data),
         library=library,
         script=script,
     )
     write_text(path, text)
-
-
-def _template(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _policy(*scripts: str) -> str:
