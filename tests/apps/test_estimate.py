@@ -143,9 +143,12 @@ def test_operations_of_image_flows_are_counted(
         ("pi_model_conv_augmented", "svhn", "1000", 193),
         ("badgan", "svhn", "1000", 265),
         ("badgan", "cifar10", "4000", 516),
+        ("m1m2", "mnist", "100", 0.49 + 0.7),  # M1 and M2
+        ("adgm", "mnist", "100", 30),
+        ("sdgm", "mnist", "100", 30),
     ],
 )
-def test_operations_of_convolutional_systems_are_counted(
+def test_operations_of_quoted_systems_are_counted(
     method: str, dataset: str, labels: str, peta: float
 ) -> None:
     """Operations of a whole training, counted by hand from the published sizes."""

@@ -197,6 +197,8 @@ def _neural(spec: Mapping[str, Any], size: Size) -> Work:
     points = of_labelled * labelled + of_unlabelled * batch
     a_step = forward * points + 2 * parameters * UPDATE_POINTS * passes
     trained = a_step * stack * n_steps
+    if 0 in spec.get("seeds", [0]):  # other jobs find what it has trained
+        trained += estimator._operations_before(size.shape, size.n_train)
     evaluated = forward * (size.n_test + size.n_val + n_unlabelled) * _n_seeds(spec)
     calls = CALLS_PER_LAYER * n_layers * passes / 3 * n_steps
     return Work(OVERHEAD * (trained + evaluated), calls, parameters * _n_seeds(spec))
@@ -258,7 +260,7 @@ def _operations(made: Any, network: Any, shape: tuple[int, ...]) -> int:
 
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        made._log_posterior(network.eval(), torch.full((1, 1, *shape), 0.5))
+        made._one_pass(network, shape)
     return int(counter.get_total_flops())
 
 

@@ -1,6 +1,7 @@
 """M1+M2: a variational autoencoder of images, and a semi-supervised one of its latent Gaussians."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flowgmm.flows.pixels import Pixels
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.parts import Training
-from flowgmm.methods.quoted.vae import LatentFeatures, VAEOptions
+from flowgmm.methods.quoted.vae import VAE, LatentFeatures, VAEOptions
 from flowgmm.methods.quoted.variational import VariationalClassifier, class_sum
 from flowgmm.methods.stack import digest
 from flowgmm.nets.gaussian import Gaussian, Perceptron, gaussian
@@ -68,7 +70,7 @@ class M2(nn.Module):
         """
         latent = gaussian(self.encoder(v, y))
         likelihood = gaussian(self.decoder(y, latent.sample(noise))).log_prob(v)
-        return likelihood - float(np.log(self.n_classes)) - latent.kl().sum(-1)
+        return likelihood - math.log(self.n_classes) - latent.kl().sum(-1)
 
 
 class M1M2Classifier(VariationalClassifier):
@@ -197,6 +199,20 @@ class M1M2Classifier(VariationalClassifier):
     def _network(self, n_features: int, n_classes: int, initialisation: Stream) -> M2:
         sizes = n_features // 2, n_classes, self.n_latent, self.hidden_size
         return M2(*sizes, self.gain, initialisation)
+
+    def _empty(self, preprocess: Any, n_classes: int) -> M2:
+        if isinstance(preprocess, Pixels):  # before M1: half of its coordinates may be in use
+            return self._network(self.m1_n_latent, n_classes, Stream([0]))
+        return self._network(preprocess.n_modelled, n_classes, Stream([0]))
+
+    def _one_pass(self, model: M2, shape: Sequence[int]) -> None:
+        super()._one_pass(model, [self.m1_n_latent])
+
+    def _operations_before(self, shape: Sequence[int], n_points: int) -> float:
+        n_pixels = math.prod(shape) // self.pool**2
+        sizes = n_pixels, self.m1_n_latent, self.m1_hidden_size
+        n_parameters = sum(p.numel() for p in VAE(*sizes, None, Stream([0])).parameters())
+        return 3.0 * 2 * n_parameters * n_points * self.m1_n_epochs
 
     def _labelled_in_unlabelled(self) -> bool:
         return False
