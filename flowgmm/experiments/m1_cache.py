@@ -28,6 +28,8 @@ def provide_m1(
         checkpoint: Folder of the job's checkpoint; that of M1 lies beside it.
         execution: Device, threads and progress.
     """
+    if not spec["neural"]:
+        return
     estimator = build(spec["estimator"], {**spec["params"], "device": execution.device})
     if not hasattr(estimator, "fit_m1"):
         return

@@ -444,7 +444,7 @@ def part_of(folder):
 
 
 def starts():
-    """Where each request began, None at the start."""
+    """First byte of each request, None at the start."""
     return [headers.get("Range") for headers in Server.asked]
 
 

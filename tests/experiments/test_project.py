@@ -244,11 +244,11 @@ def test_methods_without_a_way_to_take_images(copy: Path) -> None:
 
 
 def test_a_row_runs_on_its_data_sets_alone(copy: Path) -> None:
-    row = {"method": "flowgmm_cons", "title": "x", "datasets": ["mnist"]}
-    edit(copy, "tables.yaml", ["table_3", "rows"], ["flowgmm", row])
-    runs = table_runs(load_checked(copy), "table_3")
-    assert [run.dataset for run in runs if run.method == "flowgmm_cons"] == ["mnist"]
-    assert {run.dataset for run in runs} == {"mnist", "svhn", "cifar10"}
+    row = {"method": "random_forest", "title": "x", "datasets": ["digits"]}
+    edit(copy, "tables.yaml", ["demo", "extra_rows"], ["self_training", row])
+    runs = table_runs(load_checked(copy), "demo")
+    assert [run.dataset for run in runs if run.method == "random_forest"] == ["digits"]
+    assert {run.dataset for run in runs} == {"digits", "breast_cancer"}
 
 
 @pytest.mark.parametrize("recipe", ["official", "small", "smoke"])

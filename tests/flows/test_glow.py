@@ -102,7 +102,7 @@ class TestEveryLayer:
 
 @pytest.mark.parametrize("name", ["act_norm", "mixing"])
 def test_pixels_count_in_the_log_det(name):
-    """Of an image, channels last, each pixel is mapped alike, and the log-det is of all."""
+    """Pixels, channels last, are mapped alike, and the log-det is of all of an image."""
     layer, (pixels, _) = make_layer(name, 3), given(3, 5 * 8)
     y, log_det = layer(pixels)
     images = pixels.view(3, 5, 4, 2, 3)

@@ -352,7 +352,7 @@ def test_a_quoted_number_is_compared_within_the_spread_of_its_source(add_record)
 
 
 def test_scnfs_numbers_are_compared_on_its_own_data_alone(add_record):
-    """Which data they are of is not known; the paper's own have another entropy."""
+    """Their data are not known; the paper's own have another entropy."""
     own = add_record("moons_scnf", "10", "scnf", [0.997] * 5)
     papers = add_record("moons", "10", "scnf", [0.997] * 5)
     table = make_table(spec_of("table_7_scnf"), [own, papers])

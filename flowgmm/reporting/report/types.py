@@ -401,7 +401,7 @@ class Departure:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page of a recipe embeds.
+    """Content of the page of a recipe.
 
     Attributes:
         scaled_down: Reductions of the recipe; none: full size.

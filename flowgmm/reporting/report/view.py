@@ -218,7 +218,7 @@ def _departures(data: Data) -> dict[str, dict[str, Any]]:
 def _missing(
     items: Sequence[Data], ids: Mapping[tuple[str, str, str], str]
 ) -> list[dict[str, Any]]:
-    """What is missing, by kind; items with one reason and one command stand together."""
+    """Missing results by kind; items with one reason and one command stand together."""
     groups: dict[str, dict[tuple[Any, ...], list[Data]]] = {}
     for item in items:
         keys = tuple(item[key] for key in ("reason", "command", "seeds_needed", "hours"))
