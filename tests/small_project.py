@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from workspace import ROOT, copy_repository, environment
+from workspace import PATIENCE, ROOT, copy_repository, environment
 
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.paths import run_file, split_path
@@ -131,7 +131,7 @@ def make_project(clone: Path, whole: Path) -> Trial:
     seconds = {}
     for names in (["prepare", "split-0", "split-1", "fit"], ["train"], ["table"]):
         begin = time.monotonic()
-        assert launch(*(jobs[name] for name in names), folder=whole).wait(timeout=120) == 0
+        assert launch(*(jobs[name] for name in names), folder=whole).wait(timeout=PATIENCE) == 0
         seconds[names[0]] = time.monotonic() - begin
     return Trial(clone, jobs, whole, seconds)
 

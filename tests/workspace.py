@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# Seconds after which something hangs, however busy the machine is.
+PATIENCE = 1800
 
 
 def copy_repository(folder: Path) -> Path:
@@ -37,6 +39,6 @@ def start(clone: Path, *arguments: str, within: tuple[str, ...] = ()) -> subproc
 def snakemake(clone: Path, *arguments: str, ok: bool = True, within: tuple[str, ...] = ()) -> str:
     """Run Snakemake in the clone and return its output."""
     process = start(clone, *arguments, within=within)
-    said, _ = process.communicate(timeout=600)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode == 0) == ok, said
     return said

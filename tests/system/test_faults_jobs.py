@@ -30,6 +30,7 @@ from small_project import (
     results,
     small_disk,
 )
+from workspace import PATIENCE
 
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_tensors, sha256, write_tensors
@@ -68,7 +69,7 @@ def killed_at_random(
         process = launch(job, folder=folder)
         time.sleep(rng.uniform(0, seconds))
         process.send_signal(number)
-        said.append(process.communicate(timeout=60)[1])
+        said.append(process.communicate(timeout=PATIENCE)[1])
         ended += 1
         if process.returncode == 0:
             break
@@ -89,7 +90,7 @@ def test_ended_training(number: signal.Signals, project: Trial, tmp_path: Path) 
         )
         ended, said = ended + more, said + words
         process = launch(project.jobs["train"], folder=folder)
-        assert process.wait(120) == 0, process.stderr
+        assert process.wait(PATIENCE) == 0, process.stderr
         assert results(folder) == expected
         assert not [path for path in (folder / TRAINED).iterdir() if path.name.startswith(".")]
     message = "starts where the checkpoint is; says nothing"
@@ -112,7 +113,7 @@ def test_killed_table(project: Trial, tmp_path: Path) -> None:
         )[0]
         made = results(folder).items()
         assert made <= expected.items()
-        assert launch(project.jobs["table"], folder=folder).wait(60) == 0
+        assert launch(project.jobs["table"], folder=folder).wait(PATIENCE) == 0
         assert results(folder) == expected
     record("kill -9 of the table stage", ended, ended, "the table", "runs again; says nothing")
 
@@ -131,13 +132,13 @@ def test_killed_embedding(encoder: str, tmp_path: Path) -> None:
     begin = time.monotonic()
     for folder in folders:
         folder.mkdir()
-    assert launch(job, folder=folders[0]).wait(120) == 0
+    assert launch(job, folder=folders[0]).wait(PATIENCE) == 0
     seconds, count, ended = time.monotonic() - begin, tries(2), 0
     whole = sha256(folders[0] / "features.safetensors")
     while ended < count:
         remove(folders[1], "cache", "features.safetensors")
         ended += killed_at_random(job, folders[1], seconds, count - ended, signal.SIGKILL)[0]
-        assert launch(job, folder=folders[1]).wait(120) == 0
+        assert launch(job, folder=folders[1]).wait(PATIENCE) == 0
         assert sha256(folders[1] / "features.safetensors") == whole
     said = "starts where the finished chunks end; says nothing"
     record("kill -9 of an embedding at a random moment", ended, ended, "1024 texts", said)
@@ -228,7 +229,7 @@ def unfinished(project: Trial, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = shutil.copytree(project.whole, tmp_path_factory.mktemp("unfinished") / "here")
     remove(folder, TRAINED)
     process = launch(project.jobs["train"], folder=folder)
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while not list((folder / CHECKPOINTS).glob("*/state")):
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -21,7 +21,7 @@ import pytest
 from faults import record, tries
 from hub import download_encoder, model_hub, serving
 from small_project import small_disk
-from workspace import ROOT, environment
+from workspace import PATIENCE, ROOT, environment
 
 from flowgmm.datasets.download import download_file
 from flowgmm.utils.absence import reason_of
@@ -183,13 +183,13 @@ def test_ended_download(number: signal.Signals, tmp_path: Path) -> None:
             while process.poll() is None and not (Steady.starts and Steady.sent > moment):
                 time.sleep(0.01)
             process.send_signal(number)
-            said.append(process.communicate(timeout=60)[1])
+            said.append(process.communicate(timeout=PATIENCE)[1])
             assert process.returncode in (0, -number, 128 + number)
             assert (process.returncode == 0) == target.exists()
             ended += 1
         came = 0 if target.exists() else sum(path.stat().st_size for path in parts(target))
         process = begin()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
         assert target.read_bytes() == LARGE and not parts(target)
         assert Steady.starts == [came]
     name, words = ("kill -9", "goes on where it stopped; says nothing")

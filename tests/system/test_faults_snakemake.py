@@ -19,7 +19,7 @@ from small_project import (
     Trial,
     results,
 )
-from workspace import snakemake, start
+from workspace import PATIENCE, snakemake, start
 
 from flowgmm.utils.io import read_json, sha256
 
@@ -29,12 +29,12 @@ def made(project: Trial) -> str:
     """Make the table with Snakemake in the clone; return the output of a second one at once."""
     first = start(project.clone, *OPTIONS, f"{TABLE}.md")
     locks = project.clone / ".snakemake" / "locks"
-    until = time.monotonic() + 120
+    until = time.monotonic() + PATIENCE
     while not (locks.is_dir() and list(locks.iterdir())):
         assert first.poll() is None and time.monotonic() < until
         time.sleep(0.05)
     second = snakemake(project.clone, *OPTIONS, f"{TABLE}.md", ok=False)
-    said, _ = first.communicate(timeout=300)
+    said, _ = first.communicate(timeout=PATIENCE)
     assert first.returncode == 0, said
     return second
 

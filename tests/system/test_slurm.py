@@ -14,7 +14,7 @@ from typing import NamedTuple
 import faults
 import psutil
 import pytest
-from workspace import ROOT, snakemake, start
+from workspace import PATIENCE, ROOT, snakemake, start
 
 from flowgmm.utils.io import read_json, read_tensors
 
@@ -157,7 +157,7 @@ def submit(clone: Path, *options: str, recipe: str = "slow") -> subprocess.Popen
 def train(clone: Path, *options: str) -> subprocess.Popen[str]:
     """Submit the slow training and wait until it is in the middle."""
     process = submit(clone, *options)
-    wait(lambda: bool(steps(clone)), 120, process)
+    wait(lambda: bool(steps(clone)), PATIENCE, process)
     return process
 
 
@@ -168,7 +168,7 @@ def ended(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     clones = {name: untrained(undisturbed, tmp_path_factory.mktemp(name)) for name in names}
     processes = {name: submit(clones[name]) for name in names}
     for name in names:
-        wait(lambda name=name: bool(steps(clones[name])), 120, processes[name])
+        wait(lambda name=name: bool(steps(clones[name])), PATIENCE, processes[name])
         if name == "kill":
             end(processes[name])
         else:
@@ -179,10 +179,10 @@ def ended(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 def hold_until_told(clone: Path, process: subprocess.Popen[str]) -> None:
     """Hold a training in the middle until Slurm tells it to end, however fast it would be."""
-    wait(lambda: bool(steps(clone)), 120, process)
+    wait(lambda: bool(steps(clone)), PATIENCE, process)
     (training,) = [found for found in psutil.process_iter() if trains(found, clone)]
     training.suspend()
-    wait(lambda: is_told(training), 240, process)
+    wait(lambda: is_told(training), PATIENCE, process)
     with contextlib.suppress(psutil.NoSuchProcess):
         training.resume()
 
@@ -217,7 +217,7 @@ def steps(clone: Path) -> list[int]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=600)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     return said
 
@@ -263,9 +263,9 @@ def test_a_cancelled_training_leaves_a_checkpoint_and_no_half_file(
     """SIGTERM comes to the shell, whose `trap` lets the training save where it is."""
     ended, process = 0, submit(clone, "--retries", "0")
     while ended < faults.tries(1, 3):
-        wait(lambda process=process: bool(steps(clone)), 180, process)
+        wait(lambda process=process: bool(steps(clone)), PATIENCE, process)
         subprocess.run(["scancel", queued(clone, "train_stack")[-1].number], check=True)
-        process.communicate(timeout=180)
+        process.communicate(timeout=PATIENCE)
         if process.returncode == 0:
             break  # done before it was told
         ended += 1
@@ -288,7 +288,7 @@ def test_a_training_that_ends_after_snakemake_was_killed_is_not_repeated(
     ended: dict[str, tuple], undisturbed: Path
 ) -> None:
     clone, _ = ended["kill"]
-    until = time.monotonic() + 120
+    until = time.monotonic() + PATIENCE
     while queued(clone, "train_stack")[0].state != "COMPLETED":
         assert time.monotonic() < until
         time.sleep(0.2)
@@ -351,9 +351,9 @@ def test_a_profile_that_asks_for_too_much_is_refused_before_anything_is_submitte
         process = start(clone, *options, "flowgmm_table_7", within=("env", "-C", str(outer)))
     else:
         process = start(clone, *options, "table_7")
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
-    assert time.monotonic() - before < 60
+    assert time.monotonic() - before < 300
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "asks for 900000 MB, a node of partition cpu has at most" in line
     assert "set runtime in `resources` to 1440" in line
@@ -369,7 +369,7 @@ def test_refused_and_mistaken_jobs_are_submitted_once(cluster: None, tmp_path: P
     os.truncate(clone / features[0], 1000)
     refused = ("--set-resources", "train_stack:slurm_extra='--licenses=unicorns:1'")
     process = submit(clone, *refused, recipe="smoke")
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     (mistaken,) = queued(clone, "moons")
     assert mistaken.state == "FAILED"
@@ -388,7 +388,7 @@ def test_a_preempted_training_is_requeued_and_goes_on(clone: Path, undisturbed: 
     before = steps(clone)[-1]
     command = ["sbatch", "-p", "gpu", "--gres=gpu:2", "--mem=100", "--output=/dev/null"]
     subprocess.run([*command, "--wrap=sleep 5"], check=True, capture_output=True)
-    wait(lambda: queued(clone, "train_stack")[0].state == "PENDING", 60, process)
+    wait(lambda: queued(clone, "train_stack")[0].state == "PENDING", PATIENCE, process)
     finish(process)
     (job,) = queued(clone, "train_stack")
     assert (job.state, job.partition) == ("COMPLETED", "preempt")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from faults import record
 from safetensors import SafetensorError, safe_open
-from workspace import copy_repository, snakemake, start
+from workspace import PATIENCE, copy_repository, snakemake, start
 
 from flowgmm.utils.io import read_header, read_json, read_tensors, sha256
 
@@ -232,7 +232,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(
     arguments = (*SMOKE, "--", str(run / "record.json"))
 
     process = start(killed, *arguments)
-    until = time.monotonic() + 120
+    until = time.monotonic() + PATIENCE
     while (reached := steps_done(killed / "results" / "smoke" / "checkpoints")) < 30:
         assert time.monotonic() < until
         assert process.poll() is None
