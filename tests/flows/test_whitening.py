@@ -27,6 +27,18 @@ def test_zca_gives_uncorrelated_pixels_of_variance_1(pool):
     np.testing.assert_allclose(front.rotation, front.rotation.T, atol=1e-5)
 
 
+def test_directions_that_hardly_vary_are_not_blown_up():
+    """The covariance of what comes out is C (C + 1e-5)^-1; real images have such directions."""
+    X = correlated()
+    X[:, 1] = X[:, 0] + X[:, 1] // 128  # the second channel repeats the first
+    p = X.reshape(len(X), -1) / 255
+    covariance = np.cov(p.T, ddof=0)
+    white = Whitening.fit(X, "zca").modelled(X, np.float64).reshape(len(X), -1)
+    expected = covariance @ np.linalg.inv(covariance + 1e-5 * np.eye(len(covariance)))
+    np.testing.assert_allclose(np.cov(white.T, ddof=0), expected, atol=2e-3)
+    assert np.linalg.eigvalsh(expected)[0] < 0.6
+
+
 def test_zca_is_of_the_images_it_was_fitted_to():
     X = correlated()
     front = Whitening.fit(X[:1000], "zca")
