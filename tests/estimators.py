@@ -108,6 +108,13 @@ def scnf(**params: Any) -> Any:
     return ScnfClassifier(**{**small, "n_blocks": 1, **nested})
 
 
+def adgm(**params: Any) -> Any:
+    """`AdgmClassifier`."""
+    from flowgmm.methods.quoted.adgm import AdgmClassifier
+
+    return AdgmClassifier(**_with_training(params, lr=1e-3))
+
+
 def _with_training(params: dict[str, Any], lr: float) -> dict[str, Any]:
     defaults = {"labelled_batch": None, "n_steps": 500, "lr": lr, "clip_norm": None}
     own = {key: value for key, value in params.items() if key in signature(Training).parameters}

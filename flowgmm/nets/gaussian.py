@@ -42,7 +42,7 @@ class Gaussian(NamedTuple):
 
 def gaussian(head: Tensor) -> Gaussian:
     """Gaussian whose mean and log-variance are the halves of a head, shape (..., 2 D)."""
-    mean, log_var = (head.float() if head.dtype == torch.bfloat16 else head).chunk(2, dim=-1)
+    mean, log_var = head.chunk(2, dim=-1)
     return Gaussian(mean, log_var.clamp(-MOST_LOG_VAR, MOST_LOG_VAR))
 
 
@@ -120,10 +120,13 @@ class Perceptron(nn.Module):
         self.head = Linear(hidden[-1], n_out, initialisation)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Map inputs of shape (S, ..., D_i), which broadcast, to shape (S, ..., n_out)."""
+        """Map inputs of shape (S, ..., D_i), which broadcast, to shape (S, ..., n_out).
+
+        What comes out is float32 where products are of a narrower type.
+        """
         maps: Any = zip(self.inputs, inputs, strict=True)
         hidden = self._activation(sum(layer(x) for layer, x in maps))
         for layer in self.layers:
             hidden = self._activation(layer(hidden))
         out: Tensor = self.head(hidden)
-        return out
+        return out.float() if out.dtype == torch.bfloat16 else out

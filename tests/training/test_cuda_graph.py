@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from estimators import badgan, diglm, flow_gmm, mlp, pi_model, scnf
+from estimators import adgm, badgan, diglm, flow_gmm, mlp, pi_model, scnf
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -32,6 +32,7 @@ CASES = {
         badgan, width=3, generator_width=2, optimizer="adam", schedule="flat_linear", **OF_IMAGES
     ),
     "DIGLM": partial(diglm, n_couplings=2, sampling="replacement", **VECTORS),
+    "class sum on images": partial(adgm, hidden_size=8, n_latent=3, samples=2, **OF_IMAGES),
     "Pi-model": partial(pi_model, ramp_up=0.4, **VECTORS),
     # Adamax is not recorded.
     "SCNF": partial(scnf, n_steps=40, optimizer="adam"),
@@ -113,6 +114,7 @@ def call_by_call(step, static):
     [
         pytest.param("images", "fp64", marks=pytest.mark.system),
         ("GAN on images", "fp64"),
+        ("class sum on images", "fp64"),
         *((name, p) for name in CASES for p in ("fp64", "bf16") if "images" not in name),
     ],
 )

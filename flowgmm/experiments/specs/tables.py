@@ -136,7 +136,7 @@ def rows_of(name: str, entry: Table, methods: Mapping[str, Method]) -> list[tupl
 
 
 def has_cell(row: Row, column: Column) -> bool:
-    """Return True if a row has a cell in a column; it may name data sets, or their label sets."""
+    """True if a row has a cell in a column; it may name data sets, or one of their label sets."""
     names = {column.dataset, f"{column.dataset}/{column.labels}"}
     return row.datasets is None or not names.isdisjoint(row.datasets)
 

@@ -62,8 +62,7 @@ class AuxiliaryModel(nn.Module):
 
     def log_posterior(self, x: Tensor, a: Tensor) -> Tensor:
         """Log q(y | a, x), shape (S, B, M, K), of x, (S, B, 1, D), and a, (S, B, M, d)."""
-        logits = self.q_y(x, a)
-        return torch.log_softmax(logits.float() if logits.dtype == torch.bfloat16 else logits, -1)
+        return torch.log_softmax(self.q_y(x, a), -1)
 
     def bound(self, x: Tensor, y: Tensor, auxiliary: Gaussian, a: Tensor, noise: Tensor) -> Tensor:
         """L(x, y; a), by one sample of z for each a, in nats, shape (S, B, M, 1) or (S, B, M, K).

@@ -54,8 +54,7 @@ class M2(nn.Module):
 
     def log_posterior(self, v: Tensor) -> Tensor:
         """Log q(y | v) of points, shape (S, ..., n_features), in nats, shape (S, ..., K)."""
-        logits = self.classifier(v)
-        return torch.log_softmax(logits.float() if logits.dtype == torch.bfloat16 else logits, -1)
+        return torch.log_softmax(self.classifier(v), -1)
 
     def bound(self, v: Tensor, y: Tensor, noise: Tensor) -> Tensor:
         """L(v, y) = E log p(v | y, z) + log p(y) - KL( q(z | v, y) | p(z) ), by one sample of z.

@@ -160,7 +160,7 @@ def test_features_are_redrawn_at_each_step(m1):
 
 
 def test_bound_of_images_is_that_of_m1_with_another_prior(m1):
-    """The bound that `draw` leaves to M2, with M1's own prior, is M1's bound on average."""
+    """The rest of `draw` with M1's own prior of the coordinates in use, on average."""
     X, _, _ = digits()
     stream, estimates = Stream([3]), []
     for step in range(40):
