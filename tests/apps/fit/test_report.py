@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from matplotlib.figure import Figure
+from playwright.sync_api import sync_playwright
 
 from flowgmm.apps.fit.report import _draw_latent, isolated, write_page
 from flowgmm.utils.io import read_json
@@ -42,6 +44,21 @@ def test_a_browser_shows_the_whole_page(fitted, tmp_path):
     fits, width, picture_fits = title[1].split(",")
     assert (fits, picture_fits) == ("true", "true")
     assert int(width) > 500
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation(fitted, scheme):
+    folder, *_ = fitted
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(color_scheme=scheme)
+        page.goto((folder / "report.html").as_uri())
+        found = Axe().run(page)
+        browser.close()
+    assert found.violations_count == 0, found.generate_report()
 
 
 def test_names_from_the_table_are_text_on_the_page(fitted, tmp_path):
