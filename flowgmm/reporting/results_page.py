@@ -1,14 +1,20 @@
 """Pages of published results: the summary in the README, and docs/results/README.md."""
 
+import re
 from pathlib import Path
 
+from flowgmm.evaluation.verdicts import WORDS
 from flowgmm.reporting.results import load_results
+from flowgmm.reporting.style import verdict_mark
 
 __all__ = ["results_page", "summary_table"]
 
 INTRODUCTION = """\
 All published tables and figures, each number beside the printed one. They are copies of what the
 workflow made (`make docs`); `flowgmm.load_results(recipe)` gives the numbers as a data frame."""
+# A verdict or decision in a table: at the start of a cell or of its line, in the summary behind its count.
+MARKED = "|".join((*WORDS, "holds", "does not hold"))
+VERDICT = re.compile(rf"(?:(?<=\| )|(?<=<br>))(\d+ )?({MARKED})(?= \||<br>| ·| to the| \()")
 # In the order of the summary.
 VERDICTS = ("reproduced", "higher", "lower", "inconclusive", "failed", "not comparable", "not run")
 
@@ -65,4 +71,4 @@ def results_page(folder: Path) -> str:
         for path in sorted(folder.glob(f"{recipe}/figures/*.png")):
             place = path.relative_to(folder).as_posix()
             parts.append(f"![{path.stem}, recipe {recipe}]({place})\n")
-    return "\n".join(parts)
+    return VERDICT.sub(lambda found: verdict_mark(found[2], found[0]), "\n".join(parts))

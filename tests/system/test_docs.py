@@ -78,12 +78,15 @@ def test_published_tables_and_figures_are_shown_and_counted(tmp_path: Path) -> N
     (tables / "table_1.csv").write_text(
         f"recipe,table,dataset,labels,method,metric,verdict\n{rows}"
     )
-    (tables / "table_1.md").write_text("| a table |\n")
+    (tables / "table_1.md").write_text("| a table |\n| 1.2<br>lower · paper 2 | lower case |\n")
     (figures / "figure_1.png").write_bytes(b"PNG")
     summary = summary_table(tmp_path, "page.md")
     assert "| Table 1 | 2 reproduced<br>1 lower |" in summary
     page = results_page(tmp_path)
     assert "| a table |" in page
+    # Verdicts are marked for the style sheet, and nothing else.
+    marked = re.findall('<span class="verdict ([a-z-]+)">([^<]*)</span>', page)
+    assert marked == [("reproduced", "2 reproduced"), ("lower", "1 lower"), ("lower", "lower")]
     assert "![figure_1, recipe a](a/figures/figure_1.png)" in page
     (tables / "table_1.csv").write_text(
         "recipe,table,dataset,labels,method,verdict\na,table_1,d,1,m,unheard\n"

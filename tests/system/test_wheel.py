@@ -161,6 +161,7 @@ def test_the_source_distribution_makes_the_same_wheel(wheel: Path, tmp_path: Pat
         "apps/fit/report.html",
         "apps/explore/page.html",
         "reporting/style/page.css",
+        "reporting/style/verdicts.css",
         *(f"reporting/report/templates/report.{kind}" for kind in ("html", "css", "js")),
     )
     assert {f"flowgmm/{name}" for name in files} < contents[0].keys()

@@ -4,10 +4,12 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from flowgmm.reporting.style import verdict_mark
+
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["FILTERS", "number", "title_of"]
+__all__ = ["FILTERS", "number", "title_of", "verdict"]
 
 NAMES = re.compile(r"\b(table|figure)_\w+")
 BACKTICKS = re.compile("`([^`]*)`")
@@ -74,6 +76,13 @@ def _code(text: str) -> "Markup":
     from markupsafe import Markup, escape
 
     return Markup(BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704
+
+
+def verdict(word: str) -> "Markup":
+    """Mark a verdict or decision; nothing of none."""
+    from markupsafe import Markup, escape
+
+    return Markup(verdict_mark(escape(word)) if word else "")  # noqa: S704
 
 
 def _suffix(path: str) -> str:

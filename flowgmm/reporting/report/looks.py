@@ -17,4 +17,4 @@ def template(name: str) -> str:
 def looks() -> dict[str, str]:
     """Texts of all files that shape the page, by name: a page of others is stale."""
     texts = {path.name: template(path.name) for path in sorted(TEMPLATES.iterdir())}
-    return texts | {"page.css": style_sheet()}
+    return texts | {"shared": style_sheet()}

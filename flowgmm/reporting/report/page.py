@@ -48,6 +48,7 @@ def write(report: "Report", path: Path) -> None:
         keep_trailing_newline=True,
     )
     environment.filters |= formats.FILTERS
+    environment.globals["verdict"] = formats.verdict
     # Ten times as fast as `dataclasses.asdict`, which copies every number.
     data = json.loads(json.dumps(report, default=vars, allow_nan=False))
     library, script = vega.library(), template("report.js")

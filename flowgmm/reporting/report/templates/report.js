@@ -92,17 +92,8 @@ async function plot(into, name, datasets, change = {}) {
 
 // -- parts of a drawer ---------------------------------------------------------------------
 
-const SHAPE = "http://www.w3.org/2000/svg";
-
-function verdict(word) {
-  if (!word) return null;
-  const name = word.replaceAll(" ", "-");
-  const shape = document.createElementNS(SHAPE, "svg"), use = document.createElementNS(SHAPE, "use");
-  shape.setAttribute("aria-hidden", "true");
-  use.setAttribute("href", `#shape-${name}`);
-  shape.append(use);
-  return make("span", {className: `verdict ${name}`}, shape, word);
-}
+const verdict = word =>
+  word ? make("span", {className: `verdict ${word.replaceAll(" ", "-")}`}, word) : null;
 
 function command(text) {
   if (!text) return null;
