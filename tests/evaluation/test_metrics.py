@@ -53,8 +53,9 @@ def test_evaluate_leaves_out_unknown_points():
     predicted = np.array([0, 1, 0, 0])
     log_proba = np.log([[0.9, 0.1], [0.2, 0.8], [np.nan, np.nan], [0.6, 0.4]])
     log_density = np.array([-1.0, -2.0, np.nan, -3.0])
-    result = metrics.evaluate(y, predicted, log_proba, log_density)
+    result = metrics.evaluate(y, predicted, log_proba, log_density, bound=log_density - 1)
     assert result["n"] == 3
+    assert result["bound"] == pytest.approx(-3.0)
     assert result["accuracy"] == pytest.approx(2 / 3)
     assert result["nll"] == pytest.approx(2.0)
     assert result["class_nll"] == pytest.approx(-np.log([0.9, 0.8, 0.4]).mean())
@@ -72,6 +73,8 @@ def test_evaluate_refuses_numbers_of_a_diverged_model():
         metrics.evaluate([0, 1], [0, 0], [[0.0, -1.0], [np.nan, 0.0]])
     with pytest.raises(DivergedError, match="not finite at 1 of 2 points"):
         metrics.evaluate([0, 1], [0, 0], log_density=[0.0, -np.inf])
+    with pytest.raises(DivergedError, match="bound of the log density is not finite at 1 of 2"):
+        metrics.evaluate([0, 1], [0, 0], bound=[0.0, np.nan])
 
 
 def test_summaries():
