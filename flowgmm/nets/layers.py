@@ -113,7 +113,12 @@ def dropped(x: Tensor, p: float, dropout: Stream | None, n_seeds: int, whole: bo
         dropout: Stream of the masks; None: no dropout.
         n_seeds: Number S of seeds.
         whole: Drop whole channels of an image.
+
+    Raises:
+        ValueError: If p is not in [0, 1).
     """
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout must be a probability in [0, 1), got {p!r}")
     if dropout is None or p == 0:
         return x
     n, channels, height, width = x.shape

@@ -364,6 +364,7 @@ def test_saved_and_loaded(name, preprocess, tmp_path):
         ({}, lambda X: X.reshape(len(X), -1), r"images have shape \(N, C, H, W\), got"),
         ({"pool": 3}, lambda X: X, "pool=3 does not divide images of 8 x 8"),
         ({"preprocess": "pca"}, lambda X: X, "unknown preprocess 'pca'"),
+        ({"dropout": 1.0}, lambda X: X, r"a probability in \[0, 1\), got 1.0"),
         ({}, lambda X: X.astype(float), "images are uint8 in 0..255 or floats"),
     ],
 )
