@@ -7,14 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from flowgmm.reporting.claims_page import claims_csv
 from flowgmm.utils.errors import UserError
-from flowgmm.utils.io import atomic_path, write_text
+from flowgmm.utils.io import atomic_path, read_json, write_text
 
 __all__ = ["publish"]
 
 
 def publish(results: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
-    """Copy a recipe's tables (md, csv) and figures (png) and write metrics.json, accuracies.csv.
+    """Copy a recipe's tables (md, csv) and figures (png); write numbers and decided claims.
 
     They stand in git beside what DVC keeps, and not in results/: there Snakemake would take them
     for finished work in a clone that has nothing else. Files of another machine that are missing
@@ -22,7 +23,8 @@ def publish(results: str | os.PathLike[str], folder: str | os.PathLike[str]) -> 
 
     Arguments:
         results: `results/{recipe}`.
-        folder: Gets `tables/`, `figures/`, `metrics.json` and `accuracies.csv`.
+        folder: Gets `tables/`, `figures/`, `metrics.json`, `accuracies.csv` and, where there is a
+            report, `claims.csv`.
 
     Raises:
         UserError: If no table is found.
@@ -36,6 +38,10 @@ def publish(results: str | os.PathLike[str], folder: str | os.PathLike[str]) -> 
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(target) as part:
                 shutil.copyfile(path, part)
+
+    report = results / "report" / "data.json"
+    if report.is_file():
+        write_text(folder / "claims.csv", claims_csv(read_json(report)["claims"]))
 
     metrics: dict[str, Any] = {}
     accuracies = ["cell,accuracy"]

@@ -10,7 +10,9 @@ import pytest
 from sklearn.datasets import load_digits, make_moons
 
 from flowgmm.experiments.checks import load_checked
+from flowgmm.experiments.specs.claims import claims_spec
 from flowgmm.experiments.yaml_io import read_yaml
+from flowgmm.reporting.claims_page import claims_page
 from flowgmm.reporting.results_page import results_page, summary_table
 
 ROOT = Path(__file__).parents[2]
@@ -128,3 +130,8 @@ def test_every_key_is_explained(name: str) -> None:
     wanted = set(keys(read_yaml(ROOT / "workflow" / "schemas" / f"{name}.schema.yaml")))
     assert len(wanted) > 4
     assert not [key for key in wanted if not re.search(rf"\b{key}\b", section)]
+
+
+def test_the_page_of_claims_is_that_of_the_config() -> None:
+    page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    assert page == claims_page(claims_spec(load_checked(ROOT)), ROOT / "docs" / "results")
