@@ -13,11 +13,10 @@ __all__ = ["MARK", "command", "parse"]
 # Begins a line that is an event; no other line does.
 MARK = "\x1e"
 FIELDS = {
-    "run_info": ("stats",),
-    "job_info": ("jobid", "rule_name", "wildcards", "output", "log"),
+    "job_info": ("jobid", "rule_name", "wildcards", "output"),
     "job_finished": ("job_id",),
-    "job_error": ("jobid", "rule_name", "wildcards", "output", "log", "shellcmd"),
-    "group_error": ("job_error_info", "aux_logs"),
+    "job_error": ("jobid", "rule_name", "log", "shellcmd"),
+    "group_error": ("job_error_info",),
 }
 
 

@@ -56,6 +56,7 @@ class State:
     failures: list[Failure] = field(default_factory=list)
     _places: dict[int, int] = field(default_factory=dict)
     _took: dict[int, float] = field(default_factory=dict)
+    _names: dict[int, str] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -127,7 +128,10 @@ class State:
         for i, job in enumerate(self.plan.jobs):
             if set(job.outputs) == outputs and job.rule == content["rule_name"]:
                 self._places[content["jobid"]] = i
-        self.running[content["jobid"]] = Running(_name(content), self.now())
+        wildcards = "/".join(map(str, (content["wildcards"] or {}).values()))
+        name = f"{content['rule_name']} {wildcards}".strip()
+        self._names[content["jobid"]] = name
+        self.running[content["jobid"]] = Running(name, self.now())
 
     def _end(self, key: int) -> None:
         job, place = self.running.pop(key, None), self._places.get(key)
@@ -138,14 +142,9 @@ class State:
             self._took[place] = self.now() - job.began
 
     def _fail(self, content: Mapping[str, Any]) -> None:
+        # The event of a failure has no wildcards.
+        name = self._names.get(content["jobid"], str(content["rule_name"]))
         logs = tuple(content.get("log") or ())
-        failure = Failure(_name(content), logs, content.get("shellcmd") or "")
-        if failure not in self.failures:
+        failure = Failure(name, logs, content.get("shellcmd") or "")
+        if all(failure.name != known.name for known in self.failures):
             self.failures.append(failure)
-
-
-def _name(content: Mapping[str, Any]) -> str:
-    """Rule and wildcards of a job; of one without, what it makes."""
-    wildcards = content.get("wildcards") or {}
-    names = list(wildcards.values()) if isinstance(wildcards, Mapping) else []
-    return f"{content['rule_name']} {'/'.join(map(str, names))}".strip()

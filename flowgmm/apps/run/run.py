@@ -49,11 +49,12 @@ def run_targets(
     """
     from rich.console import Console
 
-    arguments = ["--profile", "local", *options, "--", *targets]
+    # Options that take many values come last, and `--` ends them.
+    config = ["--config", *changes] if changes else []
+    arguments = ["--profile", "local", *options, *config, "--", *targets]
     if verbose:
-        return subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments], check=False
-        ).returncode
+        call = [sys.executable, "-m", "snakemake", *arguments]
+        return subprocess.run(call, check=False).returncode
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with console.status("estimating what is to be done"):
         plan = estimate(root, targets, changes)
@@ -61,9 +62,8 @@ def run_targets(
     if not state.total:
         console.print("Nothing to do: all targets exist and are up to date.")
         return 0
-    console.print(
-        f"{state.total} jobs, about {_time(plan.wall_s)}; --verbose shows Snakemake's lines"
-    )
+    about = _time(plan.wall_s)
+    console.print(f"{state.total} jobs, about {about}; --verbose shows Snakemake's own lines")
     lines: deque[str] = deque(maxlen=KEPT)
     begin = time.monotonic()
     code = _watch(arguments, state, lines, console)
