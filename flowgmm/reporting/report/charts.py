@@ -257,7 +257,12 @@ def cost_chart(lines: Sequence[Mapping[str, Any]]) -> Spec | None:
     encoding = {
         "y": category("target", sort=None, axis={"grid": True}),
         # From minutes to years.
-        "x": field("hours", "hours", scale={"type": "log"}, axis={"format": "~g", "tickCount": 6}),
+        "x": field(
+            "hours",
+            "hours",
+            scale={"type": "log"},
+            axis={"format": "~g", "tickCount": 5, "labelOverlap": True},
+        ),
         "color": colour,
         "shape": kind,
     }

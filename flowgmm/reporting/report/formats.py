@@ -9,7 +9,7 @@ from flowgmm.reporting.style import verdict_mark
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["FILTERS", "number", "title_of", "verdict"]
+__all__ = ["FILTERS", "hours_text", "number", "title_of", "verdict"]
 
 NAMES = re.compile(r"\b(table|figure)_\w+")
 BACKTICKS = re.compile("`([^`]*)`")
@@ -34,12 +34,12 @@ def _unit(unit: str) -> str:
     return SUFFIXES.get(unit, unit)
 
 
-def _hours(hours: float) -> str:
+def hours_text(hours: float) -> str:
     """Write hours; few as minutes, many as days or years.
 
-    >>> _hours(0.09), _hours(31.04), _hours(480), _hours(63134)
+    >>> hours_text(0.09), hours_text(31.04), hours_text(480), hours_text(63134)
     ('5 minutes', '31.0 hours', '20 days', '7.2 years')
-    >>> _hours(0.001)
+    >>> hours_text(0.001)
     'under a minute'
     """
     if hours < 1:
@@ -92,7 +92,7 @@ def _suffix(path: str) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "unit": _unit,
-    "hours": _hours,
+    "hours": hours_text,
     "sentence": _sentence,
     "suffix": _suffix,
     "code": _code,

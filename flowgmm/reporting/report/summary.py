@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from flowgmm.reporting.report.formats import hours_text
+
 __all__ = ["easy", "hard", "sources"]
 
 Data = Mapping[str, Any]
@@ -41,10 +43,8 @@ def easy(data: Data) -> list[str]:
     if runs:
         minutes = sorted(run["minutes"] for run in runs)
         texts.append(f"{whole} of {len(runs)} runs finished with every seed.")
-        texts.append(
-            f"Half of the runs took {minutes[len(minutes) // 2]:.1f} minutes or less for all "
-            "their seeds."
-        )
+        middle = hours_text(minutes[len(minutes) // 2] / 60)
+        texts.append(f"The median run took {middle} for all its seeds.")
     same = Counter(name for name, cell in cells if cell["verdict"] == "reproduced")
     if same:
         found = ", ".join(f"{count} in {name.replace('_', ' ')}" for name, count in same.items())
