@@ -12,7 +12,7 @@ __all__ = ["results_page", "summary_table"]
 INTRODUCTION = """\
 All published tables and figures, each number beside the printed one. They are copies of what the
 workflow made (`make docs`); `flowgmm.load_results(recipe)` gives the numbers as a data frame."""
-# A verdict or decision in a table: at the start of a cell or of its line, in the summary behind its count.
+# A verdict or decision in a table: begins a cell or a line of it, in the summary after its count.
 MARKED = "|".join((*WORDS, "holds", "does not hold"))
 VERDICT = re.compile(rf"(?:(?<=\| )|(?<=<br>))(\d+ )?({MARKED})(?= \||<br>| ·| to the| \()")
 # In the order of the summary.

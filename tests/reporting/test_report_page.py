@@ -12,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, sync_playwright
 from report_data import HOSTILE, make_report
 
+from flowgmm.reporting.report import page as page_module
 from flowgmm.reporting.report.page import print_pdf, write
 from flowgmm.utils.errors import UserError
 
@@ -146,6 +147,20 @@ def test_a_drawer_has_every_seed_and_the_origin(made, opened):
     page.locator("#inside a.departure").first.click()
     assert not page.locator("#drawer").is_visible()
     assert page.url.endswith("#D3") and page.locator("tr#D3").is_visible()
+
+
+@needs_browser
+@pytest.mark.parametrize("key", ["a/0", "t/1/1/0", "t/1/0/2", "t/1/0/1"])
+def test_every_kind_of_cell_has_a_drawer(made, opened, key):
+    """Numbers of an analysis, cells that are quoted, not comparable, or failed."""
+    page = opened()
+    page.evaluate("key => open(key)", key)
+    cell = cells(made.report).get(key)
+    title = "accuracy, unlabelled minus none" if cell is None else cell.dataset
+    assert title in page.locator("#drawer-title").text_content()
+    if cell is not None:
+        assert cell.printed["text"] in page.locator("#inside .facts").first.text_content()
+    assert page.problems == []
 
 
 @needs_browser
@@ -286,17 +301,25 @@ def test_a_report_without_results_is_a_page(tmp_path):
 
 def test_without_a_browser_nothing_is_printed(made, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
+    # That of an older page goes.
+    (tmp_path / "report.pdf").write_bytes(b"%PDF")
     assert not print_pdf(made.path, tmp_path / "report.pdf")
     assert not (tmp_path / "report.pdf").exists()
 
 
-def test_a_browser_that_fails_is_an_error(made, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("does", "patience", "got"),
+    [
+        ("echo 'no display' >&2; exit 3", 60, r"exit code 3 \(no display\)"),
+        ("exec sleep 60", 1, "nothing within 1 s"),
+    ],
+)
+def test_a_browser_that_fails_is_an_error(made, tmp_path, monkeypatch, does, patience, got):
+    monkeypatch.setattr(page_module, "PATIENCE", patience)
     fake = tmp_path / "chromium"
-    fake.write_text("#!/bin/sh\necho 'no display' >&2\nexit 3\n")
+    fake.write_text(f"#!/bin/sh\n{does}\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    with pytest.raises(
-        UserError, match=r"report.pdf: expected a PDF .* exit code 3 \(no display\)"
-    ):
+    with pytest.raises(UserError, match=f"report.pdf: expected a PDF from .*, got {got}"):
         print_pdf(made.path, Path(tmp_path, "report.pdf"))
     assert not (tmp_path / "report.pdf").exists()

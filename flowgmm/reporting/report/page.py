@@ -27,6 +27,8 @@ __all__ = ["BROWSERS", "print_pdf", "write"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # Runs that are compressed together.
 PART = 32
+# Seconds for a print.
+PATIENCE = 300
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
 
 
@@ -105,17 +107,25 @@ def print_pdf(page: Path, path: Path) -> bool:
     Raises:
         UserError: If Chromium fails.
     """
+    # A print of an older page is no print of this one.
+    path.unlink(missing_ok=True)
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         return False
     with atomic_path(path) as part, tempfile.TemporaryDirectory() as folder:
         command = [browser, *FLAGS.split(), f"--user-data-dir={folder}", "--no-pdf-header-footer"]
         target = [f"--print-to-pdf={Path(part).resolve()}", page.resolve().as_uri()]
-        done = subprocess.run([*command, *target], capture_output=True, text=True, timeout=300)
-        if done.returncode or not Path(part).is_file():
-            lines = done.stderr.strip().splitlines() or ["no message"]
+        try:
+            done = subprocess.run(
+                [*command, *target], capture_output=True, text=True, timeout=PATIENCE
+            )
+            last = (done.stderr.strip() or "no message").splitlines()[-1]
+            got = f"exit code {done.returncode} ({last})"
+        except subprocess.TimeoutExpired:
+            got = f"nothing within {PATIENCE} s"
+        if not Path(part).is_file() or not Path(part).stat().st_size:
             raise UserError(
-                f"{path}: expected a PDF from {browser}, got exit code {done.returncode} "
-                f"({lines[-1]}); open {page} in a browser and print it there"
+                f"{path}: expected a PDF from {browser}, got {got}; open {page} in a browser and "
+                "print it there"
             )
     return True
