@@ -18,7 +18,7 @@ try:
 except UserError as error:
     sys.exit(f"error: {error}")
 """
-FEATURES = Path("results", "features", "moons.safetensors")
+SPLIT = Path("results", "tiny", "splits", "moons", "10", "split-0.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_run_tells_little_and_a_failure_is_shown_whole(clone):
         "Nothing to do: all targets exist and are up to date.\n",
     )
 
-    path = clone / FEATURES
+    path = clone / SPLIT
     path.write_bytes(path.read_bytes()[:-100] + b"x" * 100)
     code, said = run(clone, "table_tiny")
     assert code == 1
@@ -73,8 +73,6 @@ def test_a_run_tells_little_and_a_failure_is_shown_whole(clone):
     # The log's own line, with the remedy.
     assert "is damaged" in said and "delete it and run again" in said
     assert "the same command goes on from here" in said
-    path.unlink()
-    assert run(clone, "table_tiny")[0] == 0
 
 
 def test_a_mistake_before_any_job_is_one_line(clone):
