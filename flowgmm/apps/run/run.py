@@ -1,5 +1,6 @@
 """Run targets of Snakemake with bars and time left; what fails is shown whole."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -86,11 +87,14 @@ def _watch(arguments: Sequence[str], state: State, lines: deque[str], console: "
     try:
         for _ in screen(_read(process.stdout, state, lines), state, console):
             pass
-    except KeyboardInterrupt:
-        # The terminal's Ctrl-C reached Snakemake, too, which ends its jobs.
+    except KeyboardInterrupt as end:
+        # The terminal's Ctrl-C reaches Snakemake, too, which ends its jobs; a SIGTERM does not.
+        if getattr(end, "received", signal.SIGINT) != signal.SIGINT:
+            process.terminate()
         console.print("stopping; trainings keep their checkpoints")
-        for line in process.stdout:
-            lines.append(line.rstrip("\n"))
+        lines.extend(line.rstrip("\n") for line in process.stdout)
+        process.wait()
+        raise
     return process.wait()
 
 
