@@ -24,7 +24,7 @@ def main(options: argparse.Namespace) -> None:
     print_tables([results / "tables" / f"{name}.json" for name in TABLES])
     for line in claim_lines(read_json(results / "report" / "data.json")["claims"]):
         print(line)
-    print(f"Figure: {results}/figures/{FIGURE}.{{png,pdf}}")
+    print(f"Figure: {results}/figures/{FIGURE}.{{png,pdf,svg}}")
     print(f"Page: {results}/report/index.html")
 
 

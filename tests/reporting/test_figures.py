@@ -174,8 +174,8 @@ def test_equal_figures_give_equal_bytes(function, n_panels, tmp_path):
     for name in ("a", "b"):
         figure = make_figure(function, [panel_of(2)] * n_panels)
         paths = save(figure, tmp_path / name)
-        assert [path.name for path in paths] == [f"{name}.png", f"{name}.pdf"]
-    for suffix in ("png", "pdf"):
+        assert [path.name for path in paths] == [f"{name}.{kind}" for kind in ("png", "pdf", "svg")]
+    for suffix in ("png", "pdf", "svg"):
         assert files.sha256(tmp_path / f"a.{suffix}") == files.sha256(tmp_path / f"b.{suffix}")
     assert b"CreationDate" not in (tmp_path / "a.pdf").read_bytes()
     assert plt.imread(tmp_path / "a.png").shape[1] == 1400  # 7 inches at 200 dpi

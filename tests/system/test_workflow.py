@@ -141,7 +141,7 @@ def test_small_run_makes_everything(smoke: Path) -> None:
         for suffix in ("csv", "md", "tex", "json"):
             assert (smoke / "tables" / f"{name}.{suffix}").stat().st_size > 0
     for name in ("figure_1", "figure_tuning"):
-        for suffix in ("png", "pdf"):
+        for suffix in ("png", "pdf", "svg"):
             assert (smoke / "figures" / f"{name}.{suffix}").stat().st_size > 0
     text = (smoke / "tables" / "table_1.md").read_text()
     assert "surrogate data" in text

@@ -144,7 +144,7 @@ ENCODERS = fetched_encoders(project)
 PREPARED = [features for features in FEATURES if features not in EMBEDDED]
 
 TABLE_FORMATS = ["csv", "md", "tex", "json"]
-FIGURE_FORMATS = ["png", "pdf"]
+FIGURE_FORMATS = ["png", "pdf", "svg"]
 OVERVIEW = [f"{RESULTS}/tables/analyses.{ext}" for ext in ("md", "csv", "json")]
 TABLES = [name for name in project.tables if name.startswith("table_")]
 FIGURES = list(project.figures)

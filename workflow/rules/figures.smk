@@ -14,6 +14,7 @@ rule make_figure:
             labels={"figure": "{figure}", "recipe": project.settings.recipe},
         ),
         pdf=f"{RESULTS}/figures/{{figure}}.pdf",
+        svg=f"{RESULTS}/figures/{{figure}}.svg",
     log:
         f"{RESULTS}/logs/make_figure/{{figure}}.log",
     benchmark:

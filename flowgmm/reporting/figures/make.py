@@ -72,20 +72,22 @@ def make_figure(
 
 
 def save(figure: "Figure", prefix: str | os.PathLike[str]) -> list[Path]:
-    """Write `prefix`.png (200 dpi) and `prefix`.pdf; equal figures give equal bytes.
+    """Write `prefix`.png (200 dpi), .pdf and .svg; equal figures give equal bytes.
 
     Returns:
-        The two paths.
+        The three paths.
     """
     import matplotlib
 
-    paths = [Path(f"{os.fspath(prefix)}.{suffix}") for suffix in ("png", "pdf")]
+    paths = [Path(f"{os.fspath(prefix)}.{suffix}") for suffix in ("png", "pdf", "svg")]
     # Neither a date nor a version, so that equal results can be told by their hash.
     metadata = {
         "png": {"Software": None},
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "svg": {"Date": None, "Creator": None},
     }
-    with matplotlib.rc_context(STYLE):
+    # Else the names inside an svg are drawn at random.
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "flowgmm"}):
         for path in paths:
             kind = path.suffix[1:]
             with atomic_path(path) as part:
