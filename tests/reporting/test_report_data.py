@@ -19,6 +19,7 @@ from flowgmm.reporting.report.data import gather, missing_runs, write_data
 from flowgmm.reporting.tables.aggregate import make_table
 from flowgmm.reporting.tables.cells import Table
 from flowgmm.reporting.tables.files import write
+from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, write_json, write_tensors
 
 ROOT = Path(__file__).parents[2]
@@ -265,6 +266,17 @@ def test_claims_about_numbers_of_analyses(project, claim, name, values, decision
     assert found.runs == ("mnist/all/flowgmm",)
 
 
+def test_bounds_of_an_analysis_and_of_the_claim_are_the_same(project):
+    spec = [entry for entry in report_spec(project)["claims"] if entry["id"] == "C6"]
+    found = analysis([4.0, 4.4, 4.1], ratio="ratio", ratio_quantile="ratio")
+    for number in found["numbers"]:
+        number |= {"at_least": 3.0, "at_most": None}
+    assert decide_claims(spec, {}, {"boundary": found}, {})[0].decision == "holds"
+    found["numbers"][0]["at_least"] = 2.0
+    with pytest.raises(UserError, match=r"boundary/ratio: expected the bounds .*2\.0 and None"):
+        decide_claims(spec, {}, {"boundary": found}, {})
+
+
 def filled(project, name, levels):
     """A table whose rows have three runs at these levels, without records."""
     spec = table_spec(project, name)
@@ -305,7 +317,7 @@ def test_the_order_of_images_is_decided_row_by_row(project):
     tables["table_3"] = filled(project, "table_3", order)
     (claim,) = decide_claims([spec], tables, {}, {})
     assert claim.decision == "undecided"
-    assert "11 holds, 4 not run" in claim.why
+    assert "11 hold, 4 not run" in claim.why
 
 
 def test_a_gap_that_shrinks(project):

@@ -105,8 +105,14 @@ def _why(decisive: Sequence[Part], shown: Part) -> str:
     if len(decisive) == 1:
         return shown.why
     counts = Counter(part.decision for part in decisive)
-    told = ", ".join(f"{counts[word]} {word}" for word in DECISIONS if counts[word])
+    told = ", ".join(_counted(counts[word], word) for word in DECISIONS if counts[word])
     return f"of {len(decisive)} comparisons {told}; {shown.title}: {shown.why}"
+
+
+def _counted(n: int, word: str) -> str:
+    """Number of parts and their decision, in words."""
+    plural = {"holds": "hold", "does not hold": "do not hold"}
+    return f"{n} {word if n == 1 else plural.get(word, word)}"
 
 
 def _hours(ids: Sequence[str], runs: Mapping[str, Run]) -> float:

@@ -273,6 +273,7 @@ def _of_number(
             f"{', '.join(numbers)}"
         )
     number = numbers[part["number"]]
+    _check_bounds(part, number)
     found = estimate(number["values"], n_parts, number["value"])
     return Comparison(
         title=part["title"],
@@ -285,3 +286,19 @@ def _of_number(
         runs=tuple(dict.fromkeys(ids)),
         instead=tuple(result["not_comparable"]),
     )
+
+
+def _check_bounds(part: Mapping[str, Any], number: Mapping[str, Any]) -> None:
+    """Check that an analysis that states bounds of its own states those of the claim.
+
+    Raises:
+        UserError: If they differ.
+    """
+    stated = [number.get(key) for key in ("at_least", "at_most")]
+    claimed = [part.get("above", part.get("at_least")), part.get("below", part.get("at_most"))]
+    if stated != [None, None] and stated != claimed:
+        raise UserError(
+            f"config/claims.yaml: {part['analysis']}/{part['number']}: expected the bounds of the "
+            f"analysis, {stated[0]} and {stated[1]}, got {claimed[0]} and {claimed[1]}; correct "
+            "either"
+        )
