@@ -204,7 +204,7 @@ class M1M2Classifier(VariationalClassifier):
             return self._network(self.m1_n_latent, n_classes, Stream([0]))
         return self._network(preprocess.n_modelled, n_classes, Stream([0]))
 
-    def _one_pass(self, model: M2, shape: Sequence[int]) -> None:
+    def _one_pass(self, model: Any, shape: Sequence[int]) -> None:
         super()._one_pass(model, [self.m1_n_latent])
 
     def _operations_before(self, shape: Sequence[int], n_points: int) -> float:
