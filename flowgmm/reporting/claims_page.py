@@ -87,7 +87,7 @@ def _section(claim: Mapping[str, Any]) -> str:
 
 
 def _source(part: Mapping[str, Any]) -> str:
-    """What a part is read from, and over how many columns."""
+    """Table or analysis of a part, and over how many columns."""
     against = part.get("against", [])
     others = f"`{''.join(against)}`"
     if len(against) > 1:
