@@ -10,7 +10,6 @@ from flowgmm.experiments.fitting import Execution
 from flowgmm.experiments.job_cache import run_once
 from flowgmm.experiments.record import identity
 from flowgmm.methods import build
-from flowgmm.methods.stack import digest
 
 __all__ = ["provide_m1"]
 
@@ -34,6 +33,8 @@ def provide_m1(
     if not hasattr(estimator, "fit_m1"):
         return
     import torch
+
+    from flowgmm.methods.stack import digest
 
     torch.set_num_threads(execution.threads)
     own = {name: value for name, value in spec["params"].items() if name.startswith("m1_")}

@@ -260,7 +260,8 @@ def test_jobs_on_the_same_images_share_m1(tmp_path, monkeypatch):
 
     def provide(job, **params):
         path = f"{M1M2Classifier.__module__}.M1M2Classifier"
-        spec = {"estimator": path, "code": "c", "params": {**M1, "m1_n_epochs": 30} | params}
+        own = {"neural": True, "estimator": path, "code": "c"}
+        spec = own | {"params": {**M1, "m1_n_epochs": 30} | params}
         provide_m1(spec, X, tmp_path / job, Execution(device="cpu"))
         return (tmp_path / job / "m1.safetensors").read_bytes()
 
@@ -268,9 +269,13 @@ def test_jobs_on_the_same_images_share_m1(tmp_path, monkeypatch):
     assert len(trained) == 1
     assert provide("other", m1_seed=1) != provide("600")
     assert len(trained) == 2
-    flow = {"estimator": "flowgmm.methods.flow_gmm.FlowGMMClassifier", "params": {}, "code": "c"}
-    provide_m1(flow, X, tmp_path / "flow", Execution(device="cpu"))
-    assert not (tmp_path / "flow").exists()
+    for neural, method in (
+        (True, "flow_gmm.FlowGMMClassifier"),
+        (False, "forest.ForestClassifier"),
+    ):
+        other = {"neural": neural, "estimator": f"flowgmm.methods.{method}", "params": {}}
+        provide_m1(other, X, tmp_path / "none", Execution(device="cpu"))
+    assert not (tmp_path / "none").exists()
 
 
 # -- the estimator ---------------------------------------------------------------------------
