@@ -1,14 +1,14 @@
 """Claim that a method is the best, on each data set and over all: the rule, written once.
 
-Let d_j be the mean over runs of the difference of a method's score to that of rival j on the same
-runs, and let D be the least of the true differences: the method is the best by D, or behind the
-best by -D. The interval for D needs no correction for having looked for the best rival:
+Let d_j be the mean over runs of the difference of a method's score to that of baseline j on the
+same runs, and let D be the least of the true differences: the method is the best by D, or behind
+the best by -D. The interval for D needs no correction for having looked for the best baseline:
 
-    low     least of the rivals' lower limits, each at 95 %
-    high    least of the rivals' upper limits, each at 100 % - 5 % / (number of rivals)
+    low     least of the baselines' lower limits, each at 95 %
+    high    least of the baselines' upper limits, each at 100 % - 5 % / (number of baselines)
 
-with Student's t over runs. If D belongs to rival j, then `low` exceeds it only if j's own limit
-does, in 5 % of the cases; `high` is below it only if some rival's limit is, by Bonferroni in at
+with Student's t over runs. If D belongs to baseline j, then `low` exceeds it only if j's own limit
+does, in 5 % of the cases; `high` is below it only if some baseline's limit is, by Bonferroni in at
 most 5 %. So the interval covers D in at least 90 % (tests/evaluation/test_claims.py), and
 
     best        the interval is above 0
@@ -17,8 +17,8 @@ most 5 %. So the interval covers D in at least 90 % (tests/evaluation/test_claim
 
 The runs differ in labels and initialisation and share the test points, so this is about these test
 points. Over data sets, the mean of the estimates of D has Student's t interval over the sets:
-another sample, of sets. An estimate of D is below it on average, never above, since the best rival
-is looked for on the same runs: the mean is no flattery. The claim
+another sample, of sets. An estimate of D is below it on average, never above, since the best
+baseline is looked for on the same runs: the mean is no flattery. The claim
 
     holds           if that interval is above 0
     does not hold   if it is below 0
@@ -38,17 +38,17 @@ __all__ = ["Lead", "Summary", "find_lead", "summarise"]
 
 @dataclass(frozen=True)
 class Lead:
-    """Lead of a method over the best rival on one data set.
+    """Lead of a method over the best baseline on one data set.
 
     Attributes:
-        rival: Name of the best rival.
+        baseline: Name of the best baseline.
         difference: Mean difference to it; positive: the method is better.
         low, high: 90 % interval for the lead; None with a single run.
         n: Number of runs.
         word: ``best``, ``not best`` or ``open``.
     """
 
-    rival: str
+    baseline: str
     difference: float
     low: float | None
     high: float | None
@@ -79,19 +79,19 @@ class Summary:
     word: str
 
 
-def find_lead(ours: Sequence[float], rivals: Mapping[str, Sequence[float]]) -> Lead:
-    """Compare a method with the best of its rivals on the same runs.
+def find_lead(ours: Sequence[float], baselines: Mapping[str, Sequence[float]]) -> Lead:
+    """Compare a method with the best of its baselines on the same runs.
 
     Arguments:
         ours: Score of each run, the higher the better.
-        rivals: Scores of the same runs by rival.
+        baselines: Scores of the same runs by baseline.
 
     Raises:
-        ValueError: If there is no rival, or a rival has another number of runs.
+        ValueError: If there is no baseline, or a baseline has another number of runs.
     """
-    found = lead(ours, rivals)
+    found = lead(ours, baselines)
     word = _word(found.low, found.high, "best", "not best")
-    return Lead(str(found.rival), found.value, found.low, found.high, found.n, word)
+    return Lead(str(found.baseline), found.value, found.low, found.high, found.n, word)
 
 
 def _word(low: float | None, high: float | None, above: str, below: str) -> str:

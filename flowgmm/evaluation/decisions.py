@@ -23,9 +23,10 @@ test); a claim whose parts are all true is said not to hold in at most 5 %, by B
 is power: of four parts whose lead is 2 points, with runs that scatter by 1 point, all hold in 90 %
 of the cases with 5 runs and in 30 % with 3.
 
-A lead over several rivals is that over the best of them (`flowgmm.evaluation.claims`): the least of
-the rivals' lower limits, and the least of their upper limits, each at 5 % / k / (number of rivals).
-Against a printed number of a rival, whose runs nobody has, the number is taken as it stands.
+A lead over several baselines is that over the best of them (`flowgmm.evaluation.claims`): the
+least of the baselines' lower limits, and the least of their upper limits, each at 5 % / k / (number
+of baselines). Against a printed number of a baseline, whose runs nobody has, the number is taken as
+it stands.
 """
 
 import functools
@@ -49,8 +50,8 @@ class Estimate:
         low, high: Limits at 5 % each; None with a single value.
         least, most: Limits at 5 % / k each, for `does not hold`.
         n: Number of runs or data sets.
-        values: By run or data set; of a lead over the best rival.
-        rival: Best rival of a lead.
+        values: By run or data set; of a lead over the best baseline.
+        baseline: Best baseline of a lead.
     """
 
     value: float
@@ -60,7 +61,7 @@ class Estimate:
     most: float | None
     n: int
     values: tuple[float, ...]
-    rival: str | None = None
+    baseline: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,23 +117,23 @@ def estimate(values: Sequence[float], n_parts: int = 1, value: float | None = No
 
 
 def lead(
-    ours: Sequence[float], rivals: Mapping[str, Sequence[float]], n_parts: int = 1
+    ours: Sequence[float], baselines: Mapping[str, Sequence[float]], n_parts: int = 1
 ) -> Estimate:
-    """Estimate the lead of a method over the best of its rivals on the same runs.
+    """Estimate the lead of a method over the best of its baselines on the same runs.
 
     Arguments:
         ours: Score of each run, the higher the better.
-        rivals: Scores of the same runs by rival.
+        baselines: Scores of the same runs by baseline.
         n_parts: Number k of parts that decide the claim.
 
     Raises:
-        ValueError: If there is no rival, or a rival has another number of runs.
+        ValueError: If there is no baseline, or a baseline has another number of runs.
     """
-    if not rivals or any(len(scores) != len(ours) for scores in rivals.values()):
-        lengths = {name: len(scores) for name, scores in rivals.items()}
-        raise ValueError(f"expected rivals with {len(ours)} runs each, got {lengths}")
-    scores = np.array(list(rivals.values()), dtype=np.float64)
-    return _least(np.asarray(ours, dtype=np.float64) - scores, n_parts, list(rivals))
+    if not baselines or any(len(scores) != len(ours) for scores in baselines.values()):
+        lengths = {name: len(scores) for name, scores in baselines.items()}
+        raise ValueError(f"expected baselines with {len(ours)} runs each, got {lengths}")
+    scores = np.array(list(baselines.values()), dtype=np.float64)
+    return _least(np.asarray(ours, dtype=np.float64) - scores, n_parts, list(baselines))
 
 
 def shrinkage(first: Sequence[float], last: Sequence[float], n_parts: int = 1) -> Estimate:
@@ -172,8 +173,8 @@ def _least(
             float((means + sign * _student(tail, n - 1) * errors).min()) for sign, tail in tails
         )
     mean = float(means[nearest]) if value is None else value
-    rival = names[nearest] if names else None
-    return Estimate(mean, low, high, least, most, n, tuple(gaps[nearest].tolist()), rival)
+    baseline = names[nearest] if names else None
+    return Estimate(mean, low, high, least, most, n, tuple(gaps[nearest].tolist()), baseline)
 
 
 @functools.cache

@@ -6,15 +6,15 @@ import pytest
 from flowgmm.evaluation.claims import find_lead, summarise
 from flowgmm.evaluation.intervals import interval
 
-RIVALS = {"knn": [70.0, 72.0, 71.0, 73.0], "mlp": [78.0, 81.0, 79.0, 80.0]}
+BASELINES = {"knn": [70.0, 72.0, 71.0, 73.0], "mlp": [78.0, 81.0, 79.0, 80.0]}
 
 
-def test_lead_over_the_best_rival_is_paired():
-    lead = find_lead([80.0, 82.5, 81.5, 82.0], RIVALS)
+def test_lead_over_the_best_baseline_is_paired():
+    lead = find_lead([80.0, 82.5, 81.5, 82.0], BASELINES)
     expected = interval([2.0, 1.5, 2.5, 2.0], "mean", "percent")
-    assert (lead.rival, lead.difference, lead.n) == ("mlp", 2.0, 4)
+    assert (lead.baseline, lead.difference, lead.n) == ("mlp", 2.0, 4)
     assert lead.low == pytest.approx(expected.low)
-    assert lead.high > expected.high  # two rivals
+    assert lead.high > expected.high  # two baselines
     assert lead.word == "best"
 
 
@@ -27,7 +27,7 @@ def test_lead_over_the_best_rival_is_paired():
     ],
 )
 def test_words(ours, word):
-    assert find_lead(ours, RIVALS).word == word
+    assert find_lead(ours, BASELINES).word == word
 
 
 def test_one_run_shows_nothing():
@@ -35,10 +35,10 @@ def test_one_run_shows_nothing():
     assert (lead.difference, lead.low, lead.high, lead.word) == (20.0, None, None, "open")
 
 
-@pytest.mark.parametrize("rivals", [{}, {"knn": [70.0, 71.0]}])
-def test_runs_that_do_not_pair_are_refused(rivals):
-    with pytest.raises(ValueError, match="expected rivals with 3 runs each, got"):
-        find_lead([1.0, 2.0, 3.0], rivals)
+@pytest.mark.parametrize("baselines", [{}, {"knn": [70.0, 71.0]}])
+def test_runs_that_do_not_pair_are_refused(baselines):
+    with pytest.raises(ValueError, match="expected baselines with 3 runs each, got"):
+        find_lead([1.0, 2.0, 3.0], baselines)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_runs_that_do_not_pair_are_refused(rivals):
     ],
 )
 def test_interval_covers_the_lead(truth):
-    """In 90 % at least, however many rivals are about as good as the best."""
+    """In 90 % at least, however many baselines are about as good as the best."""
     rng, lead, n_trials, n = np.random.default_rng(0), -max(truth), 600, 10
     found = []
     for _ in range(n_trials):

@@ -53,14 +53,14 @@ def test_a_claim_holds_if_all_its_parts_do(parts, word):
 
 def test_limits_are_those_of_the_tables():
     """One interval for a number wherever it stands."""
-    values, rivals = [1.0, 2.0, 4.0, 3.0], {"a": [0.0, 2.0, 3.0, 1.0], "b": [1.0, 1.0, 1.0, 4.0]}
+    values, baselines = [1.0, 2.0, 4.0, 3.0], {"a": [0.0, 2.0, 3.0, 1.0], "b": [1.0, 1.0, 1.0, 4.0]}
     found, box = estimate(values, 4), interval(values, "mean", "percent")
     assert (found.low, found.high) == pytest.approx((box.low, box.high))
     assert found.least < found.low < found.value < found.high < found.most
-    ours, table = lead(values, rivals), find_lead(values, rivals)
+    ours, table = lead(values, baselines), find_lead(values, baselines)
     assert (ours.low, ours.high, ours.value) == (table.low, table.high, table.difference)
-    assert ours.rival == table.rival
-    leads = [find_lead([v + k for v in values], rivals) for k in (0, 1, 5)]
+    assert ours.baseline == table.baseline
+    leads = [find_lead([v + k for v in values], baselines) for k in (0, 1, 5)]
     sets = estimate([one.difference for one in leads])
     summary = summarise(leads)
     assert (sets.value, sets.low, sets.high) == pytest.approx(
@@ -80,7 +80,7 @@ def test_a_ratio_of_sums_keeps_the_interval_of_the_ratios():
 def test_nothing_is_estimated_of_nothing():
     with pytest.raises(ValueError, match="got none"):
         estimate([])
-    with pytest.raises(ValueError, match="expected rivals with 2 runs each"):
+    with pytest.raises(ValueError, match="expected baselines with 2 runs each"):
         lead([1.0, 2.0], {"a": [1.0]})
 
 

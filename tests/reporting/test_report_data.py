@@ -322,18 +322,18 @@ def test_the_order_of_images_is_decided_row_by_row(project):
 
 def test_a_gap_that_shrinks(project):
     (spec,) = [entry for entry in report_spec(project)["claims"] if entry["id"] == "C2"]
-    rivals = dict.fromkeys(spec["parts"][0]["against"], 80.0)
-    table = filled(project, "table_2", rivals | {"flowgmm": 85.0})
+    baselines = dict.fromkeys(spec["parts"][0]["against"], 80.0)
+    table = filled(project, "table_2", baselines | {"flowgmm": 85.0})
     (claim,) = decide_claims([spec], {"table_2": table}, {}, {})
     words = [part.decision for part in claim.parts]
     assert words == ["holds", "holds", "holds", "undecided"]
     assert claim.parts[-1].estimate == pytest.approx(0.0)
 
 
-def test_a_rival_that_is_left_out_may_be_the_best(project):
+def test_a_baseline_that_is_left_out_may_be_the_best(project):
     (spec,) = [entry for entry in report_spec(project)["claims"] if entry["id"] == "C2"]
-    rivals = dict.fromkeys(spec["parts"][0]["against"][1:], 80.0)
-    table = filled(project, "table_2", rivals | {"flowgmm": 85.0})
+    baselines = dict.fromkeys(spec["parts"][0]["against"][1:], 80.0)
+    table = filled(project, "table_2", baselines | {"flowgmm": 85.0})
     (claim,) = decide_claims([spec], {"table_2": table}, {}, {})
     assert claim.decision == "undecided"
     assert "knn is not run" in claim.why

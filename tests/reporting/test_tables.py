@@ -515,10 +515,10 @@ def test_a_claim_is_judged_by_paired_runs(add_record):
     assert table.claim["title"] == "FlowGMM"
     baselines, alone = table.claim["groups"]
     first, second = baselines["sets"]
-    assert (first["dataset"], first["rival"]) == ("digits", "Π-model with dropout")
+    assert (first["dataset"], first["baseline"]) == ("digits", "Π-model with dropout")
     assert (first["difference"], first["word"]) == (pytest.approx(1.75), "best")
-    # A rival that diverged is not compared, which the table says.
-    assert (second["rival"], second["word"]) == ("k nearest neighbours", "not best")
+    # A baseline that diverged is not compared, which the table says.
+    assert (second["baseline"], second["word"]) == ("k nearest neighbours", "not best")
     assert second["left_out"] == ["Π-model with dropout"]
     assert (alone["title"], alone["sets"], alone["summary"]) == ("self-training", [], None)
     _, md_path, tex_path, json_path = write(table, "t")

@@ -108,7 +108,7 @@ def _comparison(
     if of.found is not None:
         decision = decide(of.found, bounds_of(part))
         why = "; ".join(text for text in (_text(of.found, of.unit, part["over"]), of.why) if text)
-        # A rival that was left out may be the best one, a set the one where ours is not.
+        # A baseline that was left out may be the best one, a set the one where ours is not.
         if of.why and decision == "holds":
             decision = "undecided"
     instead = [cell.why for cell in cells if cell.verdict == "not comparable"]
@@ -130,8 +130,8 @@ def _text(found: Estimate, unit: str, over: str) -> str:
     noun = over if found.n != 1 else over[:-1]
     box = "" if found.low is None else f" [{found.low:+.3g}, {found.high:+.3g}]"
     single = ", which has no interval" if found.low is None else ""
-    rival = f" over {found.rival}" if found.rival else ""
-    return f"{found.value:+.3g}{box} {unit}{rival}, {found.n} {noun}{single}"
+    baseline = f" over {found.baseline}" if found.baseline else ""
+    return f"{found.value:+.3g}{box} {unit}{baseline}, {found.n} {noun}{single}"
 
 
 class _Reader:
@@ -165,13 +165,13 @@ class _Reader:
         return _comparison(self.part, None, of, *self._named(self.part["columns"]))
 
     def shrinkage(self) -> Comparison:
-        """Mean lead over all rivals in the first column minus that in the last."""
+        """Mean lead over all baselines in the first column minus that in the last."""
         ends = [self.part["first"], self.part["last"]]
         gaps, why = [], []
         for title in ends:
-            ours, rivals, problem = self._scores(title)
-            if ours and len(rivals) == len(self.part["against"]):
-                gaps.append(np.mean(ours - np.array(list(rivals.values())), axis=0))
+            ours, baselines, problem = self._scores(title)
+            if ours and len(baselines) == len(self.part["against"]):
+                gaps.append(np.mean(ours - np.array(list(baselines.values())), axis=0))
             why += [problem] if problem else []
         unit = LEAD_UNITS.get(self._cell(self.part["row"], ends[0]).unit, "")
         if len(gaps) == 2:
@@ -201,46 +201,46 @@ class _Reader:
     def _lead(self, title: str) -> _Lead:
         cell = self._cell(self.part["row"], title)
         unit = LEAD_UNITS.get(cell.unit, cell.unit)
-        ours, rivals, why = self._scores(title)
-        if not rivals:
+        ours, baselines, why = self._scores(title)
+        if not baselines:
             return _Lead(None, why, unit, bool(cell.runs))
-        return _Lead(lead(ours, rivals, self.n_parts), why, unit, True)
+        return _Lead(lead(ours, baselines, self.n_parts), why, unit, True)
 
     def _scores(self, title: str) -> tuple[list[float], dict[str, list[float]], str]:
-        """Scores of our runs and of the rivals' on the same ones, the higher the better; reasons.
+        """Scores of our runs and the baselines' on the same ones, the higher the better; reasons.
 
-        A rival that was not run but only printed has its printed number for each run, where ours is
-        comparable with it.
+        A baseline that was not run but only printed has its printed number for each run, where ours
+        is comparable with it.
         """
         cell = self._cell(self.part["row"], title)
         values = [run["value"] for run in cell.runs]
         if not values or None in values:
             return [], {}, _reason(cell, self.part["row"])
         sign = 1.0 if HIGHER_IS_BETTER[cell.unit] else -1.0
-        rivals, missing = {}, []
+        baselines, missing = {}, []
         for name in self.part["against"]:
-            scores, why = _rival(cell, self._cell(name, title), name)
+            scores, why = _baseline(cell, self._cell(name, title), name)
             if scores is None:
                 missing.append(why)
             else:
                 label = self.table.spec["rows"][self.rows[name]]["title"]
-                rivals[label] = [sign * score for score in scores]
-        return [sign * value for value in values], rivals, "; ".join(dict.fromkeys(missing))
+                baselines[label] = [sign * score for score in scores]
+        return [sign * value for value in values], baselines, "; ".join(dict.fromkeys(missing))
 
 
-def _rival(ours: Cell, rival: Cell, name: str) -> tuple[list[float] | None, str]:
-    """Numbers of a rival for our runs, or the reason for which it has none.
+def _baseline(ours: Cell, baseline: Cell, name: str) -> tuple[list[float] | None, str]:
+    """Numbers of a baseline for our runs, or the reason for which it has none.
 
-    Of a rival that is not run the printed number stands for all runs, unless the authors ran it
+    Of a baseline that is not run the printed number stands for all runs, unless the authors ran it
     themselves: then theirs and ours differ in more than the method.
     """
-    if rival.runs:
-        return paired(ours, rival), _reason(rival, name)
-    if rival.printed is None or rival.printed["reported_by"] == "own":
-        return None, f"{name} is not run ({rival.why})"
+    if baseline.runs:
+        return paired(ours, baseline), _reason(baseline, name)
+    if baseline.printed is None or baseline.printed["reported_by"] == "own":
+        return None, f"{name} is not run ({baseline.why})"
     if ours.verdict == "not comparable":
         return None, f"not comparable with the printed number of {name}: {ours.why}"
-    return [rival.printed["value"]] * len(ours.runs), ""
+    return [baseline.printed["value"]] * len(ours.runs), ""
 
 
 def _reason(cell: Cell, name: str) -> str:

@@ -71,7 +71,7 @@ class Part:
         instead: What was run instead of the paper's data or sizes; none: as in the paper.
         decisive: False of a comparison that is shown and decides nothing.
         hours, runs: Compute of its runs, and their ids.
-        values: By run or data set; of a lead over the best rival.
+        values: By run or data set; of a lead over the best baseline.
         bounds: ``above``, ``below``, ``at_least``, ``at_most``, as far as claimed, in `unit`.
     """
 
@@ -187,7 +187,7 @@ class Table:
 
     Attributes:
         caption, legend: As the table's markdown prints them.
-        sentences: Outcome of the table's own comparison with rivals, in words.
+        sentences: Outcome of the table's own comparison with baselines, in words.
         files: Paths of its files, relative to the report's folder.
     """
 

@@ -13,11 +13,11 @@ RULE = "flowgmm/evaluation/claims.py"
 
 
 def judge_claim(spec: Mapping[str, Any], cells: Sequence[Sequence[Cell]]) -> dict[str, Any] | None:
-    """Compare the claim's method with each group of rivals, column by column.
+    """Compare the claim's method with each group of baselines, column by column.
 
-    A rival without a number for each run of the method is left out of the column. A column is left
-    out where a run of the method has no number, which is said, and where it or all rivals have no
-    runs.
+    A baseline without a number for each run of the method is left out of the column. A column is
+    left out where a run of the method has no number, which is said, and where it or all baselines
+    have no runs.
 
     Arguments:
         spec: As `flowgmm.experiments.specs.tables.table_spec` makes it.
@@ -25,7 +25,7 @@ def judge_claim(spec: Mapping[str, Any], cells: Sequence[Sequence[Cell]]) -> dic
 
     Returns:
         ``title`` of the method; ``failed``: titles of columns where one of its runs has no number;
-        ``groups`` of rivals: ``title``, ``n_rivals``, ``sets``, with the lead and who was
+        ``groups`` of baselines: ``title``, ``n_baselines``, ``sets``, with the lead and who was
         ``left_out`` on each, and their ``summary``, None without sets. None if nothing is claimed.
     """
     claim = spec["claim"]
@@ -44,16 +44,16 @@ def judge_claim(spec: Mapping[str, Any], cells: Sequence[Sequence[Cell]]) -> dic
             values = [run["value"] for run in ours.runs]
             if not values or None in values:
                 continue
-            rivals = {method: paired(ours, by_method[method][i]) for method in methods}
-            found = {claim["titles"][m]: v for m, v in rivals.items() if v is not None}
+            baselines = {method: paired(ours, by_method[method][i]) for method in methods}
+            found = {claim["titles"][m]: v for m, v in baselines.items() if v is not None}
             if not found:
                 continue
             leads.append(find_lead(values, found))
             place = {"dataset": ours.dataset, "labels": ours.labels, "title": column["title"]}
-            left_out = [claim["titles"][m] for m, v in rivals.items() if v is None]
+            left_out = [claim["titles"][m] for m, v in baselines.items() if v is None]
             sets.append(place | asdict(leads[-1]) | {"left_out": left_out})
         summary = asdict(summarise(leads)) if leads else None
-        head = {"title": group["title"], "n_rivals": len(methods)}
+        head = {"title": group["title"], "n_baselines": len(methods)}
         groups.append({**head, "sets": sets, "summary": summary})
     failed = [
         column["title"]
@@ -63,21 +63,21 @@ def judge_claim(spec: Mapping[str, Any], cells: Sequence[Sequence[Cell]]) -> dic
     return {"title": claim["titles"][claim["method"]], "failed": failed, "groups": groups}
 
 
-def paired(ours: Cell, rival: Cell) -> list[float] | None:
-    """Rival's values on the runs of our cell: of the same seed or, run once a split, split.
+def paired(ours: Cell, baseline: Cell) -> list[float] | None:
+    """Baseline's values on the runs of our cell: of the same seed or, run once a split, split.
 
     Returns:
         None where it has no number for one of the runs.
     """
-    seeds = {run["seed"]: run["value"] for run in rival.runs}
-    splits = {run["split"]: run["value"] for run in rival.runs if run["split"] is not None}
+    seeds = {run["seed"]: run["value"] for run in baseline.runs}
+    splits = {run["split"]: run["value"] for run in baseline.runs if run["split"] is not None}
     values = [seeds.get(run["seed"], splits.get(run["split"])) for run in ours.runs]
     numbers = [value for value in values if value is not None]
     return numbers if len(numbers) == len(values) else None
 
 
 def claim_sentences(claim: Mapping[str, Any]) -> list[str]:
-    """Sentences of a claim's outcome, one per group of rivals, and the rule."""
+    """Sentences of a claim's outcome, one per group of baselines, and the rule."""
     lines = []
     for group in claim["groups"]:
         found = group["summary"]
@@ -99,7 +99,7 @@ def claim_sentences(claim: Mapping[str, Any]) -> list[str]:
 
 
 def claim_grid(claim: Mapping[str, Any]) -> list[str]:
-    """Markdown table of the leads: a row per data set, a column per group of rivals."""
+    """Markdown table of the leads: a row per data set, a column per group of baselines."""
     groups = claim["groups"]
     titles = dict.fromkeys(found["title"] for group in groups for found in group["sets"])
     heads = [group["title"] for group in groups]
@@ -110,7 +110,7 @@ def claim_grid(claim: Mapping[str, Any]) -> list[str]:
     for title in titles:
         entries = []
         for group in groups:
-            several = group["n_rivals"] > 1
+            several = group["n_baselines"] > 1
             texts = [_lead(found, several) for found in group["sets"] if found["title"] == title]
             entries.append("".join(texts) or "-")
         lines.append(
@@ -121,7 +121,7 @@ def claim_grid(claim: Mapping[str, Any]) -> list[str]:
 
 def _lead(found: Mapping[str, Any], several: bool) -> str:
     text = f"{found['difference']:+.1f}{_limits(found)}: {found['word']}"
-    text += f" ({found['rival']})" if several else ""
+    text += f" ({found['baseline']})" if several else ""
     return text + (f"; without {', '.join(found['left_out'])}" if found["left_out"] else "")
 
 
