@@ -18,6 +18,7 @@ from flowgmm.flows.reference.multiscale import (
     dequantise,
 )
 from flowgmm.flows.rng import Stream
+from flowgmm.methods.base import ON_DEVICE
 from flowgmm.methods.flow_gmm import FlowGMM
 from flowgmm.training.batches import Batches
 from flowgmm.training.loop import TrainingOptions, train
@@ -87,10 +88,7 @@ def make_batches(n_channels=1, side=4, n=24, seeds=SEEDS):
 
 
 def make_streams(seeds=SEEDS):
-    return {
-        name: Stream([s + 1 for s in seeds])
-        for name in ("dropout", "augmentation", "dequantisation")
-    }
+    return {name: Stream([s + 1 for s in seeds]) for name in ON_DEVICE}
 
 
 def views(method, batches, step, seeds=SEEDS):

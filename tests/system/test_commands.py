@@ -192,7 +192,7 @@ def test_estimate_of_finished_and_of_missing_results(
 
 
 def test_estimate_on_a_cluster_counts_gpu_hours(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowgmm.apps.estimate.estimate._machines", lambda: (MACHINE, GPU, False))
+    monkeypatch.setattr("flowgmm.apps.estimate.estimate.machines", lambda: (MACHINE, GPU, False))
     target = "results/official/runs/miniboone/20/flowgmm/seeds-0-3/record.json"
     done = flowgmm(ran, monkeypatch, "estimate", target, "--profile", "slurm")
     rows = {row[1]: row for row in map(str.split, done.stdout.splitlines()) if len(row) > 9}
