@@ -198,7 +198,7 @@ def trains(process: psutil.Process, clone: Path) -> bool:
         python, *script = process.cmdline()[:2] or [""]
         return (
             "python" in python
-            and script == ["scripts/train_stack.py"]
+            and [Path(name).name for name in script] == ["train_stack.py"]
             and (process.cwd() == str(clone))
         )
     except psutil.Error:
