@@ -1,6 +1,8 @@
 """FlowGMM: a coupling flow into a latent Gaussian mixture, one component per class."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +23,8 @@ from flowgmm.methods.latent import FlowGMM
 from flowgmm.methods.objective import Points, objective_losses
 from flowgmm.methods.parts import LatentMixture, MultiscaleRealNVP, Objective, RealNVP, Training
 from flowgmm.training.batches import CHUNK, IMAGE_CHUNK, Batches
-from flowgmm.training.loop import Inputs
+from flowgmm.training.loop import Inputs, TrainingOptions
+from flowgmm.training.optim import Group
 from flowgmm.training.schedules import ramp
 from flowgmm.utils.seeds import derive
 
@@ -191,8 +194,22 @@ class FlowGMMClassifier(ImageFeatures):
     def _mixture_parameters(self, model: Any) -> list[nn.Parameter]:
         return list(model.mixture.parameters())
 
+    def _in_turns(self) -> bool:
+        part = self.mixture_
+        learns = part.learn_means or part.learn_std or part.learn_weights
+        return part.learn_in_turns and learns
+
+    def _turns(self) -> list[Callable[..., dict[str, Tensor]]]:
+        return [self._losses, self._mixture_losses] if self._in_turns() else [self._losses]
+
+    def _groups(self, training: TrainingOptions, model: Any) -> list[Group]:
+        *networks, mixture = super()._groups(training, model)
+        return [*networks, replace(mixture, turn=1) if self._in_turns() else mixture]
+
     def _passes(self) -> tuple[float, float]:
-        passes = 4.0 if self.objective_.consistency_weight > 0 else 3.0
+        views = 2.0 if self.objective_.consistency_weight > 0 else 1.0
+        # The turn of the mixture goes forward alone.
+        passes = 2.0 + views * (2 if self._in_turns() else 1)
         return passes, passes
 
     def _uses_unlabelled(self) -> bool:
@@ -276,6 +293,12 @@ class FlowGMMClassifier(ImageFeatures):
         if isinstance(model.flow, ImageFlow):
             losses["max_gain"] = model.flow.max_gain()  # it has no bound (spec, trap 4)
         return losses
+
+    def _mixture_losses(
+        self, model: Any, batches: Batches, streams: dict[str, Stream], inputs: Inputs
+    ) -> dict[str, Tensor]:
+        """Loss of the mixture's turn; its terms are logged as the flow's turn has them."""
+        return {"loss": self._losses(model, batches, streams, inputs)["loss"]}
 
     def _log_posterior(self, model: Any, x: Tensor) -> Tensor:
         # In float64: the gaps between the classes are of the order of D (spec, trap 5).

@@ -177,6 +177,8 @@ class LatentMixture(Part):
         std: Initial standard deviation of the components.
         class_weights: p(y); None: equal.
         learn_means, learn_std, learn_weights: Train them, with their own learning rate 1e-2.
+        learn_in_turns: A step moves the flow and then, on another view of the same batch, what is
+            trained of the mixture; otherwise one update moves both (App. B).
         weights_from: `all`: class weights learn from every likelihood term; `unlabelled`: only from
             the unlabelled points, whose classes are not balanced by choice (App. K).
         student_t: Degrees of freedom of Student's t in place of the Gaussians (App. J).
@@ -192,6 +194,7 @@ class LatentMixture(Part):
         "learn_means": ["boolean"],
         "learn_std": ["boolean"],
         "learn_weights": ["boolean"],
+        "learn_in_turns": ["boolean"],
         "weights_from": [StrOptions({"all", "unlabelled"})],
         "student_t": [*POSITIVE, None],
     }
@@ -207,6 +210,7 @@ class LatentMixture(Part):
         learn_weights: bool = False,
         weights_from: str = "all",
         student_t: float | None = None,
+        learn_in_turns: bool = False,
     ):
         self.means = means
         self.mean_scale = mean_scale
@@ -217,6 +221,7 @@ class LatentMixture(Part):
         self.learn_weights = learn_weights
         self.weights_from = weights_from
         self.student_t = student_t
+        self.learn_in_turns = learn_in_turns
 
 
 class Objective(Part):

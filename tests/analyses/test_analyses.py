@@ -301,10 +301,23 @@ def test_means_compares_losses_early_and_accuracies_late(data):
     latent = model(
         data, None, history={"step": step, "loss": [5.0, None, 6.0, 2.0]}, accuracies=[0.8]
     )
-    found = FUNCTIONS["means"](random, latent, early=0.2)
+    found = FUNCTIONS["means"](random, latent, random, random, early=0.2)
     assert values(found)["early_loss"].value == -1
     assert values(found)["from_latent_minus_random"].value == pytest.approx(-10)
     assert np.isnan(found.arrays["loss_from_latent"][0, 1])
+
+
+def test_learnt_mixtures_are_compared_with_the_fixed_one():
+    history = {"step": [0, 10], "loss": [9.0, 8.0]}
+    fixed, jointly, in_turns = (
+        model(None, None, None, accuracies=scores, history=history)
+        for scores in ([0.9, 0.92], [0.904, 0.926], [0.89, 0.95])
+    )
+    found = FUNCTIONS["means"](fixed, fixed, jointly, in_turns, early=0.2)
+    np.testing.assert_allclose(values(found)["jointly_minus_random"].values, [0.4, 0.6])
+    assert n_holds(values(found)["jointly_minus_random"]) == 1
+    assert not holds(values(found)["in_turns_minus_random"])
+    assert found.arrays["loss_in_turns"].shape == (2, 2)
 
 
 def test_student_t_counts_low_confidences(data):
@@ -529,7 +542,7 @@ def run_all(data, tmp_path):
         "samples": ((one,), {"temperatures": [0.25, 1.0], "n_per_class": 8}),
         "em": ((one, two), {}),
         "means": (
-            (model(data, None, history=step), model(data, None, history=step)),
+            [model(data, None, history=step)] * 4,
             {"early": 0.1},
         ),
         "student_t": ((one, other_), {"confidence": 0.99}),

@@ -533,6 +533,43 @@ def test_learnt_mixtures_learn(moons):
     assert learnt.weights_.sum() == pytest.approx(1)
 
 
+LEARNT = {"learn_means": True, "learn_std": True, "learn_weights": True}
+
+
+def test_the_mixture_moves_after_the_flow(moons):
+    """The flow's update is that with a fixed mixture; the mixture makes one update of Adam's."""
+    X, y, _, _ = moons
+    fit = partial(flow, precision="fp64", zero_init=False, means="random", random_state=0)
+    fixed = fit(n_steps=1, learn_means=False).fit(X, y)
+    in_turns = fit(n_steps=1, **LEARNT, learn_in_turns=True).fit(X, y)
+    flows = [model.model_.flow.parameters() for model in (in_turns, fixed)]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*flows, strict=True))
+    np.testing.assert_allclose(abs(in_turns.means_ - fixed.means_), 1e-2, rtol=1e-4)
+    assert in_turns.history_["loss"] == fixed.history_["loss"]
+    assert in_turns.history_["loss_2"] < fixed.history_["loss"]  # once the flow has moved
+
+
+def test_turns_of_a_stack_are_those_of_its_seeds(moons):
+    X, y, _, _ = moons
+    fit = partial(flow, precision="fp64", n_steps=20, **LEARNT, learn_in_turns=True)
+    stacked = [fit(random_state=s) for s in (1, 2)]
+    fit_stack(stacked, X, np.stack([y, y]))
+    for s, model in zip((1, 2), stacked, strict=True):
+        alone = fit(random_state=s).fit(X, y)
+        np.testing.assert_allclose(model.means_, alone.means_, rtol=1e-9)
+        np.testing.assert_allclose(model.std_, alone.std_, rtol=1e-9)
+
+
+def test_nothing_learnt_has_no_turn(moons):
+    X, y, _, _ = moons
+    one, other = (
+        flow(learn_means=False, learn_in_turns=turns, random_state=0).fit(X, y)
+        for turns in (False, True)
+    )
+    assert one.history_ == other.history_
+    assert "loss_2" not in one.history_
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

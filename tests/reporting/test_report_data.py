@@ -254,6 +254,9 @@ def analysis(values, **changes):
         ("C6", "boundary", [1.0, 1.4, 1.1], "does not hold"),
         ("C6", "boundary", [2.0, 4.4, 3.1], "undecided"),
         ("C6", "boundary", [7.6], "undecided"),
+        ("B2", "means", [-0.4, 0.2, -0.1], "holds"),
+        ("B2", "means", [0.9, 1.2, 1.1], "does not hold"),
+        ("B2", "means", [0.2, 0.7, 0.1], "undecided"),
         ("S6.1", "interpolation", [-30.0, -27.0, -25.0], "does not hold"),
     ],
 )

@@ -27,6 +27,9 @@ CASES = {
     "flow, constant noise": partial(
         flow_gmm, n_couplings=2, learn_std=True, clip_norm=None, dropout=0.3, **VECTORS
     ),
+    "mixture in turns": partial(
+        flow_gmm, n_couplings=2, learn_std=True, learn_in_turns=True, **VECTORS
+    ),
     "images": partial(flow_gmm, architecture="mnist_small", **IMAGES, **OF_IMAGES),
     "GAN on images": partial(
         badgan, width=3, generator_width=2, optimizer="adam", schedule="flat_linear", **OF_IMAGES
@@ -125,9 +128,12 @@ def test_a_recorded_step_is_the_step(name, precision, recording):
     kinds = recording(imitated)
     found = fitted(name, precision)
     # Of "shuffle" the last, smaller batch, and steps without noise, are other kinds.
-    assert len(kinds) == {"flow": 4, "flow, constant noise": 2, "images": 1, "Pi-model": 2}.get(
-        name, 1
-    )
+    assert len(kinds) == {
+        "flow": 4,
+        "flow, constant noise": 2,
+        "mixture in turns": 2,
+        "Pi-model": 2,
+    }.get(name, 1)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.history_ == theirs.history_
         before = ours.history_["loss"]

@@ -316,6 +316,15 @@ METHODS = {
         unlabelled_batch=16,
         random_state=seed,
     ),
+    "in_turns": lambda seed: flow_gmm(
+        n_couplings=2,
+        hidden_size=8,
+        learn_std=True,
+        learn_in_turns=True,
+        n_steps=30,
+        unlabelled_batch=16,
+        random_state=seed,
+    ),
     "mlp": lambda seed: mlp(hidden_size=8, n_steps=30, labelled_batch=5, random_state=seed),
     # Sizes that come from the first batch.
     "scnf": lambda seed: scnf(n_steps=30, random_state=seed),
