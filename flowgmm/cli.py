@@ -11,32 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from flowgmm.apps.options import Decimal, Drop, Encoding, Keep, Missing, Separator, Unlabelled
 from flowgmm.apps.repository import find_repository
 from flowgmm.utils.errors import UserError
 
 __all__ = ["app", "main"]
-
-Drop = Annotated[list[str] | None, typer.Option(help="Column to leave out; may be repeated.")]
-Keep = Annotated[
-    list[str] | None,
-    typer.Option(help="Column to keep though it looks like an identifier; may be repeated."),
-]
-Missing = Annotated[
-    list[str] | None, typer.Option(help="Cell of a missing value, as -9999; may be repeated.")
-]
-Unlabelled = Annotated[
-    str | None, typer.Option(help='Label of an unlabelled row; "": only the empty cell.')
-]
-Decimal = Annotated[
-    str | None,
-    typer.Option(help="Decimal mark of numbers that . and , both fit. [default: recognised]"),
-]
-Separator = Annotated[
-    str | None, typer.Option(help="Separator of a text file. [default: recognised]")
-]
-Encoding = Annotated[
-    str | None, typer.Option(help="Encoding of a text file. [default: utf-8, or its BOM]")
-]
 
 app = typer.Typer(
     help="Semi-supervised classification with FlowGMM, on your own data and in the paper's tables.",
@@ -99,7 +78,7 @@ def add_dataset(
     Example: flowgmm add-dataset wine wine.csv --label quality --n-labels 30
     """
     root = find_repository()
-    from flowgmm.apps.add_dataset import TableFile, add_dataset
+    from flowgmm.apps.add_dataset import TableFile, add_dataset, show
 
     added = add_dataset(
         root,
@@ -122,19 +101,7 @@ def add_dataset(
         title=title,
         licence=licence,
     )
-    rows, (label_set,) = added.entry["rows"], added.entry["labels"].values()
-    print(
-        f"{name}: {rows['train']} training and {rows['test']} test rows, {added.entry['columns']} "
-        f"features; {label_set['n_labels']} labelled and {label_set['n_val']} validation points"
-    )
-    for note in added.notes:
-        print(f"  {note}")
-    print(
-        f"Its file is {added.path} (not in git), its entry is in config/datasets.yaml, its column"
-    )
-    print("in config/tables.yaml. What to run next:")
-    print("  flowgmm estimate extra_tables")
-    print("  snakemake --profile local -- extra_tables")
+    show(added)
 
 
 @command
@@ -186,6 +153,41 @@ def doctor(
     show(diagnosis)
     if not diagnosis.is_healthy:
         raise typer.Exit(1)
+
+
+@command
+def pack_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of an unfinished training.")],
+    output: Annotated[Path, typer.Option(help="New folder for the parts.")],
+    moments: Annotated[str, typer.Option(help="Of the optimizer: full, bf16, none.")] = "full",
+) -> None:
+    """Pack a checkpoint into parts of at most 16 MB, with their checksums.
+
+    Moments in bf16 take a third off the size, none two thirds; a training that resumes from such a
+    checkpoint is not exact, and its record says so.
+
+    Example: flowgmm pack-checkpoint results/official/checkpoints/3f2a/state --output packed
+    """
+    from flowgmm.apps.pack_checkpoint import pack
+
+    print(f"{output}: {pack(checkpoint, output, moments).text()}")
+
+
+@command
+def unpack_checkpoint(
+    folder: Annotated[Path, typer.Argument(help="Folder from flowgmm pack-checkpoint.")],
+    output: Annotated[Path, typer.Option(help="The checkpoint to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace one of the same run.")] = False,
+) -> None:
+    """Join the parts of a checkpoint; a missing, damaged or foreign part is refused.
+
+    Example: flowgmm unpack-checkpoint packed --output results/official/checkpoints/91bc/state
+    """
+    from flowgmm.apps.outputs import check_file
+    from flowgmm.apps.pack_checkpoint import unpack
+
+    check_file(output, (folder,), force)
+    print(f"{output}: {unpack(folder, output).text()}")
 
 
 @command

@@ -28,7 +28,7 @@ from flowgmm.tabular.reading import read_table
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import atomic_path, sha256, write_text
 
-__all__ = ["Added", "TableFile", "add_dataset"]
+__all__ = ["Added", "TableFile", "add_dataset", "show"]
 
 # Table of datasets that are not in the paper.
 TABLE = "extra"
@@ -110,11 +110,13 @@ class Added:
     """Result of `add_dataset`.
 
     Attributes:
+        name: Name of the data set.
         path: The copy of the file.
         entry: The new entry of `config/datasets.yaml`.
         notes: Sentences that describe the data.
     """
 
+    name: str
     path: Path
     entry: dict[str, Any]
     notes: list[str]
@@ -182,7 +184,7 @@ def add_dataset(
     _copy(table.file, root / path)
     for place, text in texts.items():
         write_text(root / place, text)
-    return Added(path, entry, [*notes, *meta["notes"]])
+    return Added(name, path, entry, [*notes, *meta["notes"]])
 
 
 def _check_name(config: Project, name: str) -> None:
@@ -277,3 +279,21 @@ def _copy(file: Path, target: Path) -> None:
         return
     with atomic_path(target) as part:
         shutil.copyfile(file, part)
+
+
+def show(added: Added) -> None:
+    """Print what was added, and the commands that run it."""
+    rows, (label_set,) = added.entry["rows"], added.entry["labels"].values()
+    print(
+        f"{added.name}: {rows['train']} training and {rows['test']} test rows, "
+        f"{added.entry['columns']} features; {label_set['n_labels']} labelled and "
+        f"{label_set['n_val']} validation points"
+    )
+    for note in added.notes:
+        print(f"  {note}")
+    print(
+        f"Its file is {added.path} (not in git), its entry is in config/datasets.yaml, its column"
+    )
+    print("in config/tables.yaml. What to run next:")
+    print("  flowgmm estimate extra_tables")
+    print("  snakemake --profile local -- extra_tables")

@@ -175,6 +175,8 @@ def make_entry(
         "reason": None,
         **notes,
     }
+    if resumes := getattr(estimator, "inexact_resumes_", []):
+        entry["inexact_resumes"] = resumes
     n_iter = getattr(estimator, "n_iter_", None)
     if n_iter is not None:
         entry["n_iter"] = np.max(n_iter).item()

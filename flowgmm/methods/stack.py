@@ -106,6 +106,7 @@ def fit_stack(
         estimator.seeds_ = seeds[s]
         estimator.history_ = _slice_history(history, s)
         estimator.failure_ = history.failures.get(s)
+        estimator.inexact_resumes_ = history.inexact_resumes
         estimator.n_iter_ = history.steps[-1]
 
 

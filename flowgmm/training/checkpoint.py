@@ -16,7 +16,20 @@ from flowgmm.training.optim import Optimizer
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import add_checksum, atomic_path, header, read_header, verify_checksum
 
-__all__ = ["BestParameters", "Checkpoint", "TrainingState"]
+__all__ = [
+    "MOMENTS",
+    "BestParameters",
+    "Checkpoint",
+    "TrainingState",
+    "read_checkpoint",
+    "reduce_moments",
+]
+
+# Precision of the optimizer's moments in a checkpoint: as the training has them, in bfloat16, or
+# the parameters alone.
+MOMENTS = ("full", "bf16", "none")
+# Entries of the header that checkpoints of earlier versions lack.
+_UNMARKED: dict[str, Any] = {"moments": "full", "device": None, "inexact_resumes": []}
 
 
 class BestParameters:
@@ -96,8 +109,6 @@ class Checkpoint:
 
     def save(self, state: TrainingState) -> None:
         """Write the file, whole or not at all."""
-        from safetensors.torch import save_file
-
         tensors = {f"model.{k}": v for k, v in self._model.state_dict().items()}
         tensors |= {f"sums.{k}": v for k, v in state.sums.items()}
         if self._best is not None:
@@ -108,17 +119,21 @@ class Checkpoint:
             "fingerprint": self.fingerprint,
             "step": state.step,
             "n_summed": state.n_summed,
+            "moments": "full",
+            "device": _device_name(self._optimizer.parameters[0].device),
+            "inexact_resumes": state.history.inexact_resumes,
             # As text: a diverged seed's losses are no JSON.
             "history": json.dumps([logged.steps, logged.losses, logged.failures]),
         }
-        with atomic_path(self.path) as part:
-            # Contiguous, and each with memory of its own.
-            copies = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
-            save_file(copies, part, metadata=header(meta))
-            add_checksum(part)
+        # Contiguous, and each with memory of its own.
+        copies = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
+        _write(self.path, copies, meta)
 
     def load(self) -> TrainingState:
         """Restore model, optimizer and best parameters, if the file exists.
+
+        A resume without the moments' full precision, or on another device, is not exact: the
+        history says so.
 
         Returns:
             The state to go on from: that of a start if the file is absent, or damaged; a damaged
@@ -129,7 +144,7 @@ class Checkpoint:
         """
         if not self.path.exists():
             return TrainingState()
-        meta, tensors, damage = self._read()
+        meta, tensors, damage = _read(self.path)
         if damage is not None:
             aside = self.path.with_name(f"{self.path.name}.damaged")
             self.path.replace(aside)
@@ -146,25 +161,88 @@ class Checkpoint:
         self._model.load_state_dict(_under("model.", tensors))
         if self._best is not None:
             self._best.restore(tensors)
-        self._optimizer.restore(_under("optimizer.", tensors))
+        if meta["moments"] != "none":
+            self._optimizer.restore(_under("optimizer.", tensors))
         steps, losses, failures = json.loads(meta["history"])
-        history = History(steps, losses, {int(k): v for k, v in failures.items()})
         device = self._optimizer.parameters[0].device
+        resumes = [*meta["inexact_resumes"]]
+        if meta["moments"] != "full" or meta["device"] not in (None, _device_name(device)):
+            resumes.append({key: meta[key] for key in ("step", "moments", "device")})
+            print(
+                f"checkpoint {self.path} goes on after step {meta['step']}, not exactly: moments "
+                f"{meta['moments']}, made on {meta['device']}",
+                file=sys.stderr,
+            )
+        history = History(steps, losses, {int(k): v for k, v in failures.items()}, resumes)
         sums = {k: v.to(device) for k, v in _under("sums.", tensors).items()}
         return TrainingState(meta["step"], history, sums, meta["n_summed"])
 
-    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor], str | None]:
-        """Header and tensors, and the reason for which the file is damaged, or None."""
-        from safetensors import SafetensorError, safe_open
 
-        try:
-            if (damage := verify_checksum(self.path)) is not None:
-                return {}, {}, damage
-            with safe_open(self.path, framework="pt") as handle:
-                tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-                return read_header(handle), tensors, None
-        except SafetensorError as error:
-            return {}, {}, str(error)
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a checkpoint.
+
+    Raises:
+        UserError: If the file is missing, damaged or no checkpoint.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} not found; expected the checkpoint of an unfinished training")
+    meta, tensors, damage = _read(path)
+    if damage is not None:
+        raise UserError(f"{path} is damaged or no checkpoint ({damage}); give another one")
+    if "fingerprint" not in meta:
+        raise UserError(f"{path} is no checkpoint of an unfinished training; give another one")
+    return meta, tensors
+
+
+def reduce_moments(source: Path, target: Path, moments: str) -> None:
+    """Write a checkpoint with less of the optimizer's moments than another one has.
+
+    Arguments:
+        source: The checkpoint to read.
+        target: The file to write.
+        moments: `bf16`, or `none`: a training that resumes from it restarts them from zero.
+
+    Raises:
+        UserError: If the source is missing, damaged or no checkpoint.
+        ValueError: If `moments` is unknown.
+    """
+    if moments not in MOMENTS[1:]:
+        raise ValueError(f"unknown moments {moments!r}; expected {' or '.join(MOMENTS[1:])}")
+    meta, tensors = read_checkpoint(source)
+    names = [k for k in tensors if k.startswith("optimizer.")]
+    for name in names:
+        if moments == "none":
+            del tensors[name]
+        elif not name.endswith(".step"):
+            tensors[name] = tensors[name].to(torch.bfloat16)
+    meta["moments"] = max(moments, meta["moments"], key=MOMENTS.index)
+    _write(target, tensors, meta)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as part:
+        save_file(dict(tensors), part, metadata=header(meta))
+        add_checksum(part)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str | None]:
+    """Header and tensors, and the reason for which the file is damaged, or None."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if (damage := verify_checksum(path)) is not None:
+            return {}, {}, damage
+        with safe_open(path, framework="pt") as handle:
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            return {**_UNMARKED, **read_header(handle)}, tensors, None
+    except SafetensorError as error:
+        return {}, {}, str(error)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

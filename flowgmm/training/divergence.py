@@ -1,6 +1,7 @@
 """History of a training's losses, and the rules by which a seed counts as diverged."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -19,11 +20,14 @@ class History:
         steps: Steps after which the losses were read.
         losses: Name -> a list of S means over the steps since the last log, for each log.
         failures: Index of the member in the stack -> why its run counts as diverged.
+        inexact_resumes: Of each resume that may have changed the result the step, and of the
+            checkpoint the precision of the moments and the device that wrote it.
     """
 
     steps: list[int] = field(default_factory=list)
     losses: dict[str, list[list[float]]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
+    inexact_resumes: list[dict[str, Any]] = field(default_factory=list)
 
 
 class DivergenceMonitor:

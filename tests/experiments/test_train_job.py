@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowgmm.apps.pack_checkpoint import pack, unpack
 from flowgmm.datasets.splits import draw_split
 from flowgmm.experiments import fitting
 from flowgmm.experiments.fitting import Execution
@@ -17,6 +18,7 @@ from flowgmm.methods import override, stack
 from flowgmm.methods.flow_forest import FlowForestClassifier
 from flowgmm.methods.mlp import DropoutMLPClassifier
 from flowgmm.training import hardware
+from flowgmm.training.checkpoint import reduce_moments
 from flowgmm.utils.errors import DivergedError, UserError
 from flowgmm.utils.io import read_json, read_tensors, sha256, write_json, write_tensors
 
@@ -384,11 +386,58 @@ def test_interrupted_training_leaves_no_output_and_comes_out_the_same(
     with pytest.raises(KeyboardInterrupt):
         run(MLP, files, tmp_path / "again", execution=Execution(progress=stop))
     assert not (tmp_path / "again").exists()
-    run(MLP, files, tmp_path / "again")
+    record = run(MLP, files, tmp_path / "again")
     whole, again = (
         (tmp_path / name / "predictions.safetensors").read_bytes() for name in ("whole", "again")
     )
     assert whole == again
+    assert not any("inexact_resumes" in entry for entry in record["runs"])
+
+
+def test_a_job_goes_on_from_the_checkpoint_of_another_machine(
+    files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the way of docs/cluster.md; another number of threads is another machine."""
+    monkeypatch.setattr("flowgmm.training.loop.CHECKPOINT_EVERY", 0.0)
+    seen = []
+
+    def until(last: int) -> Any:
+        def stop(step: int, n_steps: int, text: str) -> None:
+            seen.append(step)
+            if step >= last:
+                raise KeyboardInterrupt
+
+        return stop
+
+    states = []
+    for threads, last in ((2, 20), (1, 5)):
+        with pytest.raises(KeyboardInterrupt):
+            run(MLP, files, tmp_path / "out", execution=Execution("cpu", threads, until(last)))
+        states += sorted(set(tmp_path.rglob("state")) - set(states))
+    there, here = states
+    pack(there, tmp_path / "packed", part_bytes=1000)
+    unpack(tmp_path / "packed", here)
+    seen.clear()
+    record = run(MLP, files, tmp_path / "out", execution=Execution("cpu", 1, until(99)))
+    assert seen[0] == 20
+    assert [entry["n_iter"] for entry in record["runs"]] == [30, 30]
+
+
+def test_a_record_says_that_a_resume_was_not_exact(
+    files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowgmm.training.loop.CHECKPOINT_EVERY", 0.0)
+
+    def stop(step: int, n_steps: int, text: str) -> None:
+        if step >= 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(MLP, files, tmp_path / "again", execution=Execution(progress=stop))
+    (checkpoint,) = tmp_path.rglob("state")
+    reduce_moments(checkpoint, checkpoint, "none")
+    for entry in run(MLP, files, tmp_path / "again")["runs"]:
+        assert entry["inexact_resumes"] == [{"step": 14, "moments": "none", "device": "cpu"}]
 
 
 @pytest.mark.parametrize(
