@@ -10,7 +10,16 @@ from flowgmm.flows.rng import Stream
 __all__ = ["DATA_MEANS", "MEANS", "StackedMixture", "fixed_means"]
 
 # Placements that need no data, then those that use the latent codes or the data (spec 1.5).
-FIXED_MEANS = ("random", "random_multi", "random_pm", "circle", "diag", "pixel_const", "split_dims")
+FIXED_MEANS = (
+    "random",
+    "random_multi",
+    "random_pm",
+    "circle",
+    "diag",
+    "pixel_const",
+    "split_dims",
+    "axes",
+)
 DATA_MEANS = ("from_latent", "from_z", "from_data", "random_data")
 MEANS = FIXED_MEANS + DATA_MEANS
 
@@ -23,6 +32,8 @@ def fixed_means(kind: str, n_classes: int, n_features: int, scale: float, stream
             |mu| = scale (official: 3.75). `circle`: on a circle of radius `scale` in the first two
             coordinates. `diag` (K = 2): (-scale, ...), (scale, ...). `pixel_const`: the constant
             vector scale * (k - 4). `split_dims`: `scale` on the k-th of K blocks of coordinates.
+            `axes`: `scale` on the k-th coordinate, so that the distance between two means,
+            sqrt(2) scale, does not depend on D.
         n_classes: K.
         n_features: D.
         scale: r of the spec.
@@ -53,13 +64,13 @@ def fixed_means(kind: str, n_classes: int, n_features: int, scale: float, stream
         means[:, 1] = scale
     elif kind == "pixel_const":
         means += scale * (torch.arange(n_classes, device=stream.device)[:, None] - 4)
-    elif kind == "split_dims":
+    elif kind in ("split_dims", "axes"):
         if n_features < n_classes:
             raise ValueError(
-                f"means='split_dims' needs at least as many features as classes, got {n_features} "
+                f"means={kind!r} needs at least as many features as classes, got {n_features} "
                 f"features and {n_classes} classes"
             )
-        block = n_features // n_classes
+        block = n_features // n_classes if kind == "split_dims" else 1
         for k in range(n_classes):
             means[:, k, k * block : (k + 1) * block] = scale
     else:

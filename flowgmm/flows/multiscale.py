@@ -12,18 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flowgmm.flows.residual_net import ResidualNet
+from flowgmm.flows.residual_net import DenseNet, ResidualNet
 from flowgmm.flows.rng import Stream
 
 __all__ = ["ARCHITECTURES", "ImageFlow"]
 
 # Steps of the flow in order; its interface numbers them as in this list, from 1 on: step 0 is
-# the logit. c: checkerboard, k: channel-wise coupling, each 0 as it is or 1 reversed; s: squeeze;
-# f: factor out half of the channels.
+# the logit. c: checkerboard, k: channel-wise coupling, d: dense coupling, each 0 as it is or 1
+# reversed; s: squeeze; f: factor out half of the channels; v: the image becomes a vector.
+# `squeezed` is ours: convolutions where there are few positions and many channels, and then the
+# whole image at once, are worth more per operation than checkerboards of all pixels
+# (docs/recipes.md).
 ARCHITECTURES = {
     "multi_scale": "c0 c1 c0 s k0 k1 k0 f c0 c1 c0 c1",
     "mnist_small": "c0 c1 c0 s k0 k1 k0 f c0 c1 c0 s k0 k1 k0 f c0 c1 c0 c1",
+    "squeezed": "s s k0 k1 k0 k1 v d0 d1 d0",
 }
+# Hidden units of a dense coupling, per filter.
+DENSE_WIDTH = 8
 # Pixels are pulled this far away from 0 and 1, where the logit has no bound.
 CONTRAST = 0.9
 
@@ -36,7 +42,7 @@ class Coupling(nn.Module):
     Source: Izmailov et al. (2020), section 4; spec 1.1.
     """
 
-    def __init__(self, n_changed: int, net: ResidualNet, n_seeds: int):
+    def __init__(self, n_changed: int, net: ResidualNet | DenseNet, n_seeds: int):
         super().__init__()
         self.net = net
         self.gain = nn.Parameter(torch.ones(n_seeds, n_changed, 1, 1))
@@ -76,12 +82,16 @@ class Checkerboard(Coupling):
 
 
 class ChannelWise(Coupling):
-    """Changes the first half of the channels, given the second; reversed: the second."""
+    """Changes the first half of the channels, given the second; reversed: the second.
 
-    def __init__(self, n_channels: int, is_reversed: bool, **net: Any):
-        n_seeds = len(net["initialisation"].seeds)
-        half = n_channels // 2
-        super().__init__(half, ResidualNet(half, checkerboard=False, **net), n_seeds)
+    Arguments:
+        net: Conditioner of one half of the channels.
+        is_reversed: Which half changes.
+    """
+
+    def __init__(self, net: ResidualNet | DenseNet, is_reversed: bool):
+        n_seeds, n_out = net.last.gain.shape
+        super().__init__(n_out // 2, net, n_seeds)
         self.changed = int(is_reversed)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,6 +118,24 @@ class Squeeze(nn.Module):
         return functional.pixel_shuffle(y, 2), None
 
 
+class Flatten(nn.Module):
+    """An image becomes a vector: as many channels as it has numbers, at one position.
+
+    Arguments:
+        shape: Of the image, (C, H, W).
+    """
+
+    def __init__(self, shape: tuple[int, int, int]):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        return x.flatten(2)[..., None, None], None
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, None]:
+        return y.flatten(2).unflatten(2, self.shape), None
+
+
 class FactorOut(nn.Module):
     """The second half of the channels goes to the latent code as it is."""
 
@@ -120,11 +148,14 @@ class ImageFlow(nn.Module):
     """S flows z = f(x) of images, each the multi-scale RealNVP.
 
     Arguments:
-        shape: Channels, height and width; both sides even, or multiples of 4 for `mnist_small`.
-        n_filters: Channels m inside the conditioners, 2m after a squeeze.
+        shape: Channels, height and width; both sides even, or multiples of 4 for `mnist_small` and
+            `squeezed`.
+        n_filters: Channels m inside the conditioners, 2m after the squeeze of `multi_scale`;
+            dense ones have 8m hidden units.
         n_blocks: Residual blocks B of each conditioner.
         initialisation: Stream of the initial weights; its seeds define S.
-        architecture: `multi_scale`, or `mnist_small`: three scales, m filters on each.
+        architecture: `multi_scale`; `mnist_small`: three scales, m filters on each; `squeezed`
+            (ours): no convolution of whole images, and dense couplings of the vector at the end.
         zero_init: Start the last layer of each conditioner from zero.
 
     Raises:
@@ -175,10 +206,17 @@ class ImageFlow(nn.Module):
             elif kind == "f":
                 steps.append(FactorOut())
                 c //= 2
+            elif kind == "v":
+                steps.append(Flatten((c, h, w)))
+                c, h, w = c * h * w, 1, 1
             elif kind[0] == "c":
                 steps.append(Checkerboard(c, (h, w), kind == "c1", width=width, **net))
+            elif kind[0] == "k":
+                conditioner = ResidualNet(c // 2, width, checkerboard=False, **net)
+                steps.append(ChannelWise(conditioner, kind == "k1"))
             else:
-                steps.append(ChannelWise(c, kind == "k1", width=width, **net))
+                dense = DenseNet(c // 2, DENSE_WIDTH * n_filters, initialisation, zero_init)
+                steps.append(ChannelWise(dense, kind == "d1"))
             self.shapes.append((c, h, w))
         self.steps = nn.ModuleList(steps)
         for i, shape_after in enumerate(self.shapes[1:], start=1):

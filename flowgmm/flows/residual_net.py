@@ -1,4 +1,4 @@
-"""Convolutional residual network, stacked over seeds: the conditioner of an image coupling.
+"""Conditioners of image couplings, stacked over seeds: a residual network and a perceptron.
 
 The seeds of a stack are groups of channels: what a layer sees has shape (B, S*C, H, W), and its
 convolutions have S groups.
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from flowgmm.flows.rng import Stream
 
-__all__ = ["ResidualNet", "untracked"]
+__all__ = ["DenseNet", "ResidualNet", "untracked"]
 
 
 class Conv(nn.Module):
@@ -177,4 +177,29 @@ class ResidualNet(nn.Module):
             h = block(h)
             skip = skip + to_skip(h)
         out = self.last(functional.relu_(self.last_norm(skip)))
+        return out.unflatten(1, (x.shape[1], -1))
+
+
+class DenseNet(nn.Module):
+    """Conditioner of vectors, one position of many channels: one hidden layer, normalised before.
+
+    Arguments:
+        n_channels: Channels in; twice as many come out.
+        width: Hidden units.
+        initialisation: Stream of the initial weights.
+        zero_init: Start the last layer from zero.
+    """
+
+    def __init__(self, n_channels: int, width: int, initialisation: Stream, zero_init: bool):
+        super().__init__()
+        n_seeds = len(initialisation.seeds)
+        self.norm = Norm(n_channels, n_seeds)
+        self.hidden = Conv(n_channels, width, 1, initialisation, bias=False)
+        self.last_norm = Norm(width, n_seeds)
+        self.last = Conv(width, 2 * n_channels, 1, initialisation, zero=zero_init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x, shape (B, S, C, 1, 1), to shape (B, S, 2C, 1, 1)."""
+        h = self.hidden(self.norm(x.flatten(1, 2)))
+        out = self.last(functional.relu_(self.last_norm(h)))
         return out.unflatten(1, (x.shape[1], -1))

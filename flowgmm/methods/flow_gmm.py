@@ -272,12 +272,14 @@ class FlowGMMClassifier(ImageFeatures):
         if "unlabelled" in inputs:
             x = torch.cat([x, batches.x[inputs["unlabelled"]]], dim=1)
         dtype, noise = model.mixture.means.dtype, inputs.get("noise")
-        guess = None
+        guess = trusted = None
         if self.objective_.consistency_weight > 0:
             # First, so that running means end with the view that is learnt from.
             with torch.no_grad():
                 z, _ = model.flow(self._view(x, dtype, noise, streams), streams["dropout"])
-                guess = model.mixture.log_joint(z).argmax(-1)
+                log_posterior, guess = model.mixture.log_posterior(z).max(-1)
+                if (threshold := self.objective_.guess_threshold) > 0:
+                    trusted = (log_posterior.exp() >= threshold).to(dtype)
         z, log_det = model.flow(self._view(x, dtype, noise, streams), streams["dropout"])
         points = Points(
             log_component=model.mixture.component_log_prob(z),
@@ -286,6 +288,7 @@ class FlowGMMClassifier(ImageFeatures):
             classes=inputs["classes"],
             n_labelled=n_labelled,
             guess=guess,
+            trusted=trusted,
         )
         losses = objective_losses(
             points, self.objective_, self.mixture_.weights_from, inputs.get("consistency", 0.0)

@@ -21,6 +21,7 @@ class Points:
         classes: Classes of the labelled points, shape (S, n_labelled).
         n_labelled: Number of labelled points.
         guess: Classes under another perturbation, shape (S, B); None without consistency.
+        trusted: Weights of the guesses, 1 or 0, shape (S, B); None: all count.
     """
 
     log_component: Tensor
@@ -29,6 +30,7 @@ class Points:
     classes: Tensor
     n_labelled: int
     guess: Tensor | None
+    trusted: Tensor | None = None
 
 
 def objective_losses(
@@ -80,6 +82,8 @@ def objective_losses(
             consistency = -(_pick(log_component, points.guess) + log_det)
         else:
             consistency = torch.logsumexp(log_joint, dim=-1) - _pick(log_joint, points.guess)
+        if points.trusted is not None:
+            consistency = points.trusted * consistency
         losses["consistency"] = consistency.mean(-1)
         loss = loss + objective.consistency_weight * ramped * losses["consistency"]
     if objective.balance_weight > 0 and with_unlabelled:

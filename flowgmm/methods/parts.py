@@ -121,7 +121,7 @@ class MultiscaleRealNVP(Part):
     """Multi-scale coupling flow for images, shape (N, C, H, W).
 
     Arguments:
-        architecture: `multi_scale` or `mnist_small`; see `flowgmm.flows.multiscale`.
+        architecture: `multi_scale`, `mnist_small` or `squeezed`; see `flowgmm.flows.multiscale`.
         n_filters, n_blocks: Channels m and residual blocks B of a conditioner.
         zero_init: The couplings start as the identity (official: no).
         pool: Average over blocks of pool x pixels first, for scaled-down runs. Images that come out
@@ -133,7 +133,7 @@ class MultiscaleRealNVP(Part):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "architecture": [StrOptions({"multi_scale", "mnist_small"})],
+        "architecture": [StrOptions({"multi_scale", "mnist_small", "squeezed"})],
         "n_filters": COUNT,
         "n_blocks": WHOLE,
         "zero_init": ["boolean"],
@@ -241,6 +241,8 @@ class Objective(Part):
             two independent perturbations (dropout masks, input noise) and yhat the model's own
             hard answer (eq. 7).
         consistency_target: `joint`: as above; `posterior`: -log p(yhat(x'') | x') instead.
+        guess_threshold: Least posterior of a guess yhat(x'') that counts in the consistency term, as
+            in FixMatch (Sohn et al., 2020); 0: all count (the paper).
         ramp_up: Share of the steps over which the consistency weight grows linearly.
         ramp_each: `step` or `pass`: when it grows; a pass is one over the labelled points (D47).
         balance_weight: Weight of KL(p(y) | mean posterior of the unlabelled batch): the shares of
@@ -260,6 +262,7 @@ class Objective(Part):
         "pooled_loss": ["boolean"],
         "consistency_weight": NOT_NEGATIVE,
         "consistency_target": [StrOptions({"joint", "posterior"})],
+        "guess_threshold": [Interval(Real, 0, 1, closed="left")],
         "ramp_up": SHARE,
         "ramp_each": [StrOptions({"step", "pass"})],
         "balance_weight": NOT_NEGATIVE,
@@ -281,6 +284,7 @@ class Objective(Part):
         labelled_in_unlabelled: bool = True,
         em: bool = False,
         ramp_each: str = "step",
+        guess_threshold: float = 0.0,
     ):
         self.label_weight = label_weight
         self.label_weight_target = label_weight_target
@@ -294,6 +298,7 @@ class Objective(Part):
         self.labelled_in_unlabelled = labelled_in_unlabelled
         self.em = em
         self.ramp_each = ramp_each
+        self.guess_threshold = guess_threshold
 
 
 class Training(Part):

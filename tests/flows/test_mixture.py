@@ -125,6 +125,8 @@ def test_fixed_placements():
     assert (constant == constant[..., :1]).all()
     split = fixed_means("split_dims", 2, 5, 1.0, Stream([0]))
     assert split.tolist() == [[[1, 1, 0, 0, 0], [0, 0, 1, 1, 0]]]
+    axes = fixed_means("axes", 2, 4, 3.0, Stream([0]))
+    assert axes.tolist() == [[[3, 0, 0, 0], [0, 3, 0, 0]]]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,7 @@ def test_fixed_placements():
         ("random_pm", 3, 5, "means='random_pm' is for 2 classes, got 3; use means='random'"),
         ("diag", 3, 5, "means='diag' is for 2 classes, got 3; use means='random'"),
         ("split_dims", 6, 5, "as many features as classes, got 5 features and 6 classes"),
+        ("axes", 6, 5, "as many features as classes, got 5 features and 6 classes"),
         ("cirlce", 3, 5, "unknown means 'cirlce'; expected one of random, "),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flowgmm.flows.multiscale import ChannelWise, Checkerboard, ImageFlow, Squeeze
+from flowgmm.flows.residual_net import ResidualNet
 from flowgmm.flows.rng import Stream
 
 SEEDS = (3, 4)
@@ -32,6 +33,8 @@ FLOWS = [
     {"shape": (3, 4, 6), "architecture": "multi_scale", "zero_init": False},
     {"shape": (1, 8, 8), "architecture": "mnist_small", "zero_init": False},
     {"shape": (2, 4, 8), "architecture": "mnist_small", "zero_init": True},
+    {"shape": (1, 4, 8), "architecture": "squeezed", "zero_init": False},
+    {"shape": (3, 4, 4), "architecture": "squeezed", "zero_init": True},
 ]
 
 
@@ -107,11 +110,22 @@ def test_a_checkerboard_changes_every_other_pixel(is_reversed):
 
 @pytest.mark.parametrize("is_reversed", [False, True])
 def test_a_channel_coupling_changes_one_half(is_reversed):
-    net = {"width": 3, "n_blocks": 1, "initialisation": Stream(SEEDS), "zero_init": False}
-    coupling = ChannelWise(4, is_reversed, **net).eval()
+    net = ResidualNet(2, 3, 1, False, Stream(SEEDS), zero_init=False)
+    coupling = ChannelWise(net, is_reversed).eval()
     x = torch.rand(2, 2, 4, 2, 2)
     changed = (coupling(x)[0] != x).all(dim=(0, 1, 3, 4)).tolist()
     assert changed == ([False, False, True, True] if is_reversed else [True, True, False, False])
+
+
+def test_a_dense_coupling_sees_the_whole_image():
+    """One pixel that stays moves numbers of every part of the half that changes."""
+    flow, x = make_flow((1, 8, 8), "squeezed"), images((1, 8, 8), n=1)
+    first = flow.shapes.index((64, 1, 1))
+    h = flow.run(x, first)[0]
+    moved = h.clone()
+    moved[:, :, 40] += 1.0
+    change = (flow.steps[first](moved)[0] - flow.steps[first](h)[0]).abs()[0, :, :32]
+    assert (change > 0).all()
 
 
 def test_squeeze_order():
@@ -122,12 +136,14 @@ def test_squeeze_order():
         assert torch.equal(y[:, :, c * 4 + 2 * di + dj], x[:, :, c, di::2, dj::2])
 
 
-def test_one_stack_is_its_seeds_alone():
+@pytest.mark.parametrize("architecture", ["multi_scale", "squeezed"])
+def test_one_stack_is_its_seeds_alone(architecture):
     shape = (2, 4, 4)
-    stack, x = make_flow(shape, seeds=(3, 4, 11)).train(), images(shape, n=6, seeds=(3, 4, 11))
+    stack = make_flow(shape, architecture, seeds=(3, 4, 11)).train()
+    x = images(shape, n=6, seeds=(3, 4, 11))
     z, log_det = stack(x)
     for s, seed in enumerate((3, 4, 11)):
-        alone = make_flow(shape, seeds=(seed,)).train()
+        alone = make_flow(shape, architecture, seeds=(seed,)).train()
         z_alone, log_det_alone = alone(x[s : s + 1])
         assert (z_alone[0] - z[s]).abs().max() <= 1e-10
         assert (log_det_alone[0] - log_det[s]).abs().max() <= 1e-8
@@ -166,6 +182,7 @@ def test_bfloat16_keeps_log_dets_in_float32():
     ("shape", "architecture", "message"),
     [
         ((1, 7, 8), "multi_scale", "images of 7 x 8 pixels cannot be halved 1 times"),
+        ((1, 6, 6), "squeezed", "images of 6 x 6 pixels cannot be halved 2 times"),
         ((1, 6, 6), "mnist_small", "images of 6 x 6 pixels cannot be halved 2 times"),
         ((1, 8, 8), "glow", "unknown architecture 'glow'; expected one of multi_scale"),
     ],

@@ -626,6 +626,27 @@ def test_consistency_is_ramped_up(target, moons):
         )
 
 
+def test_guesses_below_the_threshold_do_not_count(moons):
+    """At the first step of equal models: with the threshold at 0 all count, near 1 none."""
+    X, y, _, _ = moons
+    consistency = [
+        flow(
+            consistency_weight=2.0,
+            guess_threshold=threshold,
+            input_noise=0.1,
+            n_steps=1,
+            precision="fp64",
+            random_state=0,
+        )
+        .fit(X, y)
+        .history_["consistency"][0]
+        for threshold in (0.0, 0.5, 0.6, 1 - 1e-9)
+    ]
+    assert consistency == sorted(consistency, reverse=True)
+    assert consistency[0] == pytest.approx(consistency[1])  # the larger of two is 0.5 at least
+    assert consistency[1] > consistency[2] > consistency[3] == 0
+
+
 def test_batches_cover_an_epoch():
     """Every unlabelled point once an epoch, in a new order each time; `fixed` repeats its order."""
     codes = np.r_[0, 1, np.full(148, -1)][None]
