@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flowgmm.flows.rng import Stream
 
-__all__ = ["N_LEVELS", "Pixels", "as_inputs", "crop_and_flip", "dequantise"]
+__all__ = ["N_LEVELS", "Pixels", "as_inputs", "crop_and_flip", "dequantise", "distort"]
 
 N_LEVELS = 256
 
@@ -169,6 +169,27 @@ def crop_and_flip(
         x = torch.nn.functional.pad(x, (padding,) * 4)
     x = torch.take_along_dim(x, _along(i, x, 3), dim=3)
     return torch.take_along_dim(x, _along(j, x, 4), dim=4)
+
+
+def distort(x: Tensor, largest: float, augmentation: Stream) -> Tensor:
+    """Turn, stretch and shear each image by a random linear map about its centre.
+
+    Arguments:
+        x: Images, shape (S, B, C, H, W), uint8.
+        largest: The map's matrix is the identity plus numbers in [-largest, largest].
+        augmentation: Stream of the matrices.
+
+    Returns:
+        The images, same shape, floats in 0..255; what comes in at the borders is 0.
+    """
+    n_seeds, n = x.shape[:2]
+    linear = augmentation.uniform((n, 2, 2)).flatten(0, 1) * 2 - 1
+    linear = largest * linear + torch.eye(2, device=x.device)
+    matrices = torch.cat([linear, torch.zeros_like(linear[..., :1])], dim=-1)
+    images = x.flatten(0, 1).to(linear.dtype)
+    grid = torch.nn.functional.affine_grid(matrices, list(images.shape), align_corners=False)
+    moved = torch.nn.functional.grid_sample(images, grid, align_corners=False)
+    return moved.unflatten(0, (n_seeds, n))
 
 
 def _reflected(index: Tensor, n: int) -> Tensor:

@@ -157,6 +157,8 @@ class FlowGMMClassifier(ImageFeatures):
             n_features, stream = math.prod(x.shape[1:]), streams["means"].at(0)
             means = fixed_means(mixture.means, n_classes, n_features, mixture.mean_scale, stream)
         model = FlowGMM(flow, self._make_mixture(means.to(x.device, dtype)))
+        if self._has_teacher():
+            model.add_teacher()
         self._compile(model.flow)
         return model
 
@@ -193,6 +195,13 @@ class FlowGMMClassifier(ImageFeatures):
 
     def _mixture_parameters(self, model: Any) -> list[nn.Parameter]:
         return list(model.mixture.parameters())
+
+    def _has_teacher(self) -> bool:
+        return self.objective_.consistency_weight > 0 and self.objective_.teacher_decay > 0
+
+    def _after_training(self, model: Any, batches: Batches) -> None:
+        model.keep_teacher()
+        super()._after_training(model, batches)
 
     def _in_turns(self) -> bool:
         part = self.mixture_
@@ -258,6 +267,9 @@ class FlowGMMClassifier(ImageFeatures):
         if objective.consistency_weight > 0:
             every = labelled_pass if objective.ramp_each == "pass" else 1
             factors["consistency"] = ramp(step, n_steps, objective.ramp_up, every)
+        if self._has_teacher():
+            # At first an average over a tenth of the steps so far: the start is soon forgotten.
+            factors["teaching"] = 1 - min(objective.teacher_decay, (step + 1) / (step + 10))
         return factors
 
     def _losses(
@@ -276,7 +288,12 @@ class FlowGMMClassifier(ImageFeatures):
         if self.objective_.consistency_weight > 0:
             # First, so that running means end with the view that is learnt from.
             with torch.no_grad():
-                z, _ = model.flow(self._view(x, dtype, noise, streams), streams["dropout"])
+                seen = self._view(x, dtype, noise, streams, distorted=False)
+                if model.teacher is None:
+                    z, _ = model.flow(seen, streams["dropout"])
+                else:
+                    model.teach(inputs["teaching"])
+                    z, _ = model.teacher(seen)
                 log_posterior, guess = model.mixture.log_posterior(z).max(-1)
                 if (threshold := self.objective_.guess_threshold) > 0:
                     trusted = (log_posterior.exp() >= threshold).to(dtype)
@@ -305,4 +322,5 @@ class FlowGMMClassifier(ImageFeatures):
 
     def _log_posterior(self, model: Any, x: Tensor) -> Tensor:
         # In float64: the gaps between the classes are of the order of D (spec, trap 5).
-        return torch.log_softmax(model.mixture.log_joint(model.flow(x)[0]).double(), dim=-1)
+        flow = model.flow if model.teacher is None else model.teacher
+        return torch.log_softmax(model.mixture.log_joint(flow(x)[0]).double(), dim=-1)

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from flowgmm.flows.multiscale import ImageFlow
-from flowgmm.flows.pixels import Pixels, crop_and_flip, dequantise
+from flowgmm.flows.pixels import Pixels, crop_and_flip, dequantise, distort
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.realnvp import CouplingFlow
 from flowgmm.flows.rng import Stream
@@ -129,12 +129,15 @@ class FlowModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClassif
         dtype: torch.dtype,
         noise: Tensor | float | None,
         streams: dict[str, Stream],
+        distorted: bool = True,
     ) -> Tensor:
         """One perturbation of points, shape (S, B, ...): what the flow sees of them in training."""
         if x.dtype == torch.uint8:
-            assert isinstance(self.flow_, MultiscaleRealNVP)
-            padding, flip = self.flow_.crop_padding, self.flow_.flip
-            x = crop_and_flip(x, padding, flip, streams["augmentation"])
+            part = self.flow_
+            assert isinstance(part, MultiscaleRealNVP)
+            x = crop_and_flip(x, part.crop_padding, part.flip, streams["augmentation"])
+            if part.distortion > 0 and distorted:
+                x = distort(x, part.distortion, streams["augmentation"]).to(dtype)
             return dequantise(x, streams["dequantisation"].uniform(x.shape[1:], dtype))
         if noise is None:
             return x

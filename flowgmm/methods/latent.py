@@ -18,12 +18,43 @@ __all__ = ["FlowGMM", "LatentModel"]
 
 
 class FlowGMM(nn.Module):
-    """The stacked model: a flow and a mixture."""
+    """The stacked model: a flow and a mixture; in training maybe a teacher.
+
+    The teacher is a moving average of the flow over steps (Tarvainen and Valpola, 2017), running
+    means included, and always in evaluation.
+    """
+
+    teacher: CouplingFlow | ImageFlow | None
 
     def __init__(self, flow: CouplingFlow | ImageFlow, mixture: StackedMixture):
         super().__init__()
         self.flow = flow
         self.mixture = mixture
+        self.teacher = None
+
+    def add_teacher(self) -> None:
+        """Make a teacher, equal to the flow."""
+        self.teacher = copy.deepcopy(self.flow).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def teach(self, share: float | Tensor) -> None:
+        """Move the teacher by a share of its way to the flow."""
+        assert self.teacher is not None
+        states = zip(self.teacher.state_dict().values(), self.flow.state_dict().values(), strict=True)
+        for average, value in states:
+            average.lerp_(value, share)
+
+    def keep_teacher(self) -> None:
+        """Put the teacher, if there is one, in the flow's place."""
+        if self.teacher is not None:
+            self.flow, self.teacher = self.teacher, None
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the flow."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
 
 
 class LatentModel(FlowModel):

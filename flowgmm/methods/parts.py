@@ -128,6 +128,9 @@ class MultiscaleRealNVP(Part):
             of the model are of the smaller size.
         crop_padding: Largest random shift in training, pixels after pooling.
         flip: Mirror half of the images at random in training.
+        distortion: Largest entry of the random linear map, less the identity, that turns, stretches
+            and shears each image in training; the view that guesses are made on goes without. 0:
+            none (the paper).
 
     Source: Izmailov et al. (2020), section 6; spec 1.3.
     """
@@ -140,6 +143,7 @@ class MultiscaleRealNVP(Part):
         "pool": COUNT,
         "crop_padding": WHOLE,
         "flip": ["boolean"],
+        "distortion": [Interval(Real, 0, 1, closed="left")],
     }
 
     def __init__(
@@ -151,6 +155,7 @@ class MultiscaleRealNVP(Part):
         pool: int = 1,
         crop_padding: int = 4,
         flip: bool = False,
+        distortion: float = 0.0,
     ):
         self.architecture = architecture
         self.n_filters = n_filters
@@ -159,6 +164,7 @@ class MultiscaleRealNVP(Part):
         self.pool = pool
         self.crop_padding = crop_padding
         self.flip = flip
+        self.distortion = distortion
 
     def resolved(self, n_modelled: int, n_labelled: int) -> "MultiscaleRealNVP":
         """The part, checked; nothing of it depends on the data."""
@@ -243,6 +249,9 @@ class Objective(Part):
         consistency_target: `joint`: as above; `posterior`: -log p(yhat(x'') | x') instead.
         guess_threshold: Least posterior of a guess yhat(x'') that counts in the consistency term, as
             in FixMatch (Sohn et al., 2020); 0: all count (the paper).
+        teacher_decay: Decay a step of the moving average of the flow's parameters, the teacher
+            (Tarvainen and Valpola, 2017), which then makes the guesses and is what is kept at the
+            end; 0: the flow itself (the paper).
         ramp_up: Share of the steps over which the consistency weight grows linearly.
         ramp_each: `step` or `pass`: when it grows; a pass is one over the labelled points (D47).
         balance_weight: Weight of KL(p(y) | mean posterior of the unlabelled batch): the shares of
@@ -263,6 +272,7 @@ class Objective(Part):
         "consistency_weight": NOT_NEGATIVE,
         "consistency_target": [StrOptions({"joint", "posterior"})],
         "guess_threshold": [Interval(Real, 0, 1, closed="left")],
+        "teacher_decay": [Interval(Real, 0, 1, closed="left")],
         "ramp_up": SHARE,
         "ramp_each": [StrOptions({"step", "pass"})],
         "balance_weight": NOT_NEGATIVE,
@@ -285,6 +295,7 @@ class Objective(Part):
         em: bool = False,
         ramp_each: str = "step",
         guess_threshold: float = 0.0,
+        teacher_decay: float = 0.0,
     ):
         self.label_weight = label_weight
         self.label_weight_target = label_weight_target
@@ -299,6 +310,7 @@ class Objective(Part):
         self.em = em
         self.ramp_each = ramp_each
         self.guess_threshold = guess_threshold
+        self.teacher_decay = teacher_decay
 
 
 class Training(Part):

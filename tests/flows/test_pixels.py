@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowgmm.flows.pixels import Pixels, crop_and_flip, dequantise
+from flowgmm.flows.pixels import Pixels, crop_and_flip, dequantise, distort
 from flowgmm.flows.rng import Stream
 
 
@@ -90,6 +90,36 @@ def test_augmentation_belongs_to_its_seed():
     x = torch.as_tensor(pixels(6, (1, 4, 4))).view(1, 6, 1, 4, 4)
     both = crop_and_flip(x.expand(2, -1, -1, -1, -1), 2, True, Stream([1, 2]))
     assert torch.equal(both[1:], crop_and_flip(x, 2, True, Stream([2])))
+    assert not torch.equal(both[0], both[1])
+
+
+def test_distortion_moves_points_by_a_linear_map():
+    """A spot's displacement is at most `largest` times its distance from the centre, in L1."""
+    x = torch.zeros(2, 50, 1, 21, 21, dtype=torch.uint8)
+    x[..., 10, 15] = 255  # five pixels beside the centre
+    out = distort(x, 0.2, Stream([1, 2]))
+    assert out.shape == x.shape
+    assert 0 <= out.min() < out.max() <= 255
+    total = out.sum((-2, -1))
+    position = torch.arange(21.0) - 10
+    row = (out.sum(-1) * position).sum(-1) / total
+    column = (out.sum(-2) * position).sum(-1) / total
+    assert (row.abs() <= 5 * 0.2 / 0.6 + 0.2).all()
+    assert (column >= 5 / 1.2 - 0.3).all()
+    assert (column <= 5 / 0.8 + 1.0).all()
+    assert row.std() > 0.3
+    assert column.std() > 0.2
+
+
+def test_no_distortion_leaves_an_image():
+    x = torch.from_numpy(pixels()[None, :, :1])
+    assert torch.allclose(distort(x, 0.0, Stream([1])), x.float(), atol=0.01)
+
+
+def test_distortion_belongs_to_its_seed():
+    x = torch.from_numpy(pixels()[None])
+    both = distort(x.expand(2, -1, -1, -1, -1), 0.3, Stream([1, 2]))
+    assert torch.equal(both[1:], distort(x, 0.3, Stream([2])))
     assert not torch.equal(both[0], both[1])
 
 

@@ -626,6 +626,21 @@ def test_consistency_is_ramped_up(target, moons):
         )
 
 
+def test_the_teacher_is_what_is_kept(moons):
+    """The average of the flows at each of two steps, the start with a tenth of its weight."""
+    X, y, _, _ = moons
+    fit = partial(
+        flow, consistency_weight=1.0, precision="fp64", zero_init=False, random_state=0, lr=1e-2
+    )
+    taught = fit(teacher_decay=0.999, n_steps=2, schedule="constant").fit(X, y)
+    once = fit(teacher_decay=0.999, n_steps=1).fit(X, y)  # the flow before the first update
+    moved = fit(teacher_decay=1e-12, n_steps=2, schedule="constant").fit(X, y)  # and after it
+    for name, value in taught.model_.flow.state_dict().items():
+        start, end = (m.model_.flow.state_dict()[name] for m in (once, moved))
+        torch.testing.assert_close(value, start + (end - start) * (1 - 2 / 11))
+    assert not any(name.startswith("teacher") for name in taught.model_.state_dict())
+
+
 def test_guesses_below_the_threshold_do_not_count(moons):
     """At the first step of equal models: with the threshold at 0 all count, near 1 none."""
     X, y, _, _ = moons

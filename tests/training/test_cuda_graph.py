@@ -31,6 +31,14 @@ CASES = {
         flow_gmm, n_couplings=2, learn_std=True, learn_in_turns=True, **VECTORS
     ),
     "images": partial(flow_gmm, architecture="mnist_small", **IMAGES, **OF_IMAGES),
+    "teacher": partial(
+        flow_gmm,
+        n_couplings=2,
+        consistency_weight=1.0,
+        teacher_decay=0.9,
+        guess_threshold=0.5,
+        **VECTORS,
+    ),
     "GAN on images": partial(
         badgan, width=3, generator_width=2, optimizer="adam", schedule="flat_linear", **OF_IMAGES
     ),
@@ -132,6 +140,7 @@ def test_a_recorded_step_is_the_step(name, precision, recording):
         "flow": 4,
         "flow, constant noise": 2,
         "mixture in turns": 2,
+        "teacher": 2,
         "Pi-model": 2,
     }.get(name, 1)
     for ours, theirs in zip(found, expected, strict=True):

@@ -325,6 +325,15 @@ METHODS = {
         unlabelled_batch=16,
         random_state=seed,
     ),
+    "teacher": lambda seed: flow_gmm(
+        n_couplings=2,
+        hidden_size=8,
+        consistency_weight=1.0,
+        teacher_decay=0.9,
+        n_steps=30,
+        unlabelled_batch=16,
+        random_state=seed,
+    ),
     "mlp": lambda seed: mlp(hidden_size=8, n_steps=30, labelled_batch=5, random_state=seed),
     # Sizes that come from the first batch.
     "scnf": lambda seed: scnf(n_steps=30, random_state=seed),
