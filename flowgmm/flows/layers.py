@@ -22,7 +22,10 @@ class StackedLinear(nn.Module):
         fan_in: Number of inputs that sets the bound 1/sqrt(fan_in) of the uniform initial values
             (PyTorch's default for a layer of that many inputs); `n_in` if None.
         zero: Start from zero weights and biases instead.
+        has_bias: Whether there is b_s; below a batch normalisation it would change nothing.
     """
+
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class StackedLinear(nn.Module):
         initialisation: Stream,
         fan_in: int | None = None,
         zero: bool = False,
+        has_bias: bool = True,
     ):
         super().__init__()
         n_seeds = len(initialisation.seeds)
@@ -42,10 +46,12 @@ class StackedLinear(nn.Module):
             weight = (initialisation.uniform((n_in, n_out)) * 2 - 1) * bound
             bias = (initialisation.uniform((1, n_out)) * 2 - 1) * bound
         self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(bias)
+        self.bias = nn.Parameter(bias) if has_bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x, shape (S, B, n_in), to shape (S, B, n_out)."""
+        if self.bias is None:
+            return torch.bmm(x, self.weight)
         return torch.baddbmm(self.bias, x, self.weight)
 
 

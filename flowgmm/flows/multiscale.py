@@ -90,8 +90,8 @@ class ChannelWise(Coupling):
     """
 
     def __init__(self, net: ResidualNet | DenseNet, is_reversed: bool):
-        n_seeds, n_out = net.last.gain.shape
-        super().__init__(n_out // 2, net, n_seeds)
+        n_seeds, n_changed = net.norm.weight.shape
+        super().__init__(n_changed, net, n_seeds)
         self.changed = int(is_reversed)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flowgmm.flows.layers import StackedLinear
 from flowgmm.flows.rng import Stream
 
 __all__ = ["DenseNet", "ResidualNet", "untracked"]
@@ -194,12 +195,15 @@ class DenseNet(nn.Module):
         super().__init__()
         n_seeds = len(initialisation.seeds)
         self.norm = Norm(n_channels, n_seeds)
-        self.hidden = Conv(n_channels, width, 1, initialisation, bias=False)
+        self.hidden = StackedLinear(n_channels, width, initialisation, has_bias=False)
         self.last_norm = Norm(width, n_seeds)
-        self.last = Conv(width, 2 * n_channels, 1, initialisation, zero=zero_init)
+        self.last = StackedLinear(width, 2 * n_channels, initialisation, zero=zero_init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x, shape (B, S, C, 1, 1), to shape (B, S, 2C, 1, 1)."""
-        h = self.hidden(self.norm(x.flatten(1, 2)))
-        out = self.last(functional.relu_(self.last_norm(h)))
-        return out.unflatten(1, (x.shape[1], -1))
+        by_seed = x.shape[1], -1
+        # Matrix products: as convolutions of one position they take five times as long.
+        h = self.norm(x.flatten(1)).unflatten(1, by_seed)
+        h = self.hidden(h.transpose(0, 1)).transpose(0, 1).flatten(1)
+        h = functional.relu_(self.last_norm(h)).unflatten(1, by_seed)
+        return self.last(h.transpose(0, 1)).transpose(0, 1)[..., None, None]

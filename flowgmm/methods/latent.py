@@ -40,8 +40,8 @@ class FlowGMM(nn.Module):
     def teach(self, share: float | Tensor) -> None:
         """Move the teacher by a share of its way to the flow."""
         assert self.teacher is not None
-        states = zip(self.teacher.state_dict().values(), self.flow.state_dict().values(), strict=True)
-        for average, value in states:
+        averages, values = (flow.state_dict().values() for flow in (self.teacher, self.flow))
+        for average, value in zip(averages, values, strict=True):
             average.lerp_(value, share)
 
     def keep_teacher(self) -> None:

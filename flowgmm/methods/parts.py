@@ -247,8 +247,8 @@ class Objective(Part):
             two independent perturbations (dropout masks, input noise) and yhat the model's own
             hard answer (eq. 7).
         consistency_target: `joint`: as above; `posterior`: -log p(yhat(x'') | x') instead.
-        guess_threshold: Least posterior of a guess yhat(x'') that counts in the consistency term, as
-            in FixMatch (Sohn et al., 2020); 0: all count (the paper).
+        guess_threshold: Least posterior of a guess yhat(x'') that counts in the consistency term,
+            as in FixMatch (Sohn et al., 2020); 0: all count (the paper).
         teacher_decay: Decay a step of the moving average of the flow's parameters, the teacher
             (Tarvainen and Valpola, 2017), which then makes the guesses and is what is kept at the
             end; 0: the flow itself (the paper).

@@ -182,7 +182,7 @@ def test_automatic_precision_only_where_bf16_lost_nothing(recipe: str) -> None:
         training = method_settings(config, Run(*run)).params["training"]
         assert training.get("precision", "fp32") == (expected if ours else "fp32"), run
     training = method_settings(config, Run("mnist", "1000", "flowgmm_cons")).params["training"]
-    assert training["precision"] == ("fp32" if ours and recipe != "recommended" else "bf16")
+    assert training["precision"] == ("fp32" if ours else "bf16")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
