@@ -60,9 +60,9 @@ class FlowModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClassif
                 f"{parts['flow']!r}; vectors have shape (N, D), images (N, C, H, W)"
             )
         n_components = self.pca_components or (preset and preset.pca_components)
-        n_modelled = min(X.shape[1], n_components or X.shape[1])
+        modelled = X.shape[1:] if X.ndim == 4 else (min(X.shape[1], n_components or X.shape[1]),)
         used: dict[str, Any] = {f"{k}_": part.checked() for k, part in parts.items()}
-        used["flow_"] = used["flow_"].resolved(n_modelled, n_labelled)
+        used["flow_"] = used["flow_"].resolved(modelled, n_labelled)
         used["training_"] = used["training_"].resolved(n_labelled, n_classes)
         return used | {"preset_": name}
 

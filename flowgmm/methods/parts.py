@@ -5,7 +5,7 @@ over `training__lr` work. Ranges are checked when the estimator is fitted.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -104,16 +104,16 @@ class RealNVP(Part):
         self.input_noise = input_noise
         self.noise_until = noise_until
 
-    def resolved(self, n_modelled: int, n_labelled: int) -> "RealNVP":
+    def resolved(self, shape: Sequence[int], n_labelled: int) -> "RealNVP":
         """The part, checked, with a number for `auto`.
 
         Arguments:
-            n_modelled: Modelled features D.
+            shape: Modelled features, (D,).
             n_labelled: Labelled points L.
         """
         if self.checked().input_noise != "auto":
             return self
-        noise = min(MOST_NOISE, math.sqrt(n_modelled / n_labelled))
+        noise = min(MOST_NOISE, math.sqrt(shape[0] / n_labelled))
         return clone(self).set_params(input_noise=noise)
 
 
@@ -122,6 +122,8 @@ class MultiscaleRealNVP(Part):
 
     Arguments:
         architecture: `multi_scale`, `mnist_small` or `squeezed`; see `flowgmm.flows.multiscale`.
+            `auto`: `squeezed` for images whose sides, after pooling, are multiples of 4, else
+            `multi_scale`.
         n_filters, n_blocks: Channels m and residual blocks B of a conditioner.
         zero_init: The couplings start as the identity (official: no).
         pool: Average over blocks of pool x pixels first, for scaled-down runs. Images that come out
@@ -136,7 +138,7 @@ class MultiscaleRealNVP(Part):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "architecture": [StrOptions({"multi_scale", "mnist_small", "squeezed"})],
+        "architecture": [StrOptions({"auto", "multi_scale", "mnist_small", "squeezed"})],
         "n_filters": COUNT,
         "n_blocks": WHOLE,
         "zero_init": ["boolean"],
@@ -166,9 +168,17 @@ class MultiscaleRealNVP(Part):
         self.flip = flip
         self.distortion = distortion
 
-    def resolved(self, n_modelled: int, n_labelled: int) -> "MultiscaleRealNVP":
-        """The part, checked; nothing of it depends on the data."""
-        return self.checked()
+    def resolved(self, shape: Sequence[int], n_labelled: int) -> "MultiscaleRealNVP":
+        """The part, checked, with a name for `auto`.
+
+        Arguments:
+            shape: Of an image, (C, H, W).
+            n_labelled: Labelled images L; nothing depends on them.
+        """
+        if self.checked().architecture != "auto":
+            return self
+        fits = all(side % (4 * self.pool) == 0 for side in shape[1:])
+        return clone(self).set_params(architecture="squeezed" if fits else "multi_scale")
 
 
 class LatentMixture(Part):

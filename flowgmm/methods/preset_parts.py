@@ -82,30 +82,34 @@ def _encoded(pca_components: int, balance_weight: float, labelled_batch: int | N
 
 
 def images() -> Preset:
-    """Images: FlowGMM-cons of the recipe `small`, at full size."""
+    """Images: FlowGMM-cons of the recipe `recommended` with fewer steps."""
     return Preset(
-        MultiscaleRealNVP(n_filters=16, n_blocks=2),
-        LatentMixture(means="random", learn_means=False),
+        MultiscaleRealNVP(
+            "auto", n_filters=48, n_blocks=1, crop_padding=3, distortion=0.3
+        ),
+        LatentMixture(means="axes", mean_scale=6.0, learn_means=False),
         Objective(
             labelled_nll="mixture",
             pooled_loss=True,
             unlabelled_weight=1.0,
-            label_weight=30.0,
+            label_weight=1600.0,
             labelled_in_unlabelled=False,
-            consistency_weight=1.0,
-            consistency_target="joint",
-            ramp_up=1.0,
+            consistency_weight=1600.0,
+            consistency_target="posterior",
+            guess_threshold=0.9,
+            teacher_decay=0.998,
+            ramp_up=0.1,
             balance_weight=0.0,
         ),
         Training(
             n_steps=2000,
             labelled_batch=32,
-            unlabelled_batch=32,
+            unlabelled_batch=64,
             sampling="shuffle_full",
-            optimizer="adam",
-            lr=2e-3,
-            weight_decay=5e-5,
+            lr=3e-3,
+            weight_decay=0.0,
             schedule="late",
+            clip_norm=8000.0,
         ),
     )
 

@@ -85,7 +85,7 @@ def test_automatic_steps(n_labelled, n_classes, n_steps):
 
 @pytest.mark.parametrize(("n_modelled", "n_labelled", "noise"), [(4, 100, 0.2), (50, 20, 0.7)])
 def test_automatic_noise(n_modelled, n_labelled, noise):
-    assert RealNVP().resolved(n_modelled, n_labelled) == RealNVP(input_noise=noise)
+    assert RealNVP().resolved((n_modelled,), n_labelled) == RealNVP(input_noise=noise)
     assert RealNVP(input_noise=0.0).resolved(n_modelled, n_labelled) == RealNVP(input_noise=0.0)
 
 
@@ -140,9 +140,22 @@ def embedded(shape, least, seed=0):
 )
 def test_the_preset_for_data(X, name):
     assert choose_preset(X) == name
-    assert in_use(FlowGMMClassifier(), *X.shape[1:]).flow_ == PRESETS["images"]().flow or (
-        name != "images"
-    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "pool", "architecture"),
+    [
+        ((1, 28, 28), 1, "squeezed"),
+        ((3, 32, 40), 2, "squeezed"),
+        ((3, 32, 32), 4, "squeezed"),
+        ((1, 28, 28), 2, "multi_scale"),
+        ((1, 30, 28), 1, "multi_scale"),
+    ],
+)
+def test_the_architecture_for_images(shape, pool, architecture):
+    part = clone(PRESETS["images"]().flow).set_params(pool=pool)
+    assert part.resolved(shape, 10).architecture == architecture
+    assert part.set_params(architecture="mnist_small").resolved(shape, 10) == part
 
 
 def test_parts_that_are_not_given_are_the_presets(moons):
@@ -240,6 +253,18 @@ def test_the_preset_for_tables_is_the_recommended_recipe():
     own = {key.rpartition("__")[2]: value for key, value in made.items()}
     params = flat(found.params) | {"preprocess": found.preprocess}
     del params["consistency_target"]  # its weight is 0
+    assert {key: own[key] for key in params} == params
+
+
+def test_the_preset_for_images_is_the_recommended_recipe():
+    settings = read_yaml(ROOT / "config" / "config.yaml") | {"recipe": "recommended"}
+    found = method_settings(load_checked(ROOT, settings), Run("mnist", "1000", "flowgmm_cons"))
+    made = presets.images().get_params()
+    own = {key.rpartition("__")[2]: value for key, value in made.items()}
+    params = flat(found.params)
+    assert (own.pop("architecture"), params.pop("architecture")) == ("auto", "squeezed")
+    assert own.pop("n_steps") < params.pop("n_steps")
+    params.pop("class", None)
     assert {key: own[key] for key in params} == params
 
 
