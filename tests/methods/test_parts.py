@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from estimators import flat, flow_gmm, in_use
+from estimators import flat, flow_gmm
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, make_moons
 from sklearn.model_selection import GridSearchCV
