@@ -289,6 +289,7 @@ class StackedEstimator(BaseEstimator, ABC):
             schedule=part.schedule,
             clip_norm=part.clip_norm,
             bf16=part.precision == "bf16",
+            beta2=part.beta2,
         )
 
     def _adopt(

@@ -336,6 +336,7 @@ class Training(Part):
             `flowgmm.training.batches.Batches`.
         optimizer: `adamw` (decoupled decay), `adam` (decay added to the gradient) or `adamax`.
         lr: Learning rate.
+        beta2: Decay of the second moment of the networks' gradients.
         weight_decay: Decay of the networks' parameters; in an image flow only gains decay.
         schedule: Of the learning rate; see `flowgmm.training.schedules.learning_rate_factor`.
         clip_norm: Largest gradient norm; None: no clipping.
@@ -358,6 +359,7 @@ class Training(Part):
         "sampling": [str],
         "optimizer": [str],
         "lr": POSITIVE,
+        "beta2": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": NOT_NEGATIVE,
         "schedule": [str],
         "clip_norm": [*POSITIVE, None],
@@ -381,6 +383,7 @@ class Training(Part):
         keep: str = "last",
         precision: str = "fp32",
         compile: bool = False,
+        beta2: float = 0.999,
     ):
         self.n_steps = n_steps
         self.n_epochs = n_epochs
@@ -395,6 +398,7 @@ class Training(Part):
         self.keep = keep
         self.precision = precision
         self.compile = compile
+        self.beta2 = beta2
 
     def resolved(self, n_labelled: int, n_classes: int) -> "Training":
         """The part, checked, with a number for `auto`.

@@ -84,9 +84,7 @@ def _encoded(pca_components: int, balance_weight: float, labelled_batch: int | N
 def images() -> Preset:
     """Images: FlowGMM-cons of the recipe `recommended` with fewer steps."""
     return Preset(
-        MultiscaleRealNVP(
-            "auto", n_filters=48, n_blocks=1, crop_padding=3, distortion=0.3
-        ),
+        MultiscaleRealNVP("auto", n_filters=48, n_blocks=1, crop_padding=3, distortion=0.3),
         LatentMixture(means="axes", mean_scale=6.0, learn_means=False),
         Objective(
             labelled_nll="mixture",
@@ -94,7 +92,7 @@ def images() -> Preset:
             unlabelled_weight=1.0,
             label_weight=1600.0,
             labelled_in_unlabelled=False,
-            consistency_weight=1600.0,
+            consistency_weight=2400.0,
             consistency_target="posterior",
             guess_threshold=0.9,
             teacher_decay=0.998,
@@ -107,8 +105,9 @@ def images() -> Preset:
             unlabelled_batch=64,
             sampling="shuffle_full",
             lr=3e-3,
+            beta2=0.99,
             weight_decay=0.0,
-            schedule="late",
+            schedule="warm_late",
             clip_norm=8000.0,
         ),
     )

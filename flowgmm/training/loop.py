@@ -49,6 +49,7 @@ class TrainingOptions:
         clip_norm: Largest gradient norm, per seed; None: no clipping.
         mixture_lr: Learning rate of learnable means, spreads and weights (no decay, no clipping).
         bf16: Matrix products of the networks in bfloat16.
+        beta2: Decay of the second moment of the networks' gradients.
 
     Source: spec 1.5, 1.7.
     """
@@ -61,6 +62,7 @@ class TrainingOptions:
     clip_norm: float | None = 100.0
     mixture_lr: float = 1e-2
     bf16: bool = False
+    beta2: float = 0.999
 
     def groups(
         self,
@@ -79,9 +81,11 @@ class TrainingOptions:
         in_mixture, without = {id(p) for p in mixture}, {id(p) for p in undecayed}
         trained = [p for p in model.parameters() if p.requires_grad]
         networks = [p for p in trained if id(p) not in in_mixture]
+        decayed = [p for p in networks if id(p) not in without]
+        betas = 0.9, self.beta2
         return [
-            Group([p for p in networks if id(p) not in without], self.lr, self.weight_decay),
-            Group([p for p in networks if id(p) in without], self.lr),
+            Group(decayed, self.lr, self.weight_decay, betas=betas),
+            Group([p for p in networks if id(p) in without], self.lr, betas=betas),
             Group([p for p in mixture if p.requires_grad], self.mixture_lr, clip=False),
         ]
 

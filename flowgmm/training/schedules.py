@@ -8,6 +8,8 @@ __all__ = ["SCHEDULES", "cool_down", "gauss_ramp", "learning_rate_factor", "ramp
 # Shares of the steps over which the Pi-model on images warms up and cools down: 80 and 50 epochs
 # of 300 (Laine and Aila, 2017).
 WARM_UP, COOL_DOWN = 80 / 300, 50 / 300
+# Share of the steps over which `warm_late` warms up.
+SHORT_WARM_UP = 0.02
 
 
 def _steps(step: int, n_steps: int) -> float:
@@ -16,6 +18,10 @@ def _steps(step: int, n_steps: int) -> float:
 
 def _cosine(step: int, n_steps: int) -> float:
     return max(0.5 * (1 + math.cos(math.pi * step / n_steps)), 1e-3)
+
+
+def _late(step: int, n_steps: int) -> float:
+    return min(1.0, max(0.01, 1 - 0.99 * (step / n_steps - 0.5) / 0.4))
 
 
 def _ramps(step: int, n_steps: int) -> float:
@@ -28,7 +34,10 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
     # The authors' schedule moves after the optimizer (D48).
     "cosine_lagged": lambda step, n_steps: _cosine(max(step - 1, 0), n_steps),
     "steps": _steps,
-    "late": lambda step, n_steps: min(1.0, max(0.01, 1 - 0.99 * (step / n_steps - 0.5) / 0.4)),
+    "late": _late,
+    "warm_late": lambda step, n_steps: (
+        _late(step, n_steps) * min(1.0, (step + 1) / (SHORT_WARM_UP * n_steps))
+    ),
     "linear": lambda step, n_steps: 1 - step / n_steps,
     "flat_linear": lambda step, n_steps: min(1.0, 3 * (1 - step / n_steps)),
     "staircase": lambda step, n_steps: 0.75 ** (5 * step // n_steps),
@@ -42,7 +51,8 @@ def learning_rate_factor(schedule: str, step: int, n_steps: int) -> float:
     Arguments:
         schedule: `constant`; `cosine`: max((1 + cos(pi step / n_steps)) / 2, 1e-3); `steps`:
             divided by 10 after 50 % and again after 80 % of the steps; `late`: constant until
-            50 %, then linear to 1 % at 90 %; `cosine_lagged`: cosine of the step before, since
+            50 %, then linear to 1 % at 90 %; `warm_late`: the same after a linear rise over the
+            first 2 %; `cosine_lagged`: cosine of the step before, since
             the authors' schedule moves after the optimizer (D48): the first rate comes twice;
             `linear`: to 0; `flat_linear`: constant for two thirds, then linear to 0; `staircase`:
             times 0.75 after each fifth; `ramps`: exp(-5 (1 - k)^2), k from 0 to 1 over the first
