@@ -199,8 +199,9 @@ class FlowForestClassifier(
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Log of the mean probabilities in nats, float64, shape (N, K)."""
         X = self._check(X)
-        # Before FlowGMM's own temperature: the mean has another.
-        log_flow = self.flow_gmm_.predict_log_proba(X) * self.flow_gmm_.temperature_
+        # Before FlowGMM's own calibration: the mean has another.
+        flow = self.flow_gmm_
+        log_flow = (flow.predict_log_proba(X) - flow.offsets_) * flow.temperature_
         log_forest = self.forest_.predict_log_proba(X)
         return averaged(log_flow, log_forest, self.weight, self.temperature_)
 

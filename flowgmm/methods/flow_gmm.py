@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flowgmm.evaluation.calibration import tempered
 from flowgmm.flows.mixture import DATA_MEANS, StackedMixture, fixed_means
 from flowgmm.flows.multiscale import ImageFlow
 from flowgmm.flows.pixels import Pixels, as_inputs
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.rng import Stream
-from flowgmm.methods.averaging import fit_temperature
+from flowgmm.methods.averaging import fit_offsets, fit_temperature
 from flowgmm.methods.base import ON_DEVICE
 from flowgmm.methods.cross_fit import cross_fit, make_folds, seen_when_held_out
 from flowgmm.methods.image_features import ImageFeatures
@@ -63,8 +64,8 @@ class FlowGMMClassifier(ImageFeatures):
         pca_components: With `preprocess="pca"`, how many components go through the flow; None: all
             that vary.
         n_folds: Folds of the labelled points, each held out once in a training of its own, which
-            `temperature_` is found on; 0: it is 1; None: 5, of images 0. `fit_stack` holds out
-            none.
+            `temperature_` and `offsets_` are found on; 0: they are 1 and 0; None: 5, of images 0.
+            `fit_stack` holds out none.
         n_init: Trainings from as many initialisations, side by side; the one with the highest
             likelihood of the unlabelled points is kept, as in scikit-learn's `GaussianMixture`.
         device: `auto`, `cpu`, `cuda`, ...
@@ -79,6 +80,9 @@ class FlowGMMClassifier(ImageFeatures):
         weights_: Class weights, shape (K,).
         temperature_: Temperature of the class probabilities: from held-out labels, or what
             `calibrate` found.
+        offsets_: Added to the tempered log probabilities of the classes, in nats, shape (K,): from
+            held-out labels, shrunk to 0. Where classes are uneven and hard to tell apart, they
+            favour the frequent ones.
         image_shape_: Of a model of images: channels, height and width after pooling.
         history_: Losses on the way.
         seeds_: The named seeds.
@@ -257,8 +261,9 @@ class FlowGMMClassifier(ImageFeatures):
         # The fewer labels for a feature, the surer of itself the model is without reason.
         ratio = self.preprocess_.n_modelled / (codes >= 0).sum()
         prior = min(MOST_TEMPERATURE, LEAST_TEMPERATURE + TEMPERATURE_SLOPE * ratio)
-        found = fit_temperature(codes[fold >= 0][seen], log_proba[seen], prior)
-        self.temperature_ = max(1.0, found)
+        truth, log_proba = codes[fold >= 0][seen], log_proba[seen]
+        self.temperature_ = max(1.0, fit_temperature(truth, log_proba, prior))
+        self.offsets_ = fit_offsets(truth, tempered(log_proba, self.temperature_))
 
     # -- objective ---------------------------------------------------------------------------
 

@@ -60,14 +60,14 @@ class FlowGMM(nn.Module):
 class LatentModel(FlowModel):
     """Inference with a fitted flow and latent mixture: by class, samples, boundaries."""
 
-    _saved: ClassVar[tuple[str, ...]] = ("temperature_",)
+    _saved: ClassVar[dict[str, Any]] = {"temperature_": 1.0, "offsets_": 0.0}
     model_: FlowGMM
 
     # -- fitted ------------------------------------------------------------------------------
 
     def _adopt(self, *args: Any) -> None:
         super()._adopt(*args)
-        self.temperature_ = 1.0
+        self.temperature_, self.offsets_ = 1.0, np.zeros(len(self.classes_))
 
     @property
     def means_(self) -> np.ndarray:
@@ -92,16 +92,19 @@ class LatentModel(FlowModel):
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Posterior log p(y | x) in nats, float64, shape (N, K); finite where p rounds to 0.
 
-        After `calibrate`, at its temperature.
+        Calibrated: at `temperature_`, with `offsets_`.
         """
         log_proba = super().predict_log_proba(X)
-        return log_proba if self.temperature_ == 1 else tempered(log_proba, self.temperature_)
+        if self.temperature_ == 1 and not np.any(self.offsets_):
+            return log_proba
+        return tempered(log_proba + self.temperature_ * self.offsets_, self.temperature_)
 
     def calibrate(self, X: Any, y: Any) -> Self:
         """Choose the temperature with the least class NLL on points with known classes.
 
         It divides the log-posteriors, which equals one scalar variance for all components; which
-        class is the most probable stays as it is. It is stored as `temperature_`.
+        class is the most probable stays as it is without `offsets_`, which become 0. It is stored
+        as `temperature_`.
 
         Arguments:
             X: Points that were not learnt from.
@@ -113,7 +116,7 @@ class LatentModel(FlowModel):
         Source: Izmailov et al. (2020), section 6 (Table 5); spec 1.8.
         """
         codes = self._codes(y)
-        self.temperature_ = 1.0
+        self.temperature_, self.offsets_ = 1.0, np.zeros(len(self.classes_))
         self.temperature_ = best_temperature(codes, self.predict_log_proba(X))
         return self
 

@@ -22,8 +22,9 @@ __all__ = ["PersistentEstimator"]
 class PersistentEstimator(StackedEstimator):
     """Saving and loading of fitted estimators, one or a whole stack."""
 
-    # Learned attributes of a subclass that go into a file.
-    _saved: ClassVar[tuple[str, ...]] = ()
+    # Learned attributes of a subclass that go into a file, and what they are in files of earlier
+    # versions, which lack them.
+    _saved: ClassVar[dict[str, Any]] = {}
 
     @classmethod
     def save_stack(
@@ -64,7 +65,7 @@ class PersistentEstimator(StackedEstimator):
                     "classes_dtype": str(estimator.classes_.dtype),
                     "n_features_in": estimator.n_features_in_,
                     "preprocess": estimator.preprocess_.header(),
-                    **{name: getattr(estimator, name) for name in cls._saved},
+                    **{name: np.asarray(getattr(estimator, name)).tolist() for name in cls._saved},
                     "n_iter": estimator.n_iter_,
                     "seeds": estimator.seeds_,
                     "history": estimator.history_,
@@ -137,8 +138,9 @@ class PersistentEstimator(StackedEstimator):
             k.removeprefix(start): v.numpy() for k, v in tensors.items() if k.startswith(start)
         }
         estimator.preprocess_ = cls._saved_preprocess(header["preprocess"], arrays)
-        for name in cls._saved:
-            setattr(estimator, name, header[name])
+        for name, absent in cls._saved.items():
+            value = header.get(name, absent)
+            setattr(estimator, name, np.array(value) if isinstance(value, list) else value)
         estimator.classes_ = np.array(header["classes"], dtype=header["classes_dtype"])
         estimator.n_features_in_ = header["n_features_in"]
         estimator.n_iter_ = header["n_iter"]

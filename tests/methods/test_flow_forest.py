@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import check_classifiers_classes, parametriz
 
 from flowgmm.evaluation.calibration import tempered
 from flowgmm.methods import flow_forest
-from flowgmm.methods.averaging import FLOW_TEMPERATURE, averaged, fit_temperature
+from flowgmm.methods.averaging import FLOW_TEMPERATURE, averaged, fit_offsets, fit_temperature
 from flowgmm.methods.flow_forest import FlowForestClassifier
 from flowgmm.methods.forest import ForestClassifier
 from flowgmm.methods.stack import fit_stack
@@ -72,11 +72,11 @@ def test_the_mean_is_weighted_and_tempered(moons, fitted):
     for weight, part in ((0.0, sharp), (1.0, forest.predict_proba(X))):
         alone = FlowForestClassifier.from_fitted(flow, forest, 1.0, weight)
         np.testing.assert_allclose(alone.predict_proba(X), part, atol=1e-12)
-    # FlowGMM's own temperature has no part in it.
+    # FlowGMM's own calibration has no part in it.
     before = fitted.predict_proba(X)
-    flow.temperature_ = 7.0
+    flow.temperature_, flow.offsets_ = 7.0, np.array([0.5, -0.5])
     np.testing.assert_allclose(fitted.predict_proba(X), before, atol=1e-12)
-    flow.temperature_ = 1.0
+    flow.temperature_, flow.offsets_ = 1.0, np.zeros(2)
 
 
 def test_held_out_labels_decide_as_far_as_they_outweigh_the_expected_temperature():
@@ -94,6 +94,17 @@ def test_held_out_labels_decide_as_far_as_they_outweigh_the_expected_temperature
     given = averaged(FLOW_TEMPERATURE * right, np.log(np.eye(2)[1 - y] + 1e-300), 0.25)
     own = np.exp(right[np.arange(2000), y])
     assert np.allclose(np.exp(given[np.arange(2000), y]), 0.75 * own)
+
+
+def test_offsets_are_what_held_out_labels_say_beyond_their_strength():
+    y = np.arange(4000) % 4 == 0
+    even = np.log(np.full((4000, 2), 0.5))
+    few, many = (fit_offsets(y[:n], even[:n]) for n in (20, 4000))
+    assert many[0] - many[1] == pytest.approx(np.log(3), rel=0.05)  # three to one
+    assert 0 < few[0] - few[1] < np.log(3) / 2
+    assert few.sum() == pytest.approx(0, abs=1e-6)
+    assert not fit_offsets(y[:0], even[:0]).any()
+    assert np.isfinite(fit_offsets([1], np.array([[0.0, -np.inf]]))).all()
 
 
 def test_numbers_need_no_folds(moons, monkeypatch):

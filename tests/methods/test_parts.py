@@ -314,20 +314,32 @@ def test_pipelines_and_data_frames(moons):
 # -- temperature -----------------------------------------------------------------------------
 
 
-def test_the_temperature_is_cross_fitted(moons):
+def test_temperature_and_offsets_are_cross_fitted(moons):
     X, y = moons
     plain = FlowGMMClassifier(n_folds=0, training=SHORT, random_state=0).fit(X, y)
     model = FlowGMMClassifier(training=SHORT, random_state=0).fit(X, y)
     assert plain.temperature_ == 1
-    assert model.temperature_ != 1
-    np.testing.assert_array_equal(model.predict(X), plain.predict(X))
-    log_proba = plain.predict_log_proba(X) / model.temperature_
+    assert model.temperature_ != 1 and not plain.offsets_.any()
+    log_proba = plain.predict_log_proba(X) / model.temperature_ + model.offsets_
     log_proba -= np.logaddexp.reduce(log_proba, axis=1, keepdims=True)
     np.testing.assert_allclose(model.predict_log_proba(X), log_proba, atol=1e-12)
     again = FlowGMMClassifier(training=SHORT, random_state=0).fit(X, y)
     assert again.temperature_ == model.temperature_
+    np.testing.assert_array_equal(again.offsets_, model.offsets_)
     with pytest.raises(ValueError, match="n_folds: expected None, 0 or at least 2, got 1"):
         FlowGMMClassifier(n_folds=1, training=SHORT).fit(X, y)
+
+
+def test_where_columns_say_nothing_the_frequent_class_is_favoured():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 5))
+    y = np.where(np.arange(300) < 100, np.arange(300) % 5 == 0, -1)  # one label in five is a 1
+    plain = FlowGMMClassifier(n_folds=0, random_state=0).fit(X, y)
+    model = FlowGMMClassifier(random_state=0).fit(X, y)
+    assert model.offsets_[0] > model.offsets_[1]
+    assert (model.predict(X) == 0).mean() > (plain.predict(X) == 0).mean() + 0.02
+    model.calibrate(X[:100], y[:100])
+    np.testing.assert_array_equal(model.predict(X), plain.predict(X))
 
 
 def test_one_label_a_class_has_the_temperature_that_others_had(moons):
