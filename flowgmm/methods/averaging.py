@@ -81,7 +81,7 @@ def fit_offsets(y: ArrayLike, log_proba: np.ndarray) -> np.ndarray:
     from scipy.optimize import minimize
     from scipy.special import logsumexp
 
-    n, n_classes = log_proba.shape
+    n_classes = log_proba.shape[1]
     counts = np.bincount(np.asarray(y, dtype=int), minlength=n_classes)
 
     def loss(offsets: np.ndarray) -> tuple[float, np.ndarray]:

@@ -226,7 +226,8 @@ class FlowGMMClassifier(ImageFeatures):
         return passes, passes
 
     def _uses_unlabelled(self) -> bool:
-        return self.objective_.unlabelled_weight > 0 or self.objective_.consistency_weight > 0
+        objective = self.objective_
+        return float(objective.unlabelled_weight) > 0 or objective.consistency_weight > 0
 
     def _labelled_in_unlabelled(self) -> bool:
         return self.objective_.labelled_in_unlabelled

@@ -63,7 +63,8 @@ class FlowModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NeuralClassif
         modelled = X.shape[1:] if X.ndim == 4 else (min(X.shape[1], n_components or X.shape[1]),)
         used: dict[str, Any] = {f"{k}_": part.checked() for k, part in parts.items()}
         used["flow_"] = used["flow_"].resolved(modelled, n_labelled)
-        used["training_"] = used["training_"].resolved(n_labelled, n_classes)
+        for attribute in used.keys() & {"objective_", "training_"}:
+            used[attribute] = used[attribute].resolved(n_labelled, n_classes)
         return used | {"preset_": name}
 
     def _fit_preprocess(self, X: np.ndarray) -> Preprocess | Pixels:

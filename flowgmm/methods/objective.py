@@ -69,7 +69,7 @@ def objective_losses(
         if objective.pooled_loss:
             loss = torch.cat([nll_labelled, nll_unlabelled], dim=-1).mean(-1)
         else:
-            loss = loss + objective.unlabelled_weight * losses["unlabelled_nll"]
+            loss = loss + float(objective.unlabelled_weight) * losses["unlabelled_nll"]
     if objective.label_weight > 0:
         evidence = torch.logsumexp(in_labelled, dim=-1)
         losses["labelled_ce"] = (evidence - log_joint_labelled).mean(-1)

@@ -36,7 +36,10 @@ SHARE = [Interval(Real, 0, 1, closed="both")]
 # Rules for `auto`, from the development tables (docs/recipes.md). The noise of sqrt(D / L) grows
 # without bound where labels are few.
 MOST_NOISE = 0.7
-STEPS, STEPS_A_LABEL = (200, 500), 2.5
+STEPS, STEPS_A_LABEL, STEPS_A_CLASS = (200, 500), 2.5, 40
+# Two classes have the least weight: labels that are chosen evenly among uneven classes would let
+# the likelihood give the frequent class's points to the other one.
+UNLABELLED_WEIGHT, LABELS_A_CLASS = (3.0, 10.0), 100.0
 
 
 class Part(BaseEstimator):
@@ -249,8 +252,9 @@ class Objective(Part):
             which `labelled_nll` is `none` (D25).
         labelled_nll: Likelihood term of the labelled points: `class`: -log p(x | y); `mixture`:
             -log p(x), as if unlabelled (the image objective); `none`.
-        unlabelled_weight: Factor on the mean unlabelled NLL (D9). If this and `consistency_weight`
-            are 0, only the labelled points are used.
+        unlabelled_weight: Factor on the mean unlabelled NLL (D9); `auto`: 3, and with three classes
+            or more 100 K / L of K classes and L labelled points, from 3 to 10. If this and
+            `consistency_weight` are 0, only the labelled points are used.
         pooled_loss: One mean over labelled and unlabelled points together (2-D data), instead of
             a weighted sum of two.
         consistency_weight: Weight of -log p(x', yhat(x'')), where x' and x'' are the point under
@@ -277,7 +281,7 @@ class Objective(Part):
         "label_weight": NOT_NEGATIVE,
         "label_weight_target": [StrOptions({"posterior", "joint"})],
         "labelled_nll": [StrOptions({"class", "mixture", "none"})],
-        "unlabelled_weight": NOT_NEGATIVE,
+        "unlabelled_weight": [*NOT_NEGATIVE, StrOptions({"auto"})],
         "pooled_loss": ["boolean"],
         "consistency_weight": NOT_NEGATIVE,
         "consistency_target": [StrOptions({"joint", "posterior"})],
@@ -295,7 +299,7 @@ class Objective(Part):
         label_weight: float = 100.0,
         label_weight_target: str = "posterior",
         labelled_nll: str = "class",
-        unlabelled_weight: float = 3.0,
+        unlabelled_weight: float | str = "auto",
         pooled_loss: bool = False,
         consistency_weight: float = 0.0,
         consistency_target: str = "posterior",
@@ -322,6 +326,21 @@ class Objective(Part):
         self.guess_threshold = guess_threshold
         self.teacher_decay = teacher_decay
 
+    def resolved(self, n_labelled: int, n_classes: int) -> "Objective":
+        """The part, checked, with a number for `auto`.
+
+        Arguments:
+            n_labelled: Labelled points L.
+            n_classes: Classes K.
+        """
+        if self.checked().unlabelled_weight != "auto":
+            return self
+        low, high = UNLABELLED_WEIGHT
+        weight = low
+        if n_classes > 2:
+            weight = min(max(low, LABELS_A_CLASS * n_classes / n_labelled), high)
+        return clone(self).set_params(unlabelled_weight=weight)
+
 
 class Training(Part):
     """Batches, optimizer and number of steps.
@@ -329,7 +348,7 @@ class Training(Part):
     Arguments:
         n_steps, n_epochs: Exactly one of them; an epoch is a pass over the unlabelled points.
             `auto`: none if there are epochs; else 200 steps, and with three classes or more 2.5 for
-            each labelled point, from 200 to 500.
+            each labelled point or 40 for each class, whichever is more, from 200 to 500.
         labelled_batch: Labelled points per step; None: all.
         unlabelled_batch: Unlabelled points per step.
         sampling: `shuffle`, `shuffle_full`, `fixed` or `replacement`; see
@@ -412,7 +431,10 @@ class Training(Part):
         if self.n_epochs is not None:
             return clone(self).set_params(n_steps=None)
         low, high = STEPS
-        n_steps = low if n_classes == 2 else min(max(low, round(STEPS_A_LABEL * n_labelled)), high)
+        n_steps = low
+        if n_classes > 2:
+            wanted = max(round(STEPS_A_LABEL * n_labelled), STEPS_A_CLASS * n_classes)
+            n_steps = min(max(low, wanted), high)
         return clone(self).set_params(n_steps=n_steps)
 
 

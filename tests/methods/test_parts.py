@@ -75,12 +75,22 @@ def test_ranges(part, message):
 
 @pytest.mark.parametrize(
     ("n_labelled", "n_classes", "n_steps"),
-    [(40, 2, 200), (400, 2, 200), (30, 3, 200), (120, 4, 300), (999, 9, 500)],
+    [(40, 2, 200), (400, 2, 200), (30, 3, 200), (120, 4, 300), (40, 8, 320), (999, 9, 500)],
 )
 def test_automatic_steps(n_labelled, n_classes, n_steps):
     assert Training().resolved(n_labelled, n_classes) == Training(n_steps=n_steps)
     epochs = Training(n_epochs=3).resolved(n_labelled, n_classes)
     assert (epochs.n_steps, epochs.n_epochs) == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("n_labelled", "n_classes", "weight"), [(4, 2, 3.0), (20, 4, 10.0), (50, 3, 6.0), (900, 9, 3.0)]
+)
+def test_automatic_unlabelled_weight(n_labelled, n_classes, weight):
+    resolved = Objective().resolved(n_labelled, n_classes)
+    assert resolved == Objective(unlabelled_weight=weight)
+    given = Objective(unlabelled_weight=0.0)
+    assert given.resolved(n_labelled, n_classes) == given
 
 
 @pytest.mark.parametrize(("n_modelled", "n_labelled", "noise"), [(4, 100, 0.2), (50, 20, 0.7)])
@@ -164,7 +174,7 @@ def test_parts_that_are_not_given_are_the_presets(moons):
     assert given.preset_ == "tables"
     noise = np.sqrt(2 / 16)  # of D = 2 features and L = 16 labels
     assert (given.flow_, given.training_) == (RealNVP(hidden_size=8, input_noise=noise), SHORT)
-    assert given.objective_ == PRESETS["tables"]().objective
+    assert given.objective_ == Objective(unlabelled_weight=3.0)
     assert given.objective is None
     whole = presets.tables(flow=RealNVP(hidden_size=8), training=SHORT, random_state=0).fit(X, y)
     assert whole.preset_ is None
