@@ -16,7 +16,8 @@ from flowgmm.flows.residual_net import untracked
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.flow_model import FlowModel
 from flowgmm.methods.mlp import cross_entropy
-from flowgmm.methods.parts import NOT_NEGATIVE, POSITIVE, MultiscaleRealNVP, RealNVP, Training
+from flowgmm.methods.parts import MultiscaleRealNVP, RealNVP, Training
+from flowgmm.methods.parts.part import NOT_NEGATIVE, POSITIVE
 from flowgmm.methods.quoted.virtual_adversarial import divergence, worst_direction
 from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Inputs

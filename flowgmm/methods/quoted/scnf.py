@@ -14,7 +14,8 @@ from flowgmm.flows.pixels import Pixels
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.neural import NeuralClassifier
-from flowgmm.methods.parts import COUNT, WHOLE, Training
+from flowgmm.methods.parts import Training
+from flowgmm.methods.parts.part import COUNT, WHOLE
 from flowgmm.methods.quoted.class_latent import ClassFlow, ClassGaussians, ClassLatent
 from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Inputs
