@@ -70,7 +70,7 @@ class Shape:
 SHAPES = {
     "mnist": Shape("MNIST", 1, 28),
     "cifar": Shape("CIFAR-10, SVHN", 3, 32),
-    "small": Shape("MNIST of the recipe small", 1, 14, 16, 2),
+    "small": Shape("MNIST at 14 x 14, 16 filters", 1, 14, 16, 2),
 }
 PAPER = ("mnist", "cifar")
 
