@@ -16,6 +16,7 @@ __all__ = ["MANIFEST", "PART_BYTES", "Packed", "pack", "unpack"]
 # Most bytes of a part.
 PART_BYTES = 16_000_000
 MANIFEST = "manifest.json"
+ENTRIES = {"checkpoint", "fingerprint", "step", "moments", "parts"}
 AGAIN = "copy it again from the folder that was packed"
 
 
@@ -146,7 +147,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = read_json(path)
     except UserError as error:
         raise UserError(f"{path} is damaged; {AGAIN}") from error
-    if "parts" not in manifest:
+    if not (isinstance(manifest, dict) and manifest.keys() >= ENTRIES):
         raise UserError(f"{path} is no manifest of a checkpoint; {AGAIN}")
     return manifest
 

@@ -20,7 +20,7 @@ from flowgmm.training.checkpoint import read_checkpoint
 from flowgmm.training.divergence import History
 from flowgmm.training.loop import TrainingOptions, train
 from flowgmm.utils.errors import UserError
-from flowgmm.utils.io import add_checksum, header, write_tensors
+from flowgmm.utils.io import add_checksum, header, write_json, write_tensors
 
 N_STEPS, STOP = 90, 25
 OPTIONS = TrainingOptions(N_STEPS, "adam", lr=0.1, schedule="constant")
@@ -281,3 +281,10 @@ def test_the_commands(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.Monk
         2,
         "error: --moments: expected full, bf16, none, got 'fp8'",
     )
+
+
+@pytest.mark.parametrize("content", [{"parts": []}, {}, {"seed": 1}])
+def test_a_file_that_is_no_manifest(content, tmp_path):
+    write_json(tmp_path / MANIFEST, content)
+    with pytest.raises(UserError, match="is no manifest of a checkpoint; copy it again"):
+        unpack(tmp_path, tmp_path / "out")
