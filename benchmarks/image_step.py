@@ -33,8 +33,11 @@ from common import (
 )
 from torch.utils.flop_counter import FlopCounterMode
 
+from flowgmm import presets
 from flowgmm.experiments.job_script import keep_freed_memory
+from flowgmm.flows.multiscale import ImageFlow
 from flowgmm.flows.reference.multiscale import ReferenceImageFlow, ReferenceImageFlowGMM, dequantise
+from flowgmm.flows.rng import Stream
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.parts import LatentMixture, MultiscaleRealNVP, Objective, Training
 from flowgmm.methods.stack import fit_stack
@@ -58,6 +61,7 @@ class Shape:
         side: H = W.
         n_filters: m.
         n_blocks: B.
+        architecture: Of ours; the literal model of `squeezed`, which has none, is the paper's flow.
     """
 
     title: str
@@ -65,12 +69,14 @@ class Shape:
     side: int
     n_filters: int = 64
     n_blocks: int = 8
+    architecture: str = "multi_scale"
 
 
 SHAPES = {
     "mnist": Shape("MNIST", 1, 28),
     "cifar": Shape("CIFAR-10, SVHN", 3, 32),
     "small": Shape("MNIST at 14 x 14, 16 filters", 1, 14, 16, 2),
+    "recommended": Shape("MNIST of the recipe recommended", 1, 28, 48, 1, "squeezed"),
 }
 PAPER = ("mnist", "cifar")
 
@@ -86,8 +92,10 @@ def make_data(shape: Shape, batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def operations(shape: Shape, batch: int) -> int:
     """Count operations of a step's convolutions: two views forward, one backward (two forwards)."""
-    flow = make_literal(shape).flow.eval()
-    x = torch.full((1, shape.n_channels, shape.side, shape.side), 0.5)
+    size = (shape.n_channels, shape.side, shape.side)
+    part = shape.n_filters, shape.n_blocks, Stream([0]), shape.architecture
+    flow = ImageFlow(size, *part).eval()
+    x = torch.full((1, 1, *size), 0.5)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         flow(x)
     return 4 * 2 * batch * counter.get_total_flops()
@@ -96,7 +104,9 @@ def operations(shape: Shape, batch: int) -> int:
 def make_literal(shape: Shape) -> ReferenceImageFlowGMM:
     """Make the literal model with random weights."""
     torch.manual_seed(0)
-    flow = ReferenceImageFlow(shape.n_channels, shape.side, shape.n_filters, shape.n_blocks)
+    paper = Shape(shape.title, shape.n_channels, shape.side)
+    size = shape if shape.architecture == "multi_scale" else paper
+    flow = ReferenceImageFlow(shape.n_channels, shape.side, size.n_filters, size.n_blocks)
     means = torch.randn(N_CLASSES, shape.n_channels * shape.side**2)
     weights = torch.full((N_CLASSES,), 1 / N_CLASSES)
     return ReferenceImageFlowGMM(flow, means, torch.ones(N_CLASSES), weights)
@@ -132,11 +142,15 @@ def train_literal(shape: Shape, args: argparse.Namespace, turn: Callable[[], Non
         optimizer.step()
 
 
-def train_ours(shape: Shape, args: argparse.Namespace, turn: Callable[[], None]) -> None:
-    """Make steps of `FlowGMMClassifier.fit` as a training job does, one a turn."""
-    keep_freed_memory()
-    X, y = make_data(shape, args.batch)
-    model = FlowGMMClassifier(
+def make_ours(shape: Shape, args: argparse.Namespace) -> FlowGMMClassifier:
+    """Make the estimator: the paper's objective, or that of the recipe `recommended`."""
+    batches = {"labelled_batch": args.batch, "unlabelled_batch": args.batch}
+    # Below 200 steps there is a call of `progress` after every one.
+    common = {"n_steps": 190, "precision": args.precision, **batches}
+    if shape.architecture == "squeezed":
+        model = presets.images(device=args.device, random_state=0)
+        return model.set_params(**{f"training__{key}": value for key, value in common.items()})
+    return FlowGMMClassifier(
         MultiscaleRealNVP(
             n_filters=shape.n_filters,
             n_blocks=shape.n_blocks,
@@ -154,19 +168,23 @@ def train_ours(shape: Shape, args: argparse.Namespace, turn: Callable[[], None])
             labelled_in_unlabelled=False,
         ),
         Training(
-            labelled_batch=args.batch,
-            unlabelled_batch=args.batch,
-            n_steps=190,  # below 200 there is a call of `progress` after every step
             optimizer="adam",
             lr=LR,
             weight_decay=WEIGHT_DECAY,
             schedule="constant",
             clip_norm=CLIP_NORM,
-            precision=args.precision,
+            **common,
         ),
         device=args.device,
         random_state=0,
     )
+
+
+def train_ours(shape: Shape, args: argparse.Namespace, turn: Callable[[], None]) -> None:
+    """Make steps of `FlowGMMClassifier.fit` as a training job does, one a turn."""
+    keep_freed_memory()
+    X, y = make_data(shape, args.batch)
+    model = make_ours(shape, args)
     turn()
     fit_stack([model], X, y[None], progress=lambda *_: turn())
 
