@@ -323,7 +323,11 @@ class FlowGMMClassifier(ImageFeatures):
     def _mixture_losses(
         self, model: Any, batches: Batches, streams: dict[str, Stream], inputs: Inputs
     ) -> dict[str, Tensor]:
-        """Loss of the mixture's turn; its terms are logged as the flow's turn has them."""
+        """Loss of the mixture's turn; its terms are logged as the flow's turn has them.
+
+        A teacher has moved in the flow's turn.
+        """
+        inputs = {**inputs, "teaching": 0.0}
         return {"loss": self._losses(model, batches, streams, inputs)["loss"]}
 
     def _log_posterior(self, model: Any, x: Tensor) -> Tensor:

@@ -560,6 +560,20 @@ def test_turns_of_a_stack_are_those_of_its_seeds(moons):
         np.testing.assert_allclose(model.std_, alone.std_, rtol=1e-9)
 
 
+def test_a_teacher_moves_once_a_step(moons):
+    """With two turns it is, after two steps, where one turn takes it."""
+    X, y, _, _ = moons
+    fit = partial(
+        flow, consistency_weight=1.0, teacher_decay=0.9, n_steps=2, precision="fp64", random_state=0
+    )
+    fixed = fit(means="random", learn_means=False).fit(X, y)
+    turns = fit(means="random", learn_means=True, learn_in_turns=True).fit(X, y)
+    for ours, theirs in zip(
+        turns.model_.flow.parameters(), fixed.model_.flow.parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_nothing_learnt_has_no_turn(moons):
     X, y, _, _ = moons
     one, other = (
