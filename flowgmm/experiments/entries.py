@@ -289,6 +289,7 @@ class RunSettings:
     evaluate: Sequence[str]
     collapsed_below: float = 0.0
     scaled_down: Sequence[str] = field(default_factory=FrozenList)
+    notes: Sequence[str] = field(default_factory=FrozenList)
     split: Mapping[str, Any] = field(default_factory=FrozenDict)
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=FrozenDict)
 

@@ -291,10 +291,11 @@ class FlowGMMClassifier(ImageFeatures):
             x = torch.cat([x, batches.x[inputs["unlabelled"]]], dim=1)
         dtype, noise = model.mixture.means.dtype, inputs.get("noise")
         guess = trusted = None
-        if self.objective_.consistency_weight > 0:
+        start = n_labelled if self.objective_.consistency_on == "unlabelled" else 0
+        if self.objective_.consistency_weight > 0 and x.shape[1] > start:
             # First, so that running means end with the view that is learnt from.
             with torch.no_grad():
-                seen = self._view(x, dtype, noise, streams, distorted=False)
+                seen = self._view(x[:, start:], dtype, noise, streams, distorted=False)
                 if model.teacher is None:
                     z, _ = model.flow(seen, streams["dropout"])
                 else:

@@ -20,8 +20,9 @@ class Points:
         log_det: Log |det dz/dx|, shape (S, B).
         classes: Classes of the labelled points, shape (S, n_labelled).
         n_labelled: Number of labelled points.
-        guess: Classes under another perturbation, shape (S, B); None without consistency.
-        trusted: Weights of the guesses, 1 or 0, shape (S, B); None: all count.
+        guess: Classes of the last G points, all or the unlabelled ones, under another
+            perturbation, shape (S, G); None without consistency.
+        trusted: Weights of the guesses, 1 or 0, shape (S, G); None: all count.
     """
 
     log_component: Tensor
@@ -78,10 +79,12 @@ def objective_losses(
             target = -(log_joint_labelled + log_det[:, :n]).mean(-1)
         loss = loss + objective.label_weight * target
     if points.guess is not None:
+        last = slice(log_joint.shape[1] - points.guess.shape[1], None)
         if objective.consistency_target == "joint":
-            consistency = -(_pick(log_component, points.guess) + log_det)
+            consistency = -(_pick(log_component[:, last], points.guess) + log_det[:, last])
         else:
-            consistency = torch.logsumexp(log_joint, dim=-1) - _pick(log_joint, points.guess)
+            evidence = torch.logsumexp(log_joint[:, last], dim=-1)
+            consistency = evidence - _pick(log_joint[:, last], points.guess)
         if points.trusted is not None:
             consistency = points.trusted * consistency
         losses["consistency"] = consistency.mean(-1)

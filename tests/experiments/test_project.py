@@ -22,7 +22,7 @@ from flowgmm.experiments.specs.data import absent_reason, features_spec, skip_re
 from flowgmm.experiments.specs.figures import figure_jobs, figure_spec
 from flowgmm.experiments.specs.runs import jobs_of, n_seeds, train_spec
 from flowgmm.experiments.specs.splits import split_spec
-from flowgmm.experiments.specs.tables import table_origin, table_records, table_runs
+from flowgmm.experiments.specs.tables import table_origin, table_records, table_runs, table_spec
 from flowgmm.experiments.validation import parameters_of
 from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.utils.errors import UserError
@@ -225,6 +225,24 @@ def test_a_method_alone_may_be_scaled_down() -> None:
     smoke = load_checked(ROOT, settings(recipe="smoke"))
     both = train_spec(smoke, Job(Run("moons", "10", "scnf"), 0, 0))["scaled_down"]
     assert both == ["width 64", "300 steps", *found["scnf"]]
+
+
+def test_tables_say_what_a_recipe_says_of_its_runs() -> None:
+    """Distorted images are marked, and are not a reduction."""
+    columns = {
+        recipe: table_spec(load_checked(ROOT, settings(recipe=recipe)), "table_3")["columns"]
+        for recipe in ("official", "recommended")
+    }
+    notes = {recipe: [column["notes"] for column in found] for recipe, found in columns.items()}
+    added = {
+        note
+        for before, after in zip(notes["official"], notes["recommended"], strict=True)
+        for note in set(after) - set(before)
+    }
+    assert added == {
+        "training images are also turned, stretched and sheared, which the paper does not do"
+    }
+    assert all(column["scaled_down"] == [] for column in columns["recommended"])
 
 
 def test_the_generator_is_that_of_the_data() -> None:

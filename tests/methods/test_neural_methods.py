@@ -676,6 +676,33 @@ def test_guesses_below_the_threshold_do_not_count(moons):
     assert consistency[1] > consistency[2] > consistency[3] == 0
 
 
+def test_consistency_of_the_unlabelled_points_alone(moons):
+    """Of equal models at the first step: the mean over all points is that over both kinds."""
+    X, y, _, _ = moons
+    labelled = y >= 0
+
+    def consistency(points, on):
+        model = flow(
+            consistency_weight=2.0,
+            consistency_on=on,
+            labelled_in_unlabelled=False,
+            labelled_batch=None,
+            unlabelled_batch=len(y),
+            n_steps=1,
+            preprocess="none",
+            precision="fp64",
+            random_state=0,
+        ).fit(X[points], y[points])
+        return model.history_["consistency"][0]
+
+    everything = np.full(len(y), True)
+    of_all, of_unlabelled = (consistency(everything, on) for on in ("all", "unlabelled"))
+    of_labelled = consistency(labelled, "all")
+    share = labelled.mean()
+    assert of_unlabelled != pytest.approx(of_labelled)
+    assert of_all == pytest.approx(share * of_labelled + (1 - share) * of_unlabelled)
+
+
 def test_batches_cover_an_epoch():
     """Every unlabelled point once an epoch, in a new order each time; `fixed` repeats its order."""
     codes = np.r_[0, 1, np.full(148, -1)][None]

@@ -32,7 +32,7 @@ extends: smoke
 datasets:
   moons:
     scaled_down: [few steps]
-    methods: {flowgmm: {params: {training: {n_steps: 1000}}}}
+    methods: {flowgmm: {params: {training: {n_steps: 2500}}}}
 """
 JOB = Path("moons", "10", "flowgmm", "seeds-0-1")
 RUN = Path("results", "slow", "runs") / JOB

@@ -86,6 +86,9 @@ def table_origin(project: Project, name: str) -> str:
 def table_spec(project: Project, name: str) -> dict[str, Any]:
     """Spec of the rule `make_table`."""
     runs = table_runs(project, name)
+    settings = {
+        f"{r.dataset}/{r.labels}": resolve_settings(project, r.dataset, r.labels) for r in runs
+    }
     spec = describe_table(
         name,
         project.table(name),
@@ -95,10 +98,8 @@ def table_spec(project: Project, name: str) -> dict[str, Any]:
         not_run={
             f"{r.dataset}/{r.labels}/{r.method}": why for r, why in runs.items() if why is not None
         },
-        scaled_down={
-            f"{r.dataset}/{r.labels}": resolve_settings(project, r.dataset, r.labels).scaled_down
-            for r in runs
-        },
+        scaled_down={data: found.scaled_down for data, found in settings.items()},
+        notes={data: found.notes for data, found in settings.items()},
     )
     return spec | {"code": rule_hash(project, "make_table")}
 
@@ -162,6 +163,7 @@ def describe_table(
     recipe: str,
     not_run: Mapping[str, str] | None = None,
     scaled_down: Mapping[str, Sequence[str]] | None = None,
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Resolve a table, without its records, to plain JSON.
 
@@ -173,6 +175,7 @@ def describe_table(
         recipe: Name of the recipe.
         not_run: Reason by ``"dataset/labels/method"`` for runs that are left out.
         scaled_down: Reductions by ``"dataset/labels"``.
+        notes: What else the recipe says of its runs, by ``"dataset/labels"``.
 
     Raises:
         UserError: If a method is unknown or missing, a column has no metric, its printed numbers
@@ -180,7 +183,9 @@ def describe_table(
     """
     rows = rows_of(name, entry, methods)
     columns = [
-        _describe_column(name, entry, column, [row for _, row in rows], scaled_down or {})
+        _describe_column(
+            name, entry, column, [row for _, row in rows], scaled_down or {}, notes or {}
+        )
         for column in entry.columns
     ]
     paper = _printed_table(name, entry, columns, paper_results)
@@ -245,6 +250,7 @@ def _describe_column(
     column: Column,
     rows: Sequence[Row],
     scaled_down: Mapping[str, Sequence[str]],
+    notes: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """Describe the head of a column: metric, unit, notes, and the column of the printed table."""
     metric = column.metric or entry.metric
@@ -262,9 +268,13 @@ def _describe_column(
         "metric": metric,
         "unit": METRIC_UNITS[metric],
         "paper": None if entry.paper is None else printed,
-        "notes": column.notes,
-        "scaled_down": list(dict.fromkeys(s for d in data for s in scaled_down.get(d, []))),
+        "notes": list(dict.fromkeys([*column.notes, *_said(notes, data)])),
+        "scaled_down": list(dict.fromkeys(_said(scaled_down, data))),
     }
+
+
+def _said(of: Mapping[str, Sequence[str]], data: Sequence[str]) -> list[str]:
+    return [text for name in data for text in of.get(name, [])]
 
 
 def _printed_table(

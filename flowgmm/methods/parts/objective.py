@@ -33,6 +33,8 @@ class Objective(Part):
             two independent perturbations (dropout masks, input noise) and yhat the model's own
             hard answer (eq. 7).
         consistency_target: `joint`: as above; `posterior`: -log p(yhat(x'') | x') instead.
+        consistency_on: `all`: the points of the consistency term (the paper); `unlabelled`: those
+            without a label.
         guess_threshold: Least posterior of a guess yhat(x'') that counts in the consistency term,
             as in FixMatch (Sohn et al., 2020); 0: all count (the paper).
         teacher_decay: Decay a step of the moving average of the flow's parameters, the teacher
@@ -57,6 +59,7 @@ class Objective(Part):
         "pooled_loss": ["boolean"],
         "consistency_weight": NOT_NEGATIVE,
         "consistency_target": [StrOptions({"joint", "posterior"})],
+        "consistency_on": [StrOptions({"all", "unlabelled"})],
         "guess_threshold": SHARE_BELOW_1,
         "teacher_decay": SHARE_BELOW_1,
         "ramp_up": SHARE,
@@ -82,6 +85,7 @@ class Objective(Part):
         ramp_each: str = "step",
         guess_threshold: float = 0.0,
         teacher_decay: float = 0.0,
+        consistency_on: str = "all",
     ):
         self.label_weight = label_weight
         self.label_weight_target = label_weight_target
@@ -97,6 +101,7 @@ class Objective(Part):
         self.ramp_each = ramp_each
         self.guess_threshold = guess_threshold
         self.teacher_decay = teacher_decay
+        self.consistency_on = consistency_on
 
     def resolved(self, n_labelled: int, n_classes: int) -> "Objective":
         """The part, checked, with a number for `auto`.
