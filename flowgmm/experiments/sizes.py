@@ -18,6 +18,8 @@ BERT_WIDTH = 768
 # network of vectors, points of a graph. The smallest data of the paper's tables have 3.6 million
 # numbers; 2 cores take an hour for 5 million points of AG-News' shape.
 FULL_CELLS, FULL_POINTS, FULL_GRAPH = 3e6, 5e6, 1e4
+# Steps of `auto`, at most (`flowgmm.methods.parts.training`).
+MOST_STEPS = 500
 # Values of an image whose pass through a flow costs as much as one vector's.
 IMAGE_VALUES = 8
 
@@ -125,6 +127,8 @@ def _points_passed(params: Mapping[str, Any], size: Size) -> float | None:
     """Points that a training of one seed passes through its network; None if not stated."""
     training = params.get("training", {})
     n_steps, n_epochs = training.get("n_steps"), training.get("n_epochs")
+    if n_steps == "auto":
+        n_steps = MOST_STEPS if n_epochs is None else None
     if n_steps is None and n_epochs is None:
         return None
     batch = training.get("unlabelled_batch") or size.n_unlabelled

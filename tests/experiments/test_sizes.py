@@ -9,7 +9,9 @@ from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.project import Project, Run
 from flowgmm.experiments.sizes import data_share, declared_size, work_share
 from flowgmm.experiments.specs.runs import n_seeds
+from flowgmm.experiments.specs.tables import table_runs
 from flowgmm.experiments.yaml_io import read_yaml
+from flowgmm.methods.parts import Training
 
 # Data of the paper's tables and figures, except the 2-D ones.
 PAPER = ["ag_news", "yahoo", "mnist", "svhn", "cifar10", "cifar10_efficientnet", "hepmass"]
@@ -84,3 +86,20 @@ def _without_training(here: Project) -> object:
     return dataclasses.replace(
         here.recipes["smoke"], all=essential, kinds={}, datasets={}, label_sets={}
     )
+
+
+@pytest.mark.parametrize("recipe", sorted(p.stem for p in (ROOT / "config" / "recipes").iterdir()))
+def test_every_training_of_every_table_has_a_share(recipe: str) -> None:
+    """Tables beside the paper's, and settings that are not numbers, included."""
+    here = project(recipe)
+    for name in here.tables:
+        for run, why in table_runs(here, name).items():
+            if why is None:
+                assert 0 < work_share(here, run, n_seeds(here, run)) <= 1, run
+
+
+def test_steps_that_follow_from_the_labels_count_as_the_most(projects: dict[str, Project]) -> None:
+    """As many as `Training.resolved` gives at most."""
+    most = Training(n_steps="auto").resolved(n_labelled=10**6, n_classes=10).n_steps
+    here, run = project("recommended"), Run("letter", "260", "flowgmm")
+    assert work_share(here, run, 1) == pytest.approx(most * (256 + 256) / 5e6)
