@@ -149,7 +149,7 @@ OVERVIEW = [f"{RESULTS}/tables/analyses.{ext}" for ext in ("md", "csv", "json")]
 TABLES = [name for name in project.tables if name.startswith("table_")]
 FIGURES = list(project.figures)
 SHOWN = [name for name in FIGURES if is_shown(project, name)]
-EXTRA_TABLES = ["extra", "standardised"]
+EXTRA_TABLES = [name for name in project.tables if name not in [*TABLES, "demo"]]
 
 
 def script(name):
@@ -301,7 +301,7 @@ def reported():
         "analyses": OVERVIEW,
         "demo": DEMO,
         "extra_tables": table_files(EXTRA_TABLES),
-        **{name: target_files(name) for name in TABLES + FIGURES},
+        **{name: target_files(name) for name in TABLES + EXTRA_TABLES + FIGURES},
     }
     # Known once the rules are read.
     targets = workflow.dag_settings.targets or ["all"]
