@@ -90,9 +90,10 @@ def images() -> Preset:
             labelled_nll="mixture",
             pooled_loss=True,
             unlabelled_weight=1.0,
-            label_weight=1600.0,
+            label_weight=8000.0,
             labelled_in_unlabelled=False,
-            consistency_weight=2400.0,
+            consistency_weight=8000.0,
+            consistency_on="unlabelled",
             consistency_target="posterior",
             guess_threshold=0.9,
             teacher_decay=0.998,
@@ -108,7 +109,8 @@ def images() -> Preset:
             beta2=0.99,
             weight_decay=0.0,
             schedule="warm_late",
-            clip_norm=8000.0,
+            clip_norm=40000.0,
+            precision="auto",
         ),
     )
 
