@@ -389,7 +389,7 @@ def _analyses() -> tuple[dict[str, Any], ...]:
         "verdict": "not comparable",
         "why": "scaled down",
         "claim": "at least 0",
-        "holds": True,
+        "decision": "holds",
         "n_holds": 2,
         "n_seeds": 2,
         "failed": 0,

@@ -11,25 +11,27 @@ import numpy as np
 
 from flowgmm.analyses.results import Found
 from flowgmm.evaluation import verdicts
+from flowgmm.evaluation.decisions import Bounds, decide, estimate
 from flowgmm.evaluation.intervals import interval
 from flowgmm.evaluation.units import UNIT_SUFFIXES
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import write_json, write_text
 
-__all__ = ["claim_holds", "judged", "make_overview", "overview_rows"]
+__all__ = ["judged", "make_overview", "overview_rows"]
 
 DECIMALS = {"percent": 2, "count": 1, "ratio": 2, "share": 4, "nats": 2, "bits/dim": 4}
 
 
 def judged(found: Found) -> list[dict[str, Any]]:
-    """Numbers of an analysis with interval, verdict, and whether their claims hold.
+    """Numbers of an analysis with interval, verdict, and the decision on what is claimed of them.
 
     Arguments:
         found: An analysis that was run, with the printed numbers.
 
     Returns:
         Per number its entry in the analysis's json, with ``interval``, ``printed``, ``verdict``,
-        ``why``, ``holds`` (None without a claim) and ``n_holds``, the seeds for which it holds.
+        ``why``, ``decision`` (`flowgmm.evaluation.decisions`; empty without a claim) and
+        ``n_holds``, the seeds whose own number lies within the bounds.
 
     Raises:
         UserError: If a printed number belongs to none of the analysis's.
@@ -71,23 +73,17 @@ def _judge(
             not_comparable=result["not_comparable"],
         )
     ours = interval(values, "mean", unit, n_points)
-    low, high = number["at_least"], number["at_most"]
+    bounds = Bounds(at_least=number["at_least"], at_most=number["at_most"])
+    claimed = bounds != Bounds()
     return {
         **number,
         "interval": asdict(ours) if ours else None,
         "printed": None if printed is None else dict(printed),
         "verdict": verdict.word,
         "why": verdict.why,
-        "holds": claim_holds(number["value"], low, high),
-        "n_holds": sum(claim_holds(value, low, high) is not False for value in values),
+        "decision": decide(estimate(values, value=number["value"]), bounds) if claimed else "",
+        "n_holds": sum(bounds.contain(value, value) for value in values),
     }
-
-
-def claim_holds(value: float, at_least: float | None, at_most: float | None) -> bool | None:
-    """Check that a value lies within the claimed bounds; None without any."""
-    if at_least is None and at_most is None:
-        return None
-    return (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
 
 
 def overview_rows(spec: Mapping[str, Any], found: Mapping[str, Found]) -> list[dict[str, Any]]:
@@ -117,7 +113,7 @@ def overview_rows(spec: Mapping[str, Any], found: Mapping[str, Found]) -> list[d
                     "verdict": number["verdict"],
                     "why": number["why"],
                     "claim": _claim(number),
-                    "holds": number["holds"],
+                    "decision": number["decision"],
                     "n_holds": number["n_holds"],
                     "n_seeds": number["n_seeds"],
                     "failed": sum(map(len, entry.result["failed"].values())),
@@ -190,7 +186,7 @@ def _markdown(
         for row in rows:
             if row["analysis"] == name:
                 cells = [row["number"], _ours(row), _text(row["paper"], row["unit"])]
-                cells += [row["verdict"], _holds(row)]
+                cells += [row["verdict"], _decision(row)]
                 lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         notes = [f"not comparable: {why}" for why in entry.result["not_comparable"]]
         notes += [f"{name} left out: {why}" for name, why in entry.result["left_out"].items()]
@@ -203,8 +199,9 @@ def _markdown(
     lines += [
         "",
         "Ours: mean ± std (ddof 0) over n seeds, with its 90 % interval; a ratio of counts is that "
-        "of their sums. A claim is the paper's or the specification's; it holds if ours is within "
-        "its bounds. Verdicts: the rule in flowgmm/evaluation/verdicts.py.",
+        "of their sums. A claim is the paper's or the specification's; it holds if the whole 90 % "
+        "interval is within its bounds, and does not if all of it is outside (the rule in "
+        "flowgmm/evaluation/decisions.py). Verdicts: the rule in flowgmm/evaluation/verdicts.py.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -231,8 +228,7 @@ def _text(value: float | None, unit: str) -> str:
     return number + UNIT_SUFFIXES.get(unit, f" {unit}")
 
 
-def _holds(row: Mapping[str, Any]) -> str:
-    if row["holds"] is None:
+def _decision(row: Mapping[str, Any]) -> str:
+    if not row["decision"]:
         return ""
-    word = "holds" if row["holds"] else "does not hold"
-    return f"{word} ({row['claim']}; {row['n_holds']} of {row['n_seeds']} seeds)"
+    return f"{row['decision']} ({row['claim']}; {row['n_holds']} of {row['n_seeds']} seeds)"

@@ -13,7 +13,7 @@ INTRODUCTION = """\
 All published tables and figures, each number beside the printed one. They are copies of what the
 workflow made (`make docs`); `flowgmm.load_results(recipe)` gives the numbers as a data frame."""
 # A verdict or decision in a table: begins a cell or a line of it, in the summary after its count.
-MARKED = "|".join((*WORDS, "holds", "does not hold"))
+MARKED = "|".join((*WORDS, "holds", "does not hold", "undecided"))
 VERDICT = re.compile(rf"(?:(?<=\| )|(?<=<br>))(\d+ )?({MARKED})(?= \||<br>| ·| to the| \()")
 # In the order of the summary.
 VERDICTS = ("reproduced", "higher", "lower", "inconclusive", "failed", "not comparable", "not run")

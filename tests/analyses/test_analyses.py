@@ -15,13 +15,14 @@ from flowgmm.analyses.inputs import Data, Model
 from flowgmm.analyses.interpolation import _drop
 from flowgmm.analyses.registry import FUNCTIONS, check_arguments
 from flowgmm.analyses.results import Found, read_found
+from flowgmm.evaluation.decisions import Bounds
 from flowgmm.experiments.analysis_job import leave_out_absent, run_analysis
 from flowgmm.experiments.checks import load_checked
 from flowgmm.experiments.entries import Recipe, make_printed
 from flowgmm.experiments.specs.analyses import analysis_runs, analysis_spec, printed_numbers
 from flowgmm.experiments.yaml_io import read_yaml
 from flowgmm.reporting.figures.make import make_figure
-from flowgmm.reporting.overview import claim_holds, judged, make_overview
+from flowgmm.reporting.overview import judged, make_overview
 from flowgmm.utils.absence import write_reason
 from flowgmm.utils.errors import UserError
 from flowgmm.utils.io import read_json, read_tensors, write_json, write_tensors
@@ -120,12 +121,16 @@ def data(tmp_path):
     return write_data(tmp_path / "home", "home", *images(60))
 
 
+def within(number, value):
+    return Bounds(at_least=number.at_least, at_most=number.at_most).contain(value, value)
+
+
 def holds(number):
-    return claim_holds(number.value, number.at_least, number.at_most)
+    return within(number, number.value)
 
 
 def n_holds(number):
-    return sum(claim_holds(v, number.at_least, number.at_most) for v in number.values)
+    return sum(within(number, value) for value in number.values)
 
 
 def model(data, *estimators, accuracies=None, history=None, title="m", split=None):
@@ -278,7 +283,7 @@ def test_calibration_compares_test_points_before_and_after(data):
     number = values(found)
     assert number["nll_ratio"].value == 0.25
     assert number["ece_tempered"].value == 0.05
-    assert all(holds(n) is not False for n in found.numbers)
+    assert all(holds(n) for n in found.numbers)
     tempered["accuracy"] = 0.71
     changed = values(FUNCTIONS["calibration"](replace(model(data, None), runs=runs)))
     assert not holds(changed["accuracy_change"])
@@ -421,12 +426,32 @@ def test_an_analysis_gathers_seeds_and_leaves_out_failed_ones(tmp_path, inputs, 
     proba = np.exp(Linear(0.05 * MEANS).predict_log_proba(data.test[0]))
     assert count["values"] == [(proba.max(axis=1) < 0.99).sum()] * 2
     # Judged later, so that an edited rule of verdicts reruns no analysis.
-    assert not {"verdict", "interval", "holds", "printed"} & set(count)
+    assert not {"verdict", "interval", "decision", "printed"} & set(count)
     (found,) = read_found(["em"], {}, [tmp_path / "x.json"], PRINTED).values()
     numbers = {number["name"]: number for number in judged(found)}
     assert numbers["n_below_student_t"]["verdict"] == "inconclusive"  # a seed has no number
     assert numbers["gaussian"]["verdict"] == ""  # nothing is printed
     assert set(read_tensors(tmp_path / "x.safetensors")[0]) >= {"doubt_gaussian"}
+
+
+@pytest.mark.parametrize(
+    ("values", "decision"),
+    [
+        ([7.0, 8.0, 9.0], "holds"),
+        ([-7.0, -8.0, -9.0], "does not hold"),
+        ([-50.0, 40.0, 31.0], "undecided"),  # the mean is within the bounds, the interval is not
+        ([7.0], "undecided"),
+    ],
+)
+def test_an_interval_decides_on_what_is_claimed(values, decision):
+    number = {"name": "drop", "title": "drop", "unit": "nats", "at_least": 0.0, "at_most": None}
+    number |= {"value": float(np.mean(values)), "values": values, "n_points": 100}
+    unclaimed = {**number, "name": "other", "at_least": None}
+    result = {"name": "x", "numbers": [number, unclaimed], "failed": {}, "not_comparable": []}
+    result |= {"seeds": {"flow": list(range(len(values)))}}
+    first, second = judged(Found(result, {}))
+    assert (first["decision"], second["decision"]) == (decision, "")
+    assert first["n_holds"] == sum(value >= 0 for value in values)
 
 
 def test_analyse_without_a_seed_is_failed(tmp_path, inputs):

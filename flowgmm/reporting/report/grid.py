@@ -97,11 +97,9 @@ def analysis_view(rows: Sequence[Data]) -> list[dict[str, Any]]:
 
 
 def _number(id: str, row: Data) -> dict[str, Any]:
-    words = {True: "holds", False: "does not hold", None: ""}
     return {
         **row,
         "id": id,
         "printed": row.get("paper"),
-        "decision": words[row.get("holds")],
         "bounds": row.get("claim", ""),
     }
