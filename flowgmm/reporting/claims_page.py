@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flowgmm.reporting.names import title_of
 from flowgmm.reporting.report.comparisons import bounds_of, n_comparisons
 
 __all__ = ["claims_csv", "claims_page"]
@@ -81,7 +82,7 @@ def _section(claim: Mapping[str, Any]) -> str:
         title = part["title"] if part["decisive"] else f"{part['title']} (shown, not decisive)"
         lines.append(f"| {title} | {_source(part)} | {bounds_of(part).text()} |")
     if claim["figures"]:
-        names = ", ".join(name.replace("_", " ").capitalize() for name in claim["figures"])
+        names = ", ".join(map(title_of, claim["figures"]))
         lines += ["", f"Shown by {names}."]
     return "\n".join([*lines, ""])
 
@@ -93,7 +94,7 @@ def _source(part: Mapping[str, Any]) -> str:
     if len(against) > 1:
         which = "all" if part["kind"] == "shrinkage" else "the best"
         others = f"{which} of {len(against)} others"
-    table = str(part.get("table", "")).replace("_", " ").capitalize()
+    table = title_of(part.get("table", ""))
     text = NOUNS[part["kind"]].format(**{**part, "against": others, "table": table})
     if part["over"] == "sets":
         return f"{text}, mean over its data sets"

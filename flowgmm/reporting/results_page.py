@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from flowgmm.evaluation.verdicts import WORDS
+from flowgmm.reporting.names import title_of
 from flowgmm.reporting.results import load_results
 from flowgmm.reporting.style import verdict_mark
 
@@ -46,7 +47,7 @@ def summary_table(folder: Path, link: str) -> str:
     ]
     for table in sorted(found, key=lambda name: (not name.startswith("table"), name)):
         shown = " | ".join(found[table].get(recipe, "") for recipe in recipes)
-        lines.append(f"| {table.replace('_', ' ').capitalize()} | {shown} |")
+        lines.append(f"| {title_of(table)} | {shown} |")
     return "\n".join(lines) + "\n"
 
 

@@ -677,7 +677,7 @@ def test_guesses_below_the_threshold_do_not_count(moons):
 
 
 def test_consistency_of_the_unlabelled_points_alone(moons):
-    """Of equal models at the first step: the mean over all points is that over both kinds."""
+    """At the first step of equal models the mean over all points is that over both kinds."""
     X, y, _, _ = moons
     labelled = y >= 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flowgmm.reporting.commands import make_command
+from flowgmm.reporting.names import title_of
 from flowgmm.reporting.report import types
 from flowgmm.reporting.report.claims import decide_claims
 from flowgmm.reporting.report.missing import missing_cells, missing_claims, missing_targets
@@ -139,12 +140,11 @@ def _figures(spec: Mapping[str, Any], folder: Path) -> tuple[types.Figure, ...]:
         vector = next(
             (path.with_suffix(s) for s in (".svg", ".pdf") if path.with_suffix(s).is_file()), path
         )
-        spoken = name.replace("_", " ").capitalize()
         found.append(
             types.Figure(
                 name=name,
                 title=title,
-                caption=f"{spoken}: {title} · recipe {spec['recipe']}",
+                caption=f"{title_of(name)}: {title} · recipe {spec['recipe']}",
                 file=os.path.relpath(vector, folder),
                 png=os.path.relpath(path, folder),
                 command=make_command(spec["changes"], name),

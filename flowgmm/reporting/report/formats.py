@@ -4,14 +4,14 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from flowgmm.reporting.names import titled
 from flowgmm.reporting.style import verdict_mark
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["FILTERS", "hours_text", "number", "title_of", "verdict"]
+__all__ = ["FILTERS", "hours_text", "number", "verdict"]
 
-NAMES = re.compile(r"\b(table|figure)_\w+")
 BACKTICKS = re.compile("`([^`]*)`")
 
 DECIMALS = {"percent": 1, "points": 1, "nats": 2, "ece": 3, "share": 4, "ratio": 2, "count": 0}
@@ -57,18 +57,8 @@ def _sentence(text: str) -> str:
     >>> _sentence("table_1 has not been made")
     'Table 1 has not been made.'
     """
-    text = NAMES.sub(lambda found: found[0].replace("_", " "), text)
+    text = titled(text)
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") or not text else ".")
-
-
-def title_of(name: str) -> str:
-    """Title of a table, figure or analysis.
-
-    >>> title_of("table_1"), title_of("ood_mnist")
-    ('Table 1', 'Ood mnist')
-    """
-    text = name.replace("_", " ")
-    return text[:1].upper() + text[1:]
 
 
 def _code(text: str) -> "Markup":

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from flowgmm.reporting.report.formats import title_of
+from flowgmm.reporting.names import title_of
 from flowgmm.reporting.tables.layout import SECTIONS, SUFFIXES
 
 __all__ = ["analysis_view", "cell_ids", "table_view"]

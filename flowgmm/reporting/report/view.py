@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from flowgmm.evaluation.verdicts import WORDS
+from flowgmm.reporting.names import title_of
 from flowgmm.reporting.report import charts
-from flowgmm.reporting.report.formats import title_of
 from flowgmm.reporting.report.grid import analysis_view, cell_ids, table_view
 from flowgmm.reporting.report.summary import easy, hard, sources
 from flowgmm.reporting.report.vega import svg

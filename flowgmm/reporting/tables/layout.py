@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flowgmm.evaluation.units import SYMBOLS
+from flowgmm.reporting.names import title_of
 from flowgmm.reporting.tables.cells import Cell, Table
 
 __all__ = ["Grid", "caption", "legend", "value_text"]
@@ -142,8 +143,7 @@ def _plain(value: Any) -> str:
 def caption(table: Table) -> str:
     """Name, title and recipe of a table."""
     spec = table.spec
-    name = spec["name"].replace("_", " ").capitalize()
-    return f"{name}: {spec['title']} · recipe {spec['recipe']}"
+    return f"{title_of(spec['name'])}: {spec['title']} · recipe {spec['recipe']}"
 
 
 def legend(table: Table) -> str:
