@@ -110,7 +110,6 @@ def images() -> Preset:
             weight_decay=0.0,
             schedule="warm_late",
             clip_norm=40000.0,
-            precision="auto",
         ),
     )
 

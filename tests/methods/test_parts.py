@@ -274,6 +274,8 @@ def test_the_preset_for_images_is_the_recommended_recipe():
     params = flat(found.params)
     assert (own.pop("architecture"), params.pop("architecture")) == ("auto", "squeezed")
     assert own.pop("n_steps") < params.pop("n_steps")
+    # One pair of runs is not the evidence that a preset needs (benchmarks/README.md).
+    assert (own.pop("precision"), params.pop("precision")) == ("fp32", "auto")
     params.pop("class", None)
     assert {key: own[key] for key in params} == params
 
