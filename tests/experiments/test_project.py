@@ -182,7 +182,8 @@ def test_automatic_precision_only_where_bf16_lost_nothing(recipe: str) -> None:
         training = method_settings(config, Run(*run)).params["training"]
         assert training.get("precision", "fp32") == (expected if ours else "fp32"), run
     training = method_settings(config, Run("mnist", "1000", "flowgmm_cons")).params["training"]
-    assert training["precision"] == ("fp32" if ours else "bf16")
+    # One pair of runs lost nothing: less than the rule asks for (benchmarks/README.md).
+    assert training["precision"] == ("auto" if ours else "bf16")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
