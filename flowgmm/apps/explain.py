@@ -169,6 +169,12 @@ def show(explanation: Explanation) -> None:
         for run in first.runs:
             if run["status"] != "ok":
                 say(f"seed {run['seed']}", f"{run['status']}: {run['reason']}")
+            for resume in run.get("inexact_resumes", ()):
+                say(
+                    f"seed {run['seed']}",
+                    f"went on inexactly after step {resume['step']}: moments of the optimizer "
+                    f"{resume['moments']}, checkpoint made on {resume['device']}",
+                )
     shown: dict[str, str] = {}
     for origin in explanation.origins:
         console.print(origin.record, markup=False, style="bold")

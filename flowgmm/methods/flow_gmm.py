@@ -220,10 +220,12 @@ class FlowGMMClassifier(ImageFeatures):
         return [*networks, replace(mixture, turn=1) if self._in_turns() else mixture]
 
     def _passes(self) -> tuple[float, float]:
-        views = 2.0 if self.objective_.consistency_weight > 0 else 1.0
+        guessed = self.objective_.consistency_weight > 0
+        views = (1.0 + (guessed and self.objective_.consistency_on == "all"), 1.0 + guessed)
         # The turn of the mixture goes forward alone.
-        passes = 2.0 + views * (2 if self._in_turns() else 1)
-        return passes, passes
+        turns = 2 if self._in_turns() else 1
+        labelled, unlabelled = (2.0 + turns * n for n in views)
+        return labelled, unlabelled
 
     def _uses_unlabelled(self) -> bool:
         objective = self.objective_

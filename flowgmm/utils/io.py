@@ -30,6 +30,7 @@ __all__ = [
     "read_json",
     "read_meta",
     "read_tensors",
+    "remove_parts",
     "sha256",
     "verify_checksum",
     "write_json",
@@ -90,6 +91,20 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: str | os.PathLike[str], before: float) -> None:
+    """Remove the temporary files of `atomic_path` that killed processes left below a folder.
+
+    Arguments:
+        folder: The folder.
+        before: Seconds since the epoch; a file written to since then may be a live process's, and
+            stays.
+    """
+    for part in Path(folder).rglob(".*.part"):
+        with contextlib.suppress(FileNotFoundError):
+            if part.is_file() and part.stat().st_mtime < before:
+                part.unlink()
 
 
 def _disk_is_full(error: Exception) -> bool:

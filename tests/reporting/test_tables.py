@@ -251,6 +251,19 @@ def test_a_reason_in_place_of_a_record(add_record, tmp_path):
     assert why in write(table, "t")[1].read_text("utf-8")
 
 
+def test_resumes_that_were_not_exact_are_noted(add_record):
+    path = add_record("ag_news", "200", "flowgmm", [0.9, 0.8])
+    table = make_table(spec_of("table_1"), [path])
+    record = files.read_json(path)
+    resume = {"step": 14, "moments": "none", "device": "cpu"}
+    record["runs"][1]["inexact_resumes"] = [resume]
+    files.write_json(path, record)
+    resumed = make_table(spec_of("table_1"), [path])
+    assert cell_of(resumed, "flowgmm").runs[1]["inexact_resumes"] == [resume]
+    assert "went on from a checkpoint" in write(resumed, "t")[1].read_text("utf-8")
+    assert "went on from a checkpoint" not in write(table, "t")[1].read_text("utf-8")
+
+
 def test_what_is_not_run_says_why(add_record):
     spec = spec_of("table_1", not_run={"hepmass/20/flowgmm": "data absent"})
     table = make_table(spec, [])

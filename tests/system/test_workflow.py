@@ -1,5 +1,6 @@
 """The workflow in a copy of the repository: dry runs, a small run, reruns, users' mistakes."""
 
+import os
 import re
 import shutil
 import time
@@ -243,6 +244,9 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(
         victim.kill()
     process.communicate()
     assert not (killed / run / "record.json").exists()
+    left = killed / "results" / "smoke" / "splits" / ".0.safetensors.1-0123abcd.part"
+    left.touch()  # as a job of another rule, killed while it wrote
+    os.utime(left, (1, 1))
 
     snakemake(killed, *SMOKE, "--unlock")
     snakemake(killed, *arguments)
@@ -252,6 +256,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(
     assert first is not None
     assert reached < int(first[1]) < 300  # resumed, not started afresh
     assert not list((killed / "results" / "smoke" / "checkpoints").iterdir())
+    assert not left.exists()
     for name in ("model", "predictions"):
         whole, resumed = (
             read_tensors(root / run / f"{name}.safetensors")[0] for root in (clone, killed)

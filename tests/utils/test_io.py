@@ -3,6 +3,8 @@
 import errno
 import mmap
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +43,29 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         fail_half_way()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """What is written at present stays, and so does what others name alike."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "archive.part").touch()
+    writer = (
+        "import os, sys\n"
+        "from flowgmm.utils.io import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as part:\n"
+        "    part.write_text('half')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", writer, str(tmp_path / "below" / "file")], check=False)
+    (left,) = (tmp_path / "below").iterdir()
+    started = left.stat().st_mtime + 1
+    with files.atomic_path(tmp_path / "other") as part:
+        part.write_text("half")
+        os.utime(part, (started + 1, started + 1))
+        files.remove_parts(tmp_path, before=started)
+        assert part.exists()
+        assert not left.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"below", "archive.part", "other"}
 
 
 def test_json_without_nan(tmp_path: Path) -> None:

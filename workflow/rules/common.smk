@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import time
 from functools import cache
 from pathlib import Path
 
@@ -71,7 +72,7 @@ from flowgmm.experiments.specs.tuning import (
 from flowgmm.experiments.submission import check_before_submission, give_up_mistakes
 from flowgmm.utils.absence import failures, reason_of
 from flowgmm.utils.errors import UserError
-from flowgmm.utils.io import content_hash, sha256
+from flowgmm.utils.io import content_hash, remove_parts, sha256
 from flowgmm.experiments.resources import (
     LEAST_MB,
     LEAST_MIN,
@@ -131,6 +132,7 @@ if workflow.is_main_process:
     check_before_submission()
     give_up_mistakes(GIVEN_UP)
 RESULTS = project.results
+STARTED = time.time()
 JOB = "{dataset}/{labels}/{method}/seeds-{first}-{last}"
 RUN = f"{RESULTS}/runs/{JOB}"
 

@@ -16,6 +16,11 @@ from flowgmm.utils.io import REASON, read_json, sha256
 
 __all__ = ["make_table"]
 
+INEXACT = (
+    "some seeds went on from a checkpoint with reduced moments or of another device, so that a "
+    "rerun gives other bits; `flowgmm why` names them"
+)
+
 
 def make_table(spec: dict[str, Any], records: Sequence[str | os.PathLike[str]]) -> Table:
     """Aggregate records into the cells of a table.
@@ -208,7 +213,8 @@ def _run(run: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Entry of one seed in a cell."""
     keys = ("seed", "split", "status", "reason", "seeds", "n_iter")
     tuned = run.get("tuned") and _short(run["tuned"])
-    return {key: run.get(key) for key in keys} | {"tuned": tuned, "record": path}
+    resumes = {key: run[key] for key in ("inexact_resumes",) if key in run}
+    return {key: run.get(key) for key in keys} | {"tuned": tuned, "record": path} | resumes
 
 
 def _short(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,6 +266,8 @@ def _remarks(
     scaled = _scaled_down(_unique([*column["scaled_down"], *smaller]))
     other = _unique(reason for r in records for reason in r["data"]["not_comparable"])
     notes = _unique(note for r in records for note in r["data"]["notes"])
+    if any("inexact_resumes" in run for r in records for run in r["runs"]):
+        notes.append(INEXACT)
     labels = ["scaled down"] * bool(scaled) + ["not the paper's data"] * bool(other)
     return {"labels": labels, "notes": _unique([*column["notes"], *scaled, *other, *notes])}
 
