@@ -23,11 +23,22 @@ and a message that says what to do. `make faults` makes it anew, with all tries.
 """
 
 
+# Of a longer message the beginning and the end, which has the remedy.
+LONGEST, BEGINNING, END = 300, 150, 120
+
+
 def cell(value: object) -> str:
-    """A value on one line, without what differs from machine to machine: folders, ports."""
+    """A value on one line, without what differs from machine to machine: folders, ports.
+
+    Hashes and long messages are cut.
+    """
     text = re.sub(r"\S*/pytest-of-[^/]+/pytest-[^/]+/(popen-[^/]+/)?[^/]+/", "", str(value))
     text = re.sub(r"127\.0\.0\.1('?, port=|:)\d+", "server", text)
-    return " ".join(text.replace("|", "/").split())
+    text = re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b", r"\1…", text)
+    text = " ".join(text.replace("|", "/").split())
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:BEGINNING].rpartition(' ')[0]} … {text[-END:].partition(' ')[2]}"
 
 
 def main(options: argparse.Namespace) -> None:
@@ -35,7 +46,8 @@ def main(options: argparse.Namespace) -> None:
     if not log.is_file():
         raise UserError(f"{log} not found; `make faults` makes it")
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    cases = {line["case"]: line for line in lines}.values()
+    found = {line["case"]: line for line in lines}
+    cases = [found[case] for case in sorted(found)]
     rows = [" | ".join(map(cell, case.values())) for case in cases]
     fuzzed = sum(case["tries"] for case in cases if case["case"].startswith("random "))
     write_text(options.output, HEAD.format(fuzzed=fuzzed) + "".join(f"| {row} |\n" for row in rows))
