@@ -194,9 +194,9 @@ def test_ended_download(number: signal.Signals, tmp_path: Path) -> None:
         assert Steady.starts == [came]
     name, words = ("kill -9", "goes on where it stopped; says nothing")
     if number == signal.SIGTERM:
-        # Of a download that had not finished before.
-        lines = [line for text in said for line in text.splitlines()]
-        name, words = "SIGTERM", [line for line in lines if line.startswith("interrupted")][-1]
+        name, words = "SIGTERM", "each had finished before"
+        for line in "".join(said).splitlines():
+            words = line if line.startswith("interrupted") else words
     record(f"{name} of a download at a random moment", ended, ended, "a megabyte", words)
 
 
