@@ -187,6 +187,8 @@ def hold_until_told(clone: Path, process: subprocess.Popen[str]) -> None:
     wait(lambda: bool(steps(clone)), PATIENCE, process)
     (training,) = [found for found in psutil.process_iter() if trains(found, clone)]
     training.suspend()
+    # On a busy core it stops only when its turn comes.
+    wait(lambda: training.status() == psutil.STATUS_STOPPED, PATIENCE, process)
     wait(lambda: is_told(training), PATIENCE, process)
     with contextlib.suppress(psutil.NoSuchProcess):
         training.resume()
