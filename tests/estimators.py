@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from flowgmm.flows.reference.realnvp import PLAIN_OBJECTIVE
 from flowgmm.methods.parts import LatentMixture, MultiscaleRealNVP, Objective, RealNVP, Training
 
 ORDER = {
@@ -127,3 +128,12 @@ def in_use(estimator: Any, *shape: int) -> Any:
     for name, part in estimator._choose_parts(np.zeros((1, *shape), np.uint8), 1, 2).items():
         setattr(estimator, name, part)
     return estimator
+
+
+SMALL = {"n_couplings": 2, "hidden_size": 16, "n_steps": 40, "lr": 1e-2}
+LIKELIHOOD_ONLY = PLAIN_OBJECTIVE | {"dropout": 0.0}
+
+
+def small_flow(**params: Any) -> Any:
+    """`flow_gmm` with a small network and the likelihood alone, without dropout."""
+    return flow_gmm(**{**LIKELIHOOD_ONLY, **SMALL, **params})
