@@ -45,8 +45,8 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    """What is written at present stays, and so does what others name alike."""
+def test_parts_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    """Files that are being written stay, and so do those that others name alike."""
     (tmp_path / "below").mkdir()
     (tmp_path / "archive.part").touch()
     writer = (
