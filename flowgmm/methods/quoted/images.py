@@ -1,4 +1,4 @@
-"""Base of the convolutional classifiers: images in, whitened; classes out."""
+"""Bases of the classifiers of images alone: their input, and convolutional ones that whiten it."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -16,18 +16,15 @@ from flowgmm.methods.base import ON_DEVICE
 from flowgmm.methods.neural import NeuralClassifier, check_images
 from flowgmm.methods.parts import Training
 
-__all__ = ["ConvClassifier", "at_start", "fp32"]
+__all__ = ["ConvClassifier", "ImageOnlyClassifier", "at_start", "fp32"]
 
 
-class ConvClassifier(NeuralClassifier):
+class ImageOnlyClassifier(NeuralClassifier):
     """Classifier of images, shape (N, C, H, W), uint8 or floats in [0, 1].
 
-    A subclass has the parameters `preprocess` (`none`, `zca` or `per_image`; see
-    `flowgmm.flows.whitening`), `pool` and `training`.
+    A subclass has the parameter `training`.
     """
 
-    preprocess: str
-    pool: int
     training: Training | None
 
     def _validated(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +39,17 @@ class ConvClassifier(NeuralClassifier):
     def _choose_parts(self, X: np.ndarray, n_labelled: int, n_classes: int) -> dict[str, Any]:
         part: Any = self.training or self._default_part("training", "")
         return {"training_": part.resolved(n_labelled, n_classes)}
+
+
+class ConvClassifier(ImageOnlyClassifier):
+    """Convolutional classifier of images.
+
+    A subclass also has the parameters `preprocess` (`none`, `zca` or `per_image`; see
+    `flowgmm.flows.whitening`) and `pool`.
+    """
+
+    preprocess: str
+    pool: int
 
     def _fit_preprocess(self, X: np.ndarray) -> Any:
         return Whitening.fit(X, self.preprocess, self.pool)

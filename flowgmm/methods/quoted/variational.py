@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from flowgmm.flows.rng import Stream
 from flowgmm.methods.base import ON_DEVICE
-from flowgmm.methods.neural import NeuralClassifier, check_images
-from flowgmm.methods.parts import Training
+from flowgmm.methods.quoted.images import ImageOnlyClassifier
 from flowgmm.training.batches import Batches
 from flowgmm.training.loop import Inputs
 
@@ -33,28 +30,14 @@ def class_sum(log_q: Tensor, bounds: Tensor) -> Tensor:
     return (log_q.exp() * (bounds - log_q)).sum(-1)
 
 
-class VariationalClassifier(NeuralClassifier):
+class VariationalClassifier(ImageOnlyClassifier):
     """Classifier q(y | x) of images, trained with a generative model of images and classes.
 
     A subclass says of points and classes the bounds L(x, y) and log q(y | x) (`_terms`), and how
     much each part of the objective weighs (`_weights`).
     """
 
-    training: Training | None
     preprocess_: Any
-
-    def _validated(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        X, y = check_images(X), column_or_1d(y)
-        check_consistent_length(X, y)
-        return X, y
-
-    def _check(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return check_images(X)
-
-    def _choose_parts(self, X: np.ndarray, n_labelled: int, n_classes: int) -> dict[str, Any]:
-        part: Any = self.training or self._default_part("training", "")
-        return {"training_": part.resolved(n_labelled, n_classes)}
 
     @abstractmethod
     def _network(self, n_features: int, n_classes: int, initialisation: Stream) -> nn.Module:
