@@ -11,7 +11,7 @@ from flowgmm.apps.estimate.predict import past_error, predict
 from flowgmm.apps.estimate.schedule import critical_path, wall_time
 from flowgmm.apps.estimate.sizes import data_size
 from flowgmm.experiments.checks import load_checked
-from flowgmm.experiments.project import Job, Run
+from flowgmm.experiments.project import Job, Run, settings_with
 from flowgmm.experiments.recipes import resolve_settings
 from flowgmm.experiments.sizes import Size
 from flowgmm.experiments.specs.runs import jobs_of, train_spec
@@ -134,6 +134,19 @@ def test_operations_of_image_flows_are_counted(
     # Three forward passes' worth with a gradient, one without; evaluation counts for little.
     steps = 4 * 64 * spec["params"]["training"]["n_steps"] * 1e9 * giga
     assert work.products == pytest.approx(OVERHEAD * steps, rel=0.05)
+
+
+def test_a_guess_counts_where_one_is_made() -> None:
+    """32 labelled and 64 unlabelled images a step: 32 fewer forward passes of 352."""
+    config = load_checked(ROOT, settings_with(ROOT, ["recipe=recommended"]))
+    spec = train_spec(config, jobs_of(config, Run("mnist", "1000", "flowgmm_cons"))[0])
+    objective, size = spec["params"]["objective"], data_size(config, spec)
+    assert objective["consistency_on"] == "unlabelled"
+    of_some = count(spec, size)
+    objective["consistency_on"] = "all"
+    of_all = count(spec, size)
+    assert of_some is not None and of_all is not None
+    assert of_some.products / of_all.products == pytest.approx(352 / 384, rel=0.02)
 
 
 @pytest.mark.parametrize(
