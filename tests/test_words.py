@@ -1,4 +1,4 @@
-"""Style of docstrings: they begin with an imperative or the noun that a reader searches for."""
+"""Style of docstrings and headings: an imperative or the noun that a reader searches for first."""
 
 import ast
 import re
@@ -31,6 +31,18 @@ def test_docstrings_begin_with_an_imperative_or_a_noun(folder: str) -> None:
         for name in offending_docstrings(path.read_text(encoding="utf-8"))
     ]
     assert not found, "docstrings that begin with a question word:\n" + "\n".join(found)
+
+
+def test_headings_begin_with_an_imperative_or_a_noun() -> None:
+    paths = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "config").glob("*.md")]
+    assert len(paths) > 10
+    found = [
+        f"{path.relative_to(ROOT)}: {heading}"
+        for path in sorted(paths)
+        for heading in re.findall(r"^#+ (.*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if FORBIDDEN.match(heading)
+    ]
+    assert not found, "headings that begin with a question word:\n" + "\n".join(found)
 
 
 def test_offending_docstrings_are_named() -> None:
