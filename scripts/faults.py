@@ -14,11 +14,11 @@ from flowgmm.utils.io import write_text
 
 HEAD = """# Faults
 
-What the fault suite did, and what survived: no wrong number in any table, nothing finished lost,
-and a message that says what to do. `make faults` makes it anew, with all tries.
+Cases of the fault suite. One survives if no number in a table is wrong, nothing finished is lost, and the
+message names the remedy. `make faults` makes the table anew, with all tries.
 {fuzzed:,} of the tries are files with random changes, of which none ended in a traceback.
 
-| case | tries | survived | lost at most | what it says |
+| case | tries | survived | lost at most | message |
 | --- | --- | --- | --- | --- |
 """
 
