@@ -14,7 +14,7 @@ __all__ = ["claims_csv", "claims_page"]
 INTRODUCTION = """\
 # Claims
 
-What the paper claims, in our words, and the rule that decides each claim: a part holds if its 90 %
+Claims of the paper, in our words, and the rule that decides each: a part holds if its 90 %
 interval over runs lies within its bounds, and the claim if all parts hold. The rule, with its error
 rates, is in `flowgmm/evaluation/decisions.py`; bounds are in `config/claims.yaml`, from which
 `make docs` writes this page. Decisions are about what was run: `results/{recipe}/report` says what
