@@ -15,7 +15,8 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
-from flowgmm.methods.averaging import WEIGHT, averaged, fit_temperature
+from flowgmm.methods.averaging import WEIGHT, averaged
+from flowgmm.methods.calibration import fit_temperature
 from flowgmm.methods.cross_fit import cross_fit, make_folds, seen_when_held_out
 from flowgmm.methods.flow_gmm import FlowGMMClassifier
 from flowgmm.methods.forest import ForestClassifier

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowgmm.evaluation.calibration import tempered
 from flowgmm.flows.mixture import DATA_MEANS, StackedMixture, fixed_means
 from flowgmm.flows.multiscale import ImageFlow
 from flowgmm.flows.pixels import Pixels, as_inputs
 from flowgmm.flows.preprocessing import Preprocess
 from flowgmm.flows.rng import Stream
-from flowgmm.methods.averaging import fit_offsets, fit_temperature
 from flowgmm.methods.base import ON_DEVICE
+from flowgmm.methods.calibration import fit_calibration
 from flowgmm.methods.cross_fit import cross_fit, make_folds, seen_when_held_out
 from flowgmm.methods.image_features import ImageFeatures
 from flowgmm.methods.labels import encode_labels
@@ -33,9 +32,6 @@ __all__ = ["FlowGMM", "FlowGMMClassifier"]
 
 # Unlabelled points whose likelihood decides among initialisations.
 N_SCORED = 20_000
-# Temperature before held-out labels speak: 1.5 + 3 D / L of D modelled features and L labels, up
-# to 8 (docs/recipes.md).
-LEAST_TEMPERATURE, TEMPERATURE_SLOPE, MOST_TEMPERATURE = 1.5, 3.0, 8.0
 # Folds for the temperature of a model of vectors.
 N_FOLDS = 5
 
@@ -261,12 +257,9 @@ class FlowGMMClassifier(ImageFeatures):
         ]
         log_proba = cross_fit(self, X, codes, fold, states)
         seen = seen_when_held_out(codes, fold)
-        # The fewer labels for a feature, the surer of itself the model is without reason.
         ratio = self.preprocess_.n_modelled / (codes >= 0).sum()
-        prior = min(MOST_TEMPERATURE, LEAST_TEMPERATURE + TEMPERATURE_SLOPE * ratio)
-        truth, log_proba = codes[fold >= 0][seen], log_proba[seen]
-        self.temperature_ = max(1.0, fit_temperature(truth, log_proba, prior))
-        self.offsets_ = fit_offsets(truth, tempered(log_proba, self.temperature_))
+        found = fit_calibration(codes[fold >= 0][seen], log_proba[seen], ratio)
+        self.temperature_, self.offsets_ = found.temperature, found.offsets
 
     # -- objective ---------------------------------------------------------------------------
 

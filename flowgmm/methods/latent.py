@@ -8,10 +8,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import Tensor, nn
 
-from flowgmm.evaluation.calibration import best_temperature, tempered
+from flowgmm.evaluation.calibration import best_temperature
 from flowgmm.flows.mixture import StackedMixture
 from flowgmm.flows.multiscale import ImageFlow
 from flowgmm.flows.realnvp import CouplingFlow
+from flowgmm.methods.calibration import Calibration
 from flowgmm.methods.flow_model import FlowModel
 
 __all__ = ["FlowGMM", "LatentModel"]
@@ -94,10 +95,8 @@ class LatentModel(FlowModel):
 
         Calibrated: at `temperature_`, with `offsets_`.
         """
-        log_proba = super().predict_log_proba(X)
-        if self.temperature_ == 1 and not np.any(self.offsets_):
-            return log_proba
-        return tempered(log_proba + self.temperature_ * self.offsets_, self.temperature_)
+        calibration = Calibration(self.temperature_, self.offsets_)
+        return calibration.apply(super().predict_log_proba(X))
 
     def calibrate(self, X: Any, y: Any) -> Self:
         """Choose the temperature with the least class NLL on points with known classes.

@@ -13,7 +13,8 @@ from sklearn.utils.estimator_checks import check_classifiers_classes, parametriz
 
 from flowgmm.evaluation.calibration import tempered
 from flowgmm.methods import flow_forest
-from flowgmm.methods.averaging import FLOW_TEMPERATURE, averaged, fit_offsets, fit_temperature
+from flowgmm.methods.averaging import FLOW_TEMPERATURE, averaged
+from flowgmm.methods.calibration import fit_offsets, fit_temperature
 from flowgmm.methods.flow_forest import FlowForestClassifier
 from flowgmm.methods.forest import ForestClassifier
 from flowgmm.methods.stack import fit_stack

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowgmm.apps.fit.methods import COMBINED, FLOWGMM, FOREST, TABPFN, Method
-from flowgmm.evaluation.calibration import best_temperature, tempered
-from flowgmm.methods.averaging import WEIGHT, averaged, fit_temperature
+from flowgmm.evaluation.calibration import tempered
+from flowgmm.methods.averaging import WEIGHT, averaged
+from flowgmm.methods.calibration import Calibration, fit_calibration, fit_temperature
 from flowgmm.methods.cross_fit import FLOOR, cross_fit, make_folds, seen_when_held_out
 from flowgmm.utils.errors import DivergedError, UserError
 from flowgmm.utils.progress import Progress
@@ -30,7 +31,7 @@ class HeldOut:
         fold: Fold of each, shape (n,).
         log_proba: Log probabilities in nats by method, shape (n, K). Those of FlowGMM and of its
             combination with the forest are calibrated, each fold by the others.
-        temperature: FlowGMM's temperature from all folds, at least 1.
+        calibration: FlowGMM's calibration from all folds.
         mean_temperature: Temperature of the combination from all folds.
         notes: Notes on methods that failed.
     """
@@ -38,7 +39,7 @@ class HeldOut:
     rows: np.ndarray
     fold: np.ndarray
     log_proba: dict[str, np.ndarray]
-    temperature: float
+    calibration: Calibration
     mean_temperature: float
     notes: list[str]
 
@@ -89,6 +90,7 @@ def cross_validate(
     )
     y, seen = codes[rows], seen_when_held_out(codes, fold)
     forest = log_proba[FOREST]
+    ratio = _features_per_label(X, codes, methods[FLOWGMM].estimator.pca_components)
     mean = averaged(flow, forest, WEIGHT)
     calibrated, calibrated_mean = np.empty_like(flow), np.empty_like(flow)
     # A single held-out part is split in two halves.
@@ -96,14 +98,15 @@ def cross_validate(
     for part in np.unique(parts):
         inside = parts == part
         others = seen & ~inside
-        calibrated[inside] = tempered(flow[inside], _temperature(y[others], flow[others]))
+        calibration = fit_calibration(y[others], flow[others], ratio)
+        calibrated[inside] = calibration.apply(flow[inside])
         t = fit_temperature(y[others], mean[others])
         calibrated_mean[inside] = tempered(mean[inside], t)
     return HeldOut(
         rows,
         fold[rows],
         {COMBINED: calibrated_mean, FLOWGMM: calibrated, **log_proba},
-        _temperature(y[seen], flow[seen]),
+        fit_calibration(y[seen], flow[seen], ratio),
         fit_temperature(y[seen], mean[seen]),
         notes,
     )
@@ -175,9 +178,6 @@ def _kept(codes: np.ndarray, limit: int | None) -> np.ndarray:
     return np.sort(np.concatenate([np.flatnonzero(codes >= 0), drawn]))
 
 
-def _temperature(y: np.ndarray, log_proba: np.ndarray) -> float:
-    """Best temperature, at least 1.
-
-    On a few rows, all predicted correctly, the best one would give probabilities of 1.
-    """
-    return max(1.0, best_temperature(y, log_proba)) if len(y) else 1.0
+def _features_per_label(X: np.ndarray, codes: np.ndarray, components: int | None) -> float:
+    """Ratio of modelled features, of which there are at most `components`, to labels."""
+    return min(X.shape[1], components or X.shape[1]) / int((codes >= 0).sum())

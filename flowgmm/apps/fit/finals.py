@@ -25,7 +25,7 @@ def fit_finals(
 
     Arguments:
         methods: By name.
-        held_out: Cross-validation of them, whose temperatures are used.
+        held_out: Cross-validation of them, whose calibrations are used.
         X: Features, shape (N, D).
         codes: Classes in 0..K-1, -1 where unlabelled, shape (N,).
         progress: Called with steps done, all steps, and the losses.
@@ -43,6 +43,7 @@ def fit_finals(
         flow = train(methods[FLOWGMM].estimator, X, codes, progress)
         forest = methods[FOREST].estimator.fit(X, codes)
         logistic = methods[LOGISTIC].estimator.fit(X[known], codes[known])
-    flow.temperature_ = held_out.temperature
+    calibration = held_out.calibration
+    flow.temperature_, flow.offsets_ = calibration.temperature, calibration.offsets
     combined = FlowForestClassifier.from_fitted(flow, forest, held_out.mean_temperature)
     return {COMBINED: combined, FLOWGMM: flow, FOREST: forest, LOGISTIC: logistic}

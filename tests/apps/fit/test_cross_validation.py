@@ -44,7 +44,7 @@ def test_plenty_of_labels_are_held_out_in_part(monkeypatch):
     checked = cross(X, codes)
     assert len(checked.rows) == 16 and not checked.fold.any()
     # Labels have nothing to do with the features: confidence is softened, by the other half.
-    assert checked.temperature > 1
+    assert checked.calibration.temperature > 1
     assert "self-training" not in checked.log_proba  # there is no unlabelled row
 
 
