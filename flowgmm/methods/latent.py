@@ -95,8 +95,8 @@ class LatentModel(FlowModel):
 
         Calibrated: at `temperature_`, with `offsets_`.
         """
-        calibration = Calibration(self.temperature_, self.offsets_)
-        return calibration.apply(super().predict_log_proba(X))
+        log_proba = super().predict_log_proba(X)
+        return Calibration(self.temperature_, self.offsets_).apply(log_proba)
 
     def calibrate(self, X: Any, y: Any) -> Self:
         """Choose the temperature with the least class NLL on points with known classes.
