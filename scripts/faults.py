@@ -14,8 +14,8 @@ from flowgmm.utils.io import write_text
 
 HEAD = """# Faults
 
-Cases of the fault suite. One survives if no number in a table is wrong, nothing finished is lost, and the
-message names the remedy. `make faults` makes the table anew, with all tries.
+Cases of the fault suite. One survives if no number in a table is wrong, nothing finished is lost,
+and the message names the remedy. `make faults` makes the table anew, with all tries.
 {fuzzed:,} of the tries are files with random changes, of which none ended in a traceback.
 
 | case | tries | survived | lost at most | message |
