@@ -13,6 +13,7 @@ from workspace import ROOT, copy_repository, snakemake
 from flowgmm.apps.estimate.history import finished_jobs
 from flowgmm.experiments.checks import load_checked
 from flowgmm.utils.errors import UserError
+from flowgmm.utils.io import read_json, write_json
 
 SPIRALS = """
 import sys
@@ -130,6 +131,24 @@ def test_why_reports_changes(ran: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "the record has changed" in flowgmm(changed, monkeypatch, *why).stdout
     record.unlink()
     assert "the record was not found" in flowgmm(changed, monkeypatch, *why).stdout
+
+
+def test_why_names_a_resume_that_was_not_exact(
+    ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = tmp_path / "repository"
+    shutil.copytree(ran, changed, symlinks=True)
+    why = ("why", "extra", "mine", "flowgmm", "--recipe", "smoke")
+    assert "went on inexactly" not in flowgmm(changed, monkeypatch, *why).stdout
+    path = changed / "results/smoke/tables/extra.json"
+    table = read_json(path)
+    for cell in (cell for row in table["cells"] for cell in row):
+        if cell["runs"]:
+            resume = {"step": 14, "moments": "none", "device": "cpu"}
+            cell["runs"][1]["inexact_resumes"] = [resume]
+    write_json(path, {key: value for key, value in table.items() if key != "sha256"})
+    said = flowgmm(changed, monkeypatch, *why).stdout
+    assert "seed 1" in said and "went on inexactly after step 14: moments" in said
 
 
 def test_why_gives_the_reason_where_nothing_was_run(

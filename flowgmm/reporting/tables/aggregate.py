@@ -213,8 +213,10 @@ def _run(run: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Entry of one seed in a cell."""
     keys = ("seed", "split", "status", "reason", "seeds", "n_iter")
     tuned = run.get("tuned") and _short(run["tuned"])
-    resumes = {key: run[key] for key in ("inexact_resumes",) if key in run}
-    return {key: run.get(key) for key in keys} | {"tuned": tuned, "record": path} | resumes
+    entry = {key: run.get(key) for key in keys} | {"tuned": tuned, "record": path}
+    if "inexact_resumes" in run:
+        entry["inexact_resumes"] = run["inexact_resumes"]
+    return entry
 
 
 def _short(params: Mapping[str, Any]) -> dict[str, Any]:
